@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-slow lint bases clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+quickstart: .venv/installed  ## reinforcement learning on the embedded tiny model: minutes on two CPU cores
+	$(BIN)/denoiserl train recipe=quickstart
+
+test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/installed  ## the slow tests
+	$(BIN)/pytest -m slow
+
+lint: .venv/installed  ## ruff, mypy, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bases: .venv/installed  ## train the embedded tiny models again (about an hour on two cores)
+	$(BIN)/python -m models.tiny.make
+
+# torch first and alone: its exact pin is what selects the CPU build where one is offered.
+.venv/installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,image]"
+	$(BIN)/python -m rl.prebuild
+	touch $@
+
+clean:  ## remove the environment and the runs
+	rm -rf .venv runs

@@ -1,0 +1,4 @@
+"""The configuration: `schema.py` assembles every option with its default, the YAML groups override them.
+
+Each package declares its own options (`models/options.py`, ...); a default therefore lives in exactly one place.
+"""

@@ -1,0 +1,199 @@
+"""The whole configuration, typed. Every default lives here or in a package's `options.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+from cluster.options import ClusterOptions
+from models.options import ModelOptions
+from rewards.options import RewardOptions
+from rollout.options import RolloutOptions, SamplerOptions
+
+
+class LikelihoodKind(Enum):
+    replay = "replay"
+    """Log-probability of the recorded chain."""
+    elbo = "elbo"
+    """Minus the denoising loss of the finished sample under fresh masks."""
+
+
+class Partition(Enum):
+    """How a replay groups the rounds of a trace; a part is scored in one forward, under the canvas at its start."""
+
+    every_step = "every_step"
+    shrink = "shrink"
+    segments = "segments"
+    one = "one"
+
+
+@dataclass
+class LikelihoodOptions:
+    kind: LikelihoodKind = LikelihoodKind.replay
+    partition: Partition = Partition.every_step
+    shrink: int = 1
+    """Rounds in a part (partition=shrink)."""
+    segments: int = 4
+    """Parts of a trace (partition=segments)."""
+
+
+class Ratio(Enum):
+    element = "element"
+    """One importance ratio for each decision."""
+    none = "none"
+
+
+class ObjectiveKind(Enum):
+    ppo_clip = "ppo_clip"
+    weighted = "weighted"
+    """Log-likelihood times advantage, without ratio or clip."""
+
+
+class AdvantageKind(Enum):
+    zscore = "zscore"
+    centred = "centred"
+    leave_one_out = "leave_one_out"
+    constant = "constant"
+    """One for every sample: supervised learning."""
+
+
+class Denominator(Enum):
+    """What the sum over decisions is divided by; always over the global batch of an update."""
+
+    token = "token"
+    """Number of trained decisions."""
+    sequence = "sequence"
+    """Mean over decisions, then mean over sequences."""
+    step = "step"
+    """Mean over a part's decisions, mean over the parts of a sequence, mean over sequences (TraceRL)."""
+    canvas = "canvas"
+    """Number of sequences times the canvas length."""
+
+
+class KlEstimator(Enum):
+    k1 = "k1"
+    k2 = "k2"
+    k3 = "k3"
+
+
+@dataclass
+class KlOptions:
+    coefficient: float = 0.0
+    """0 needs no reference model."""
+    estimator: KlEstimator = KlEstimator.k3
+
+
+class Schedule(Enum):
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+@dataclass
+class OptimizerOptions:
+    learning_rate: float = 1e-6
+    schedule: Schedule = Schedule.constant
+    warmup_updates: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass
+class AlgorithmOptions:
+    """likelihood x ratio x objective x advantage; a recipe is a YAML file that fills these in."""
+
+    likelihood: LikelihoodOptions = field(default_factory=LikelihoodOptions)
+    ratio: Ratio = Ratio.element
+    objective: ObjectiveKind = ObjectiveKind.ppo_clip
+    advantage: AdvantageKind = AdvantageKind.zscore
+    filter_zero_variance: bool = True
+    """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    clip: float = 0.2
+    clip_high: Optional[float] = None  # noqa: UP045
+    """Upper clip half-width; null is the same as `clip`."""
+    denominator: Denominator = Denominator.token
+    kl: KlOptions = field(default_factory=KlOptions)
+    minibatches: int = 1
+    """Optimizer updates that one pass over an update's samples is split into."""
+    epochs: int = 1
+    """Passes over an update's samples."""
+    micro_batch_tokens: int = 16384
+    """Tokens, padding included, of one forward and backward pass."""
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+
+class SourceKind(Enum):
+    reasoning_gym = "reasoning_gym"
+    file = "file"
+    """JSONL, JSON, CSV or Parquet, by extension."""
+    dataset = "dataset"
+    """Anything `datasets.load_dataset` or `load_from_disk` opens."""
+
+
+@dataclass
+class SourceOptions:
+    kind: SourceKind = SourceKind.reasoning_gym
+    name: str = MISSING
+    """Task name, file path, or dataset id."""
+    split: str = "train"
+    size: Optional[int] = None  # noqa: UP045
+    """Number of problems; null takes all (reasoning_gym needs a number)."""
+    seed: int = 0
+    args: dict[str, Any] = field(default_factory=dict)
+    """Options of the reasoning-gym task, or of `load_dataset`."""
+    prompt: str = "{{ prompt }}"
+    """Jinja template over the columns of one row."""
+    response: Optional[str] = None  # noqa: UP045
+    """Jinja template of the demonstration, for supervised training."""
+
+
+@dataclass
+class DataOptions:
+    train: SourceOptions = field(default_factory=SourceOptions)
+    evaluation: Optional[SourceOptions] = None  # noqa: UP045
+    system_prompt: Optional[str] = None  # noqa: UP045
+    max_prompt_tokens: int = 1024
+    """A longer prompt is an error that names it, never silently cut or dropped."""
+
+
+@dataclass
+class EvaluationOptions:
+    every: int = 10
+    """Updates between held-out evaluations; 0 never. The first and the last update are always evaluated."""
+    samples: int = 1
+    """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only."""
+    prompts_per_ticket: int = 128
+    sampler: Optional[SamplerOptions] = None  # noqa: UP045
+    """Null: the training sampler."""
+
+
+@dataclass
+class RunOptions:
+    name: str = MISSING
+    folder: str = "runs"
+    seed: int = 0
+    updates: int = 100
+    checkpoint_every: int = 10
+    """Updates between checkpoints; 0 never."""
+    keep_checkpoints: int = 2
+    resume: bool = True
+    """Go on from the newest complete checkpoint of the run folder, if there is one."""
+    keep_trajectories: int = 1
+    """Tickets of each update whose trajectories are written to the run folder."""
+
+
+@dataclass
+class Config:
+    model: ModelOptions = field(default_factory=ModelOptions)
+    algorithm: AlgorithmOptions = field(default_factory=AlgorithmOptions)
+    reward: RewardOptions = field(default_factory=RewardOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    run: RunOptions = field(default_factory=RunOptions)

@@ -1,0 +1,40 @@
+"""Options of the policy network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+from omegaconf import MISSING
+
+
+class Precision(Enum):
+    """Storage type of the weights and activations; log-probabilities are always computed in fp32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class LoraOptions:
+    """Low-rank adapters through PEFT. There is no dropout option: dropout would make the ratio differ from 1."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+
+
+@dataclass
+class ModelOptions:
+    path: str = MISSING
+    """A folder, or a hub id, with config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded."""
+    family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
+    """The model family's name in the registry; recognised from config.json when null."""
+    precision: Precision = Precision.fp32
+    lora: Optional[LoraOptions] = None  # noqa: UP045
+    """Train adapters only; null trains every weight."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, much less memory."""

@@ -1,0 +1,30 @@
+"""Options of the reward: a weighted sum of named terms, scored under a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class RewardTerm:
+    function: str = MISSING
+    """A registered name (`reasoning_gym`, `math`) or the dotted path of any function with TRL's reward signature."""
+    weight: float = 1.0
+    conversational: bool = False
+    """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Extra keyword arguments of the function."""
+
+
+@dataclass
+class RewardOptions:
+    terms: dict[str, RewardTerm] = field(default_factory=dict)
+    timeout_seconds: float = 10.0
+    """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero."""
+    solved_at: float = 1.0
+    """A sample counts as solved in evaluations when its total reward reaches this."""
+    max_failed_fraction: float = 0.05
+    """The run stops when more than this fraction of an update's samples could not be scored."""

@@ -1,0 +1,85 @@
+"""Options of the rollout. `SamplerOptions` is the sampler contract: it is recorded in every trajectory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+
+class Order(Enum):
+    """What ranks the masked positions of a block; higher ranks are revealed first."""
+
+    max_prob = "max_prob"
+    """Highest probability of the processed distribution."""
+    entropy = "entropy"
+    """Lowest entropy of the processed distribution."""
+    margin = "margin"
+    """Largest gap between the two most probable tokens."""
+    random = "random"
+    sequential = "sequential"
+    """Left to right."""
+    drawn_prob = "drawn_prob"
+    """Processed probability of the token just drawn (SDAR, JetEngine). Ranking depends on the draw."""
+    drawn_raw_prob = "drawn_raw_prob"
+    """Untempered probability of the token just drawn (LLaDA). Ranking depends on the draw."""
+
+    @property
+    def depends_on_draw(self) -> bool:
+        return self in (Order.drawn_prob, Order.drawn_raw_prob)
+
+
+class Count(Enum):
+    """How many of the ranked positions a round reveals; always at least one."""
+
+    quota = "quota"
+    """An even share of the block over `rounds_per_block` rounds (LLaDA)."""
+    threshold = "threshold"
+    """Every position whose score reaches `threshold`."""
+    factor = "factor"
+    """The largest n with (n + 1) (1 - score of the n-th) < `factor` (Fast-dLLM)."""
+    entropy_bound = "entropy_bound"
+    """The largest prefix whose summed entropy without its largest member stays within `entropy_bound` (EB-sampler)."""
+
+
+class Cache(Enum):
+    none = "none"
+    """Recompute the whole context each round."""
+    block = "block"
+    """Keep keys and values of finished blocks: exact for block-causal models, impossible for others."""
+
+
+@dataclass
+class SamplerOptions:
+    order: Order = Order.max_prob
+    count: Count = Count.quota
+    rounds_per_block: Optional[int] = None  # noqa: UP045
+    """Rounds of the quota rule; null is one token a round."""
+    threshold: float = 0.9
+    factor: float = 1.0
+    entropy_bound: float = 0.1
+    """Nats."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """0 keeps every token."""
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    block_length: Optional[int] = None  # noqa: UP045
+    """Null: the model's own block, or the whole canvas for bidirectional models."""
+    cache: Optional[Cache] = None  # noqa: UP045
+    """Null: `block` where it is exact, else `none`."""
+
+
+@dataclass
+class RolloutOptions:
+    group_size: int = 8
+    """Samples of one prompt."""
+    prompts_per_update: int = 32
+    prompts_per_ticket: int = 16
+    """Prompts that one worker generates together: the unit of scheduling."""
+    max_staleness: int = 0
+    """0 is synchronous, 1 one step off, k bounded asynchrony."""
+    timeout_seconds: float = 600.0
+    """Deadline of one ticket."""
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
