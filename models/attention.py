@@ -1,8 +1,8 @@
 """Who may see whom, in one rule for every text model: sampling, cached sampling, replay and training.
 
 Each token carries two integers. Its *block* is its place on the model's block grid (0 everywhere for a bidirectional
-model, absolute position // block length for a block-causal one). Its *stream* says which copy of the text it belongs to:
-0 is the clean text, 1, 2, ... are noisy copies of single blocks packed behind it, PADDING is nothing.
+model, absolute position // block length for a block-causal one). Its *stream* says which copy of the text it belongs
+to: 0 is the clean text, 1, 2, ... are noisy copies of single blocks packed behind it, PADDING is nothing.
 """
 
 from __future__ import annotations

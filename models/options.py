@@ -30,7 +30,7 @@ class LoraOptions:
 @dataclass
 class ModelOptions:
     path: str = MISSING
-    """A folder, or a hub id, with config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded."""
+    """Folder or hub id with config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded."""
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
     """The model family's name in the registry; recognised from config.json when null."""
     precision: Precision = Precision.fp32

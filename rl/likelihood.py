@@ -1,0 +1,65 @@
+"""What the learner asks of a likelihood, whatever the modality.
+
+A likelihood cuts trajectories into *rows*, the smallest pieces that one forward can score; each row knows which decisions
+of which sample it scores. The learner owns everything else: micro-batches, ratios, clipping, denominators, optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from rollout.trajectory import Trajectory
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class ScoredRow(Generic[Content]):
+    """One row and the decisions it scores."""
+
+    content: Content
+    trajectory: int
+    """Index of its trajectory in the list given to `Likelihood.rows`."""
+    sample: int
+    decision: np.ndarray
+    """(m,) index on the trajectory's decision axis of each log-probability that the row yields."""
+    coefficient: np.ndarray
+    """(m,) fp32 factor of each log-probability in the estimate: 1 in a replay, the importance weight in an ELBO."""
+    tokens: int
+    """Length, for packing micro-batches."""
+
+
+class Likelihood(Protocol):
+    @property
+    def exact(self) -> bool:
+        """True if, with equal weights, it reproduces the log-probabilities recorded in the trajectory."""
+        ...
+
+    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+        """Rows of every sample; fresh noise, where it needs any, is keyed by (sample, update)."""
+        ...
+
+    def log_prob(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 log-probabilities, rows in order; differentiable in the model's weights."""
+        ...
+
+
+class LikelihoodFactory(Protocol):
+    def __call__(self, *args: Any) -> Likelihood: ...
+
+
+def micro_batches(rows: list[ScoredRow], max_tokens: int) -> list[list[ScoredRow]]:
+    """Rows of similar length together, each batch at most `max_tokens` with its padding (or a single longer row)."""
+    ordered = sorted(rows, key=lambda row: -row.tokens)
+    batches: list[list[ScoredRow]] = []
+    for row in ordered:
+        if batches and (len(batches[-1]) + 1) * batches[-1][0].tokens <= max_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

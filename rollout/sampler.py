@@ -1,0 +1,231 @@
+"""The exact sampler of masked and block-diffusion language models: window by window, round by round, recorded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.text import TextPolicy, TextSpec
+from rollout.canvas import Canvas, lay_out
+from rollout.denoiser import CachingDenoiser, Denoiser, RecomputingDenoiser
+from rollout.options import Cache, SamplerOptions
+from rollout.reveal import RevealKernel
+
+
+@dataclass
+class Samples:
+    """N finished canvases, aligned at the first position behind each prompt; padding is `pad_id`, reveal 0."""
+
+    canvas_ids: np.ndarray
+    """(N, L) int32"""
+    canvas_length: np.ndarray
+    """(N,) int32"""
+    stop_length: np.ndarray
+    """(N,) int32"""
+    reveal: np.ndarray
+    """(N, L) int16"""
+    logp: np.ndarray
+    """(N, L) fp32"""
+    support: np.ndarray | None
+    """(N, L, K) int32"""
+    rounds: np.ndarray
+    """(N,) int32 rounds that each sample took part in."""
+    counters: Counter
+    """forwards, token_forwards, head_rows of the whole batch."""
+
+
+class Sampler:
+    """`sample` is a pure function of weights, prompts and uids: batch mates, slots and workers do not matter."""
+
+    def __init__(self, policy: TextPolicy, options: SamplerOptions) -> None:
+        self.policy = policy
+        self.options = options
+        self.kernel = RevealKernel(options, policy.spec)
+
+    @torch.no_grad()
+    def sample(self, prompts: list[np.ndarray], uids: list[int], prompt_index: list[int]) -> Samples:
+        """One completion for each row.
+
+        Args:
+            prompts: token ids of each row; rows of a group repeat their prompt.
+            uids: 64-bit key of each row's noise.
+            prompt_index: equal for rows that share a prompt, which is then encoded once.
+        """
+        self.policy.eval()
+        spec, device = self.policy.spec, self.policy.device
+        _check_lengths(prompts, self.options.max_new_tokens, spec)
+        window_length = sampling_window(self.options, spec)
+        canvas = lay_out(prompts, spec, self.options.max_new_tokens, window_length, device)
+        record = _Record(canvas, torch.tensor([_signed(uid) for uid in uids], device=device), spec, self.options)
+        counters: Counter = Counter()
+        denoiser = self._denoiser(canvas, torch.tensor(prompt_index, device=device), counters)
+        for index in range(canvas.windows):
+            window = canvas.window(index)
+            self._fill(canvas, window, denoiser, record)
+            running = (~record.finished[canvas.row]).nonzero()[:, 0]
+            if index == canvas.windows - 1 or len(running) == 0:
+                break
+            if len(running) < len(canvas.row):
+                canvas.keep(running)
+                denoiser.keep(running)
+            denoiser.finish(canvas, window)
+        return record.samples(counters)
+
+    def _denoiser(self, canvas: Canvas, prompt_of_row: Tensor, counters: Counter) -> Denoiser:
+        if cache_kind(self.options, self.policy.spec) is Cache.block:
+            return CachingDenoiser(self.policy, counters, canvas, prompt_of_row)
+        return RecomputingDenoiser(self.policy, counters)
+
+    def _fill(self, canvas: Canvas, window: slice, denoiser: Denoiser, record: _Record) -> None:
+        """Rounds until no running row has a masked position in the window."""
+        first_masked = canvas.masked[:, window].sum(-1)
+        block_round = torch.zeros_like(first_masked)
+        while True:
+            active = canvas.masked[:, window] & ~record.finished[canvas.row][:, None]  # (N, B)
+            if not active.any():
+                return
+            row, offset = active.nonzero(as_tuple=True)  # (M,)
+            column = offset + window.start
+            logits = denoiser.predict(canvas, window, torch.stack([row, column]))
+            sample = canvas.row[row]
+            draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
+            score = torch.full(active.shape, -torch.inf, device=logits.device)
+            score[row, offset] = draw.score
+            chosen = self.kernel.select(score, active, first_masked, block_round)
+            selected = chosen[row, offset]  # (M,)
+            support = kept_ids(draw.log_q) if self.kernel.truncates else None
+            log_prob = self.kernel.log_prob(logits, draw.tokens, selected, row, support)
+            canvas.ids[row[selected], column[selected]] = draw.tokens[selected]
+            canvas.masked[row[selected], column[selected]] = False
+            record.add(canvas, row, column, selected, draw.tokens, log_prob, support)
+            block_round = block_round + active.any(-1)
+
+
+class _Record:
+    """What the trajectory keeps, by sample and canvas position."""
+
+    def __init__(self, canvas: Canvas, uid: Tensor, spec: TextSpec, options: SamplerOptions) -> None:
+        samples, device = len(canvas.row), uid.device
+        self.uid = uid
+        self.spec = spec
+        self.max_new_tokens = options.max_new_tokens
+        self.prompt_length = canvas.position.gather(1, canvas.canvas_start[:, None])[:, 0]
+        self.canvas_length = canvas.masked.sum(-1)
+        length = int(self.canvas_length.max())
+        inside = torch.arange(length, device=device) < self.canvas_length[:, None]
+        self.ids = torch.where(inside, spec.mask_id, spec.pad_id)
+        self.reveal = torch.zeros(samples, length, dtype=torch.int16, device=device)
+        self.logp = torch.zeros(samples, length, device=device)
+        self.support: dict[tuple[int, int], np.ndarray] | None = None
+        self.rounds = torch.zeros(samples, dtype=torch.long, device=device)
+        self.finished = torch.zeros(samples, dtype=torch.bool, device=device)
+        self._stop_ids = torch.tensor(spec.stop_ids, device=device)
+
+    def add(
+        self,
+        canvas: Canvas,
+        row: Tensor,
+        column: Tensor,
+        selected: Tensor,
+        tokens: Tensor,
+        log_prob: Tensor,
+        support: Tensor | None,
+    ) -> None:
+        took_part = canvas.row[row.unique()]
+        self.rounds[took_part] += 1
+        sample = canvas.row[row[selected]]
+        place = (column - canvas.canvas_start[row])[selected]
+        self.ids[sample, place] = tokens[selected]
+        self.reveal[sample, place] = self.rounds[sample].to(torch.int16)
+        self.logp[sample, place] = log_prob[selected]
+        if support is not None:
+            self.support = self.support or {}
+            kept = support[selected].to(torch.int32).cpu().numpy()
+            for key, ids in zip(zip(sample.tolist(), place.tolist(), strict=True), kept, strict=True):
+                self.support[key] = ids[ids >= 0]
+        self._update_finished(took_part)
+
+    def _update_finished(self, samples: Tensor) -> None:
+        """A sample is finished when a stop token, or the length limit, has nothing unrevealed before it: what is kept
+        cannot change any more."""
+        stop = self.stop_length(samples)
+        place = torch.arange(self.ids.shape[1], device=stop.device)
+        unrevealed = (self.reveal[samples] == 0) & (place < stop[:, None])
+        self.finished[samples] = ~unrevealed.any(-1)
+
+    def stop_length(self, samples: Tensor) -> Tensor:
+        """(n,) tokens up to and including the first stop token; the length limit when there is none."""
+        is_stop = torch.isin(self.ids[samples], self._stop_ids) & (self.reveal[samples] > 0)
+        first = torch.where(is_stop.any(-1), is_stop.int().argmax(-1) + 1, self.max_new_tokens)
+        return first.clamp(max=self.max_new_tokens)
+
+    def seen_length(self) -> Tensor:
+        """(N,) canvas positions that the model saw: all of them when bidirectional, else through the terminal block."""
+        if self.spec.block_length is None:
+            return self.canvas_length
+        place = torch.arange(self.ids.shape[1], device=self.ids.device)
+        last = torch.where(self.reveal > 0, place, 0).amax(-1)
+        block = (self.prompt_length + last) // self.spec.block_length
+        return (block + 1) * self.spec.block_length - self.prompt_length
+
+    def samples(self, counters: Counter) -> Samples:
+        seen = self.seen_length()
+        length = int(seen.max())
+        inside = torch.arange(self.ids.shape[1], device=seen.device) < seen[:, None]
+        ids = torch.where(inside, self.ids, self.spec.pad_id)
+        return Samples(
+            canvas_ids=ids[:, :length].int().cpu().numpy(),
+            canvas_length=seen.int().cpu().numpy(),
+            stop_length=self.stop_length(torch.arange(len(self.uid), device=self.uid.device)).int().cpu().numpy(),
+            reveal=self.reveal[:, :length].cpu().numpy(),
+            logp=self.logp[:, :length].cpu().numpy(),
+            support=None if self.support is None else _dense(self.support, (len(ids), length)),
+            rounds=self.rounds.int().cpu().numpy(),
+            counters=counters,
+        )
+
+
+def sampling_window(options: SamplerOptions, spec: TextSpec) -> int:
+    return options.block_length or spec.block_length or options.max_new_tokens
+
+
+def cache_kind(options: SamplerOptions, spec: TextSpec) -> Cache:
+    return options.cache or (Cache.none if spec.block_length is None else Cache.block)
+
+
+def kept_ids(log_q: Tensor) -> Tensor:
+    """(M, K) ids with non-zero probability, padded with -1."""
+    kept = log_q > -torch.inf
+    width = int(kept.sum(-1).max())
+    values, ids = log_q.topk(width, dim=-1)
+    return torch.where(values > -torch.inf, ids, -1)
+
+
+def _dense(support: dict[tuple[int, int], np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    width = max(len(ids) for ids in support.values())
+    dense = np.full((*shape, width), -1, np.int32)
+    for (sample, place), ids in support.items():
+        dense[sample, place, : len(ids)] = ids
+    return dense
+
+
+def _signed(uid: int) -> int:
+    """The int64 with the bits of a 64-bit key."""
+    return uid - 2**64 if uid >= 2**63 else uid
+
+
+def _check_lengths(prompts: list[np.ndarray], max_new_tokens: int, spec: TextSpec) -> None:
+    block = spec.block_length or 1
+    for prompt in prompts:
+        end = -(-(len(prompt) + max_new_tokens) // block) * block
+        if len(prompt) == 0:
+            raise ValueError("a prompt has no tokens; the first canvas position would have no context")
+        if end > spec.max_length:
+            raise ValueError(
+                f"a prompt of {len(prompt)} tokens and a canvas of {max_new_tokens} need {end} positions, but the "
+                f"model was built for {spec.max_length}: lower rollout.sampler.max_new_tokens or data.max_prompt_tokens"
+            )

@@ -1,0 +1,196 @@
+"""The contract between rollout and learner: one `Trajectory` holds the samples of one prompt.
+
+The group is the unit of scoring, advantage, failure and transport. Arrays are numpy with exact dtypes; states are never
+stored, they are rebuilt. Every array field declares its role, dtype and named axes once (`array(...)`), and slicing,
+validation, padding-free transport, byte counting and Parquet follow from that declaration: a new field is one line.
+
+Axes: G samples of the group, L canvas positions, P prompt tokens, D decisions (for text D = L), K kept tokens of a
+truncated distribution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT_VERSION = 1
+
+
+class TrajectoryError(ValueError):
+    """A trajectory that breaks its contract."""
+
+
+class Role(Enum):
+    meta = "meta"
+    """The same for the whole group."""
+    sample = "sample"
+    """First axis G: one entry for each sample."""
+    step = "step"
+    """First axis G: how each sample came about."""
+    decision = "decision"
+    """Axes (G, D): the common currency of every objective."""
+
+
+def array(role: Role, dtype: type, axes: str, *, optional: bool = False) -> Any:
+    metadata = {"role": role, "dtype": np.dtype(dtype), "axes": tuple(axes.split())}
+    if optional:
+        return field(default=None, metadata=metadata)
+    return field(metadata=metadata)
+
+
+T = TypeVar("T", bound="Trajectory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """What text and images share: where the group comes from, its decisions and its rewards."""
+
+    ticket: int
+    update: int
+    version: int
+    """Policy version that generated it."""
+    seed: int
+    prompt_id: str
+    sampler: str
+    """The whole sampler contract as canonical JSON; a learner refuses a trajectory whose contract is not its own."""
+    counters: dict[str, float] = field(default_factory=dict)
+    """`nfe`, `token_forwards`, `seconds`, ... of this group."""
+
+    logp: np.ndarray = array(Role.decision, np.float32, "G D")
+    """Log-probability of each decision under the processed distribution that made it."""
+    mask: np.ndarray = array(Role.decision, np.bool_, "G D")
+    """Decisions that can have changed the reward, and are therefore trained on."""
+    rewards: np.ndarray | None = array(Role.sample, np.float64, "G", optional=True)
+    """Total reward; NaN where a sample could not be scored."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        for name, declared in self.array_fields().items():
+            value = getattr(self, name)
+            if value is None and declared.default is None:
+                continue
+            _check_array(self.prompt_id, name, value, declared.metadata, sizes)
+        for name in ("ticket", "update", "version", "seed"):
+            if getattr(self, name) < 0:
+                raise TrajectoryError(f"trajectory of prompt {self.prompt_id!r}: {name} is negative")
+        if not np.isfinite(self.logp[self.mask]).all():
+            raise TrajectoryError(
+                f"trajectory of prompt {self.prompt_id!r}: a trained decision has a non-finite log-probability; the "
+                f"policy's logits overflowed or the token was outside the sampling distribution"
+            )
+
+    @classmethod
+    def array_fields(cls) -> dict[str, dataclasses.Field]:
+        return {f.name: f for f in dataclasses.fields(cls) if "role" in f.metadata}
+
+    @property
+    def group_size(self) -> int:
+        return self.logp.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        values = (getattr(self, name) for name in self.array_fields())
+        return sum(value.nbytes for value in values if value is not None)
+
+    def take(self: T, samples: np.ndarray | list[int]) -> T:
+        """The same group with some of its samples."""
+        changes = {}
+        for name, declared in self.array_fields().items():
+            value = getattr(self, name)
+            if value is not None and declared.metadata["role"] is not Role.meta:
+                changes[name] = value[np.asarray(samples)]
+        return dataclasses.replace(self, **changes)
+
+    def with_rewards(self: T, rewards: np.ndarray) -> T:
+        return dataclasses.replace(self, rewards=np.asarray(rewards, np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTrajectory(Trajectory):
+    """Completions of a masked or block-diffusion language model that reveals every position at most once."""
+
+    prompt_ids: np.ndarray = array(Role.meta, np.int32, "P")
+    canvas_ids: np.ndarray = array(Role.sample, np.int32, "G D")
+    """Final ids from the first position behind the prompt through the whole terminal block; MASK if never revealed."""
+    canvas_length: np.ndarray = array(Role.sample, np.int32, "G")
+    """Positions of the canvas that the model saw; the rest is padding of the group."""
+    stop_length: np.ndarray = array(Role.sample, np.int32, "G")
+    """Kept tokens, the stop token included."""
+    reveal: np.ndarray = array(Role.step, np.int16, "G D")
+    """1-based round of the sample in which a position was revealed; 0: never."""
+    support: np.ndarray | None = array(Role.decision, np.int32, "G D K", optional=True)
+    """Ids that survived top-k / top-p, padded with -1; present only when the distribution was truncated. The learner
+    renormalises over the same ids: a support recomputed under new weights could exclude the recorded token."""
+
+    def canvas_at(self, round_index: int, mask_id: int) -> np.ndarray:
+        """(G, L) the canvas that round `round_index` (1-based) looked at."""
+        return np.where(self.reveal < round_index, self.canvas_ids, mask_id)
+
+    def completion_ids(self, sample: int) -> np.ndarray:
+        return self.canvas_ids[sample, : self.stop_length[sample]]
+
+
+def _check_array(prompt_id: str, name: str, value: Any, declared: Any, sizes: dict[str, int]) -> None:
+    where = f"trajectory of prompt {prompt_id!r}: {name}"
+    if not isinstance(value, np.ndarray):
+        raise TrajectoryError(f"{where} is {type(value).__name__}, not a numpy array")
+    if value.dtype != declared["dtype"]:
+        raise TrajectoryError(f"{where} has dtype {value.dtype}, not {declared['dtype']}")
+    if value.ndim != len(declared["axes"]):
+        raise TrajectoryError(f"{where} has shape {value.shape}, not ({', '.join(declared['axes'])})")
+    for axis, size in zip(declared["axes"], value.shape, strict=True):
+        if sizes.setdefault(axis, size) != size:
+            raise TrajectoryError(f"{where} has {size} entries on axis {axis}, other fields have {sizes[axis]}")
+
+
+def write_parquet(trajectories: list[Trajectory], path: Path | str) -> None:
+    """One row a group. An array is a flat list column and a `<name>.shape` column, so its dtype and bits survive."""
+    if not trajectories:
+        raise TrajectoryError("no trajectories to write")
+    kind = type(trajectories[0])
+    columns: dict[str, pa.Array] = {}
+    for declared in dataclasses.fields(kind):
+        values = [getattr(trajectory, declared.name) for trajectory in trajectories]
+        if "role" not in declared.metadata:
+            columns[declared.name] = pa.array([json.dumps(v) if isinstance(v, dict) else v for v in values])
+            continue
+        arrow_type = pa.from_numpy_dtype(declared.metadata["dtype"])
+        flat = [None if v is None else v.reshape(-1) for v in values]
+        columns[declared.name] = pa.array(flat, pa.list_(arrow_type))
+        shapes = [None if v is None else list(v.shape) for v in values]
+        columns[f"{declared.name}.shape"] = pa.array(shapes, pa.list_(pa.int32()))
+    table = pa.table(columns).replace_schema_metadata({"denoiserl": f"{kind.__name__} {FORMAT_VERSION}"})
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_parquet(path: Path | str) -> list[Trajectory]:
+    table = pq.read_table(path)
+    header = (table.schema.metadata or {}).get(b"denoiserl", b"").decode().split()
+    kinds = {kind.__name__: kind for kind in (TextTrajectory,)}
+    if len(header) != 2 or header[0] not in kinds:
+        raise TrajectoryError(f"{path} is not a trajectory file: its Parquet metadata has no `denoiserl` entry")
+    if int(header[1]) != FORMAT_VERSION:
+        raise TrajectoryError(f"{path} has format version {header[1]}; this program reads version {FORMAT_VERSION}")
+    kind = kinds[header[0]]
+    return [_from_row(kind, row) for row in table.to_pylist()]
+
+
+def _from_row(kind: type[Trajectory], row: dict[str, Any]) -> Trajectory:
+    arguments: dict[str, Any] = {}
+    for declared in dataclasses.fields(kind):
+        value = row[declared.name]
+        if "role" in declared.metadata:
+            if value is not None:
+                value = np.array(value, declared.metadata["dtype"]).reshape(row[f"{declared.name}.shape"])
+        elif declared.name == "counters":
+            value = json.loads(value)
+        arguments[declared.name] = value
+    return kind(**arguments)
