@@ -1,14 +1,14 @@
 """What the learner asks of a likelihood, whatever the modality.
 
-A likelihood cuts trajectories into *rows*, the smallest pieces that one forward can score; each row knows which decisions
-of which sample it scores. The learner owns everything else: micro-batches, ratios, clipping, denominators, optimizer.
+A likelihood cuts trajectories into *rows*, the smallest pieces that one forward can score; each row knows which
+decisions of which sample it scores. The learner owns everything else: micro-batches, ratios, clipping, denominators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -30,6 +30,8 @@ class ScoredRow(Generic[Content]):
     """(m,) index on the trajectory's decision axis of each log-probability that the row yields."""
     coefficient: np.ndarray
     """(m,) fp32 factor of each log-probability in the estimate: 1 in a replay, the importance weight in an ELBO."""
+    step: np.ndarray
+    """(m,) which step of the estimate a decision belongs to, distinct within a sample; for per-step means."""
     tokens: int
     """Length, for packing micro-batches."""
 
@@ -47,10 +49,6 @@ class Likelihood(Protocol):
     def log_prob(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
         """(sum of m,) fp32 log-probabilities, rows in order; differentiable in the model's weights."""
         ...
-
-
-class LikelihoodFactory(Protocol):
-    def __call__(self, *args: Any) -> Likelihood: ...
 
 
 def micro_batches(rows: list[ScoredRow], max_tokens: int) -> list[list[ScoredRow]]:

@@ -25,8 +25,8 @@ class TextReplay:
     of part n).
 
     With one part a round it is the exact log-probability of the recorded decisions (TraceRL with s = 1, CJ-GRPO, DiPO);
-    with fewer it is the cheaper surrogate of TraceRL's shrink (arXiv 2509.06949, section 4.2), of d2's segments, and with
-    one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). A block-causal trace is cut block by block.
+    with fewer it is the cheaper surrogate of TraceRL's shrink (arXiv 2509.06949, section 4.2) or of d2's segments, and
+    with one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). A block-causal trace is cut block by block.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class TextReplay:
         for row in pack(trajectory.prompt_ids, canvas, views, self.spec):
             place = row.place[row.selected]
             support = None if trajectory.support is None else trajectory.support[sample, row.place]
-            scored.append(
-                ScoredRow((row, support), index, sample, place, np.ones(len(place), np.float32), len(row))
-            )
+            ones = np.ones(len(place), np.float32)
+            step = block[place] * length + part[place]
+            scored.append(ScoredRow((row, support), index, sample, place, ones, step, len(row)))
         return scored
 
     def _views(self, part: np.ndarray, block: np.ndarray, mask: np.ndarray) -> list[View]:
@@ -104,11 +104,11 @@ class TextReplay:
 
 class TextElbo:
     """Minus the denoising loss: draw a rate t ~ U(0, 1], mask each canvas position with probability t, score the masked
-    ones with weight 1 / t (MDLM, arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). A block-causal model draws one
-    rate a block and scores all blocks behind one clean copy (BD3LM, arXiv 2503.09573).
+    ones with weight 1 / t (MDLM, arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). A block-causal model draws
+    one rate a block and scores all blocks behind one clean copy (BD3LM, arXiv 2503.09573).
 
-    Rates are stratified over the blocks of a sample, (u + i) / n in random order, which lowers the variance and leaves each
-    rate uniform.
+    Rates are stratified over the blocks of a sample, (u + i) / n in random order, which lowers the variance and leaves
+    each rate uniform.
     """
 
     exact = False
@@ -148,7 +148,7 @@ class TextElbo:
             if masked.any():
                 views.append(View(masked, masked, masked, int(b)))
         return [
-            ScoredRow(row, index, sample, row.place, weight[row.place], len(row))
+            ScoredRow(row, index, sample, row.place, weight[row.place], block[row.place], len(row))
             for row in pack(trajectory.prompt_ids, trajectory.canvas_ids[sample, :length], views, self.spec)
         ]
 

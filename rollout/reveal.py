@@ -25,7 +25,6 @@ from models.text import TextSpec
 from rollout.noise import Purpose, uniform
 from rollout.options import Count, Order, SamplerOptions
 
-
 LOG_PROBABILITY_FLOOR = -30.0
 
 

@@ -24,16 +24,16 @@ def tiny_policy(
         scale: multiplies the head, so that the distributions are far from uniform.
     """
     pad, mask = words, words + 1
-    size = dict(
-        vocab_size=words + 2,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=max_length,
-        tie_word_embeddings=False,
-    )
+    size = {
+        "vocab_size": words + 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": max_length,
+        "tie_word_embeddings": False,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if family == "sdar":

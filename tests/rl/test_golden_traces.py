@@ -216,17 +216,17 @@ def test_without_the_correction_term_draw_scored_rules_have_a_wrong_gradient(rul
 
     monkeypatch.setattr(RevealKernel, "_not_revealed", lambda self, logits, *rest: torch.zeros_like(logits[:, 0]))
     exact, score = policy_gradients("sdar", rule)
-    assert torch.cosine_similarity(exact, score, dim=0) < 0.99
+    assert (exact - score).norm() > 0.05 * exact.norm()
 
 
-# Mean of log pi_hat - log pi over traces, in nats: what a coarser partition costs on this policy. Measured, not derived.
+# Mean of log pi_hat - log pi over traces, in nats: what a coarser partition costs on this policy. Measured.
 BIAS = {
-    ("sdar", "shrink"): None,
-    ("sdar", "segments"): None,
-    ("sdar", "one"): None,
-    ("llada", "shrink"): None,
-    ("llada", "segments"): None,
-    ("llada", "one"): None,
+    ("sdar", "shrink"): -0.3140,
+    ("sdar", "segments"): -0.1306,
+    ("sdar", "one"): -0.8161,
+    ("llada", "shrink"): -0.1057,
+    ("llada", "segments"): 0.0001,
+    ("llada", "one"): -0.3963,
 }
 
 
@@ -239,7 +239,7 @@ def test_bias_of_coarser_partitions(family, partition):
         totals = replay_totals(policy, as_trajectory(traces, policy, options), options, likelihood)
     exact = torch.stack(list(traces.values()))
     bias = (exact * (totals - exact.log())).sum().item()
-    assert bias == pytest.approx(BIAS[family, partition], rel=1e-3)
+    assert bias == pytest.approx(BIAS[family, partition], abs=1e-3)
 
 
 def test_tail_tokens_are_trained_only_when_a_kept_token_saw_them():

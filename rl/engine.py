@@ -1,0 +1,129 @@
+"""A DeepSpeed engine whose optimizer updates are ours to count.
+
+Gradient accumulation is *unmanaged*: `backward` only accumulates, and one call of `update` is one optimizer step.
+Hidden accumulation counters have silently turned every micro-batch into an update in several public trainers, so the
+number of updates is asserted after each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from configs.schema import OptimizerOptions
+
+
+def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds: float, device: torch.device) -> None:
+    """Enter the learners' process group; its store is the one that rank 0 holds open (`open_store`)."""
+    store = dist.TCPStore(host, port, world_size, is_master=False, timeout=timedelta(seconds=timeout_seconds))
+    os.environ.update(
+        MASTER_ADDR=host, MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK="0"
+    )
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=timeout_seconds)
+    )
+    import deepspeed  # after the environment: it reads it on import
+
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+
+
+def open_store(host: str) -> dist.TCPStore:
+    """A store on a free port, chosen and kept by the same process: no race for the port."""
+    return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+
+
+class Engine:
+    """`model` must return what the loss needs from its forward; ZeRO-3 gathers parameters around that call only."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        options: OptimizerOptions,
+        *,
+        zero_stage: int,
+        bf16: bool,
+    ) -> None:
+        import deepspeed
+
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trainable,
+            lr=options.learning_rate,
+            betas=(options.betas[0], options.betas[1]),
+            eps=options.eps,
+            weight_decay=options.weight_decay,
+        )
+        self.options = options
+        self.zero_stage = zero_stage
+        self.world_size = dist.get_world_size()
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            model_parameters=trainable,
+            config={
+                "train_micro_batch_size_per_gpu": 1,
+                "gradient_accumulation_steps": 1,
+                "managed_gradient_accumulation": False,
+                "gradient_clipping": options.max_grad_norm,
+                "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
+                "zero_allow_untested_optimizer": True,
+                "bf16": {"enabled": bf16},
+                "steps_per_print": 10**9,
+            },
+        )
+        self.updates = 0
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self.deepspeed(*inputs)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.deepspeed.module
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of this rank's part of a loss that is a *sum* over ranks."""
+        self.deepspeed.backward(loss * self.world_size)  # DeepSpeed averages over ranks
+
+    def update(self, learning_rate: float) -> float:
+        """One optimizer step. Returns the gradient norm before clipping."""
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        before = self.deepspeed.global_steps
+        self.deepspeed.step()
+        self.updates += 1
+        if self.deepspeed.global_steps != before + 1:
+            raise RuntimeError(
+                f"one call of update() made {self.deepspeed.global_steps - before} optimizer steps; this DeepSpeed "
+                f"version handles unmanaged gradient accumulation differently from the tested one"
+            )
+        return float(self.deepspeed.get_global_grad_norm() or 0.0)
+
+    @contextmanager
+    def gathered(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+        """Whole parameters on every rank; collective under ZeRO-3, free otherwise."""
+        import deepspeed
+
+        gather: Any = deepspeed.zero.GatheredParameters(parameters) if self.zero_stage == 3 else nullcontext()
+        with gather:
+            yield
+
+    def save(self, folder: str) -> None:
+        """Collective: every rank writes its shards."""
+        self.deepspeed.save_checkpoint(
+            folder, tag="deepspeed", client_state={"updates": self.updates}, save_latest=False
+        )
+
+    def load(self, folder: str) -> None:
+        """Collective."""
+        path, client_state = self.deepspeed.load_checkpoint(folder, tag="deepspeed")
+        if path is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
+        self.updates = client_state["updates"]
