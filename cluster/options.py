@@ -9,7 +9,7 @@ from typing import Optional
 @dataclass
 class ClusterOptions:
     address: Optional[str] = None  # noqa: UP045
-    """Address of a running Ray cluster; null starts one on this machine."""
+    """Address of a running Ray cluster (`auto` finds one on this machine); null starts one here for the job."""
     learners: int = 1
     """DeepSpeed ranks."""
     rollout_workers: int = 1
@@ -18,11 +18,13 @@ class ClusterOptions:
     """GPUs of one learner: 0 or 1."""
     rollout_gpus: int = 0
     """GPUs of one rollout worker: 0 or 1."""
-    cpus: int = 1
-    """CPU threads of one learner or rollout worker."""
+    cpus: float = 0.5
+    """CPUs that Ray reserves for one learner or rollout worker; half a core each lets two of either share two cores."""
+    threads: Optional[int] = None  # noqa: UP045
+    """Computing threads of one learner or rollout worker; null shares the machine's cores among those of its kind."""
     zero_stage: int = 0
     """DeepSpeed ZeRO stage, 0 to 3."""
     startup_timeout_seconds: float = 300.0
     """Deadline for placement, process start and model loading."""
-    collective_timeout_seconds: float = 600.0
-    """Deadline of one gradient reduction; a dead or frozen learner is reported after it."""
+    step_timeout_seconds: float = 1800.0
+    """Deadline of one learner step; a dead or frozen learner is reported after it."""

@@ -248,16 +248,16 @@ class Learner:
             "learner/learning_rate": self._learning_rate(update),
             "learner/decisions": statistics.sums["decisions"],
             "learner/optimizer_updates": float(self.engine.updates),
-            "policy/ratio_mean": statistics.sums["ratio"] / count,
-            "policy/clip_fraction": statistics.sums["clipped"] / count,
-            "policy/first_ratio_error": statistics.maxima["ratio_error"],
+            "ratio/mean": statistics.sums["ratio"] / count,
+            "ratio/clip_fraction": statistics.sums["clipped"] / count,
+            "ratio/max_error": statistics.maxima["ratio_error"],
         }
         if self.reference is not None:
-            metrics["policy/kl_to_reference"] = statistics.sums["kl"] / count
+            metrics["kl/reference"] = statistics.sums["kl"] / count
         if fresh and self.likelihood.exact:
-            metrics["policy/logprob_gap"] = statistics.maxima["logprob_gap"]
+            metrics["logp/max_error"] = statistics.maxima["logprob_gap"]
         elif gap is not None:
-            metrics["policy/logprob_gap"] = gap
+            metrics["logp/max_error"] = gap
         return metrics
 
     def _learning_rate(self, update: int) -> float:
