@@ -146,30 +146,38 @@ def _read_weights(
 ) -> dict[str, Tensor]:
     """Tensors by transformers' names: all of the network's, and of the right shapes."""
     wanted = {family.published_name(name): (name, parameter) for name, parameter in network.named_parameters()}
+    tied_head = family.published_name("lm_head.weight") if network.config.tie_word_embeddings else None
     files = _weight_files(folder)
     tensors: dict[str, Tensor] = {}
-    unexpected = []
+    surplus: dict[str, Path] = {}
+    repeated_head: Tensor | None = None
     for file in files:
         for published, tensor in _tensors(file):
-            if published not in wanted:
-                unexpected.append((published, file))
-                continue
-            name, parameter = wanted[published]
-            if tensor.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{file}: tensor {published} has shape {tuple(tensor.shape)}, but config.json asks for "
-                    f"{tuple(parameter.shape)}"
-                )
-            # A copy, always: the tensor is a view of the file, which an export may replace under our feet.
-            tensors[name] = tensor.to(device=device, dtype=dtype, copy=True)
+            if published == tied_head:
+                repeated_head = tensor
+            elif published not in wanted:
+                surplus[published] = file
+            else:
+                name, parameter = wanted[published]
+                if tensor.shape != parameter.shape:
+                    raise CheckpointError(
+                        f"{file}: tensor {published} has shape {tuple(tensor.shape)}, but config.json asks for "
+                        f"{tuple(parameter.shape)}"
+                    )
+                # A copy, always: the tensor is a view of the file, which an export may replace under our feet.
+                tensors[name] = tensor.to(device=device, dtype=dtype, copy=True)
     missing = [published for published, (name, _) in wanted.items() if name not in tensors]
     if missing:
         raise CheckpointError(f"{files[0] if len(files) == 1 else folder / INDEX}: no tensor {_listed(missing)}")
-    tied_head = family.published_name("lm_head.weight") if network.config.tie_word_embeddings else None
-    surplus = [(published, file) for published, file in unexpected if published != tied_head]
     if surplus:
-        names = _listed([published for published, _ in surplus])
-        raise CheckpointError(f"{surplus[0][1]}: unexpected tensor {names}; family {family.name} has none of that name")
+        file = next(iter(surplus.values()))
+        raise CheckpointError(f"{file}: unexpected tensor {_listed(list(surplus))}; family {family.name} has none such")
+    if repeated_head is not None:
+        embedding = tensors["model.embed_tokens.weight"]
+        if not torch.equal(repeated_head.to(embedding), embedding):
+            raise CheckpointError(
+                f"{folder}: tensor {tied_head} differs from the embedding, but config.json says the two are tied"
+            )
     return tensors
 
 
