@@ -22,7 +22,8 @@ from models.spec import text_spec
 from models.text import TextPolicy, TextSpec
 from models.tokenizer import load_tokenizer
 
-SMALL_FILES = ["*.json", "*.jinja", "merges.txt"]
+SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "*.py"]
+"""All but the weights. The code is never run here; it goes along into an export, for tools that do run it."""
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}

@@ -16,9 +16,6 @@ from models.families import FAMILIES
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
 from models.text import TextPolicy
 
-COPIED_FILES = [*SMALL_FILES, "*.py"]
-"""What a published checkpoint holds beside its weights; its own code is for tools that run it, we never do."""
-
 
 def export_text_policy(
     policy: TextPolicy,
@@ -57,9 +54,9 @@ def export_text_policy(
         (folder / "config.json").write_text(json.dumps(published_config(policy), indent=2) + "\n", encoding="utf-8")
         tokenizer.save_pretrained(folder)
     else:
-        for pattern in COPIED_FILES:
+        for pattern in SMALL_FILES:
             for file in Path(source_folder).glob(pattern):
-                if not file.name.endswith(".safetensors.index.json"):
+                if not file.name.endswith(".index.json"):  # lists the source's shards, not ours
                     shutil.copyfile(file, folder / file.name)
 
 

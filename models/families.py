@@ -223,11 +223,11 @@ def _qwen3_like(name: str, **values: Any) -> TextFamily:
 
 # Sources, all public:
 # LLaDA-8B Base, Instruct and 1.5: configuration_llada.py and modeling_llada.py (ML-GSAI, names as in OLMo), also in
-#   ZHZisZZ/dllm, dllm/pipelines/llada/models. MMaDA-8B: Gen-Verse/MMaDA, models; 8192 image codes follow the text ids.
+#   ZHZisZZ/dllm, dllm/pipelines/llada. MMaDA-8B: Gen-Verse/MMaDA, models; 8192 image codes follow the text ids.
 # Dream-7B and DiffuCoder: configuration_dream.py and modeling_dream.py, also in ZHZisZZ/dllm, dllm/pipelines/dream.
 # SDAR and TraDo: JetAstra/SDAR, training/model/SDAR-4B-Chat (config, tensor names, tokenizer, template).
-# A2D-Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional checkpoints (MDLM) from the
-#   block-diffusion ones (BD3LM): add `"block_size": 32`, the length they were trained with, for the latter.
+# A2D-Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional checkpoints (MDLM) from
+#   the block-diffusion ones (BD3LM): add `"block_size": 32`, the length they were trained with, for the latter.
 FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
     {
         family.name: family

@@ -12,7 +12,7 @@ from models.families import FAMILIES, CheckpointError, recognise
 from models.spec import text_spec
 from tests.models.published import END, MASK, PUBLISHED, ROWS, tiny_tokenizer
 
-# (embedding rows, mask, pad, stop tokens, logit shift, block) of the published checkpoints; see the sources in families.py.
+# Embedding rows, mask, pad, stop tokens, logit shift and block of the published checkpoints (sources in families.py).
 PUBLISHED_NUMBERS = {
     "llada": (126464, 126336, 126081, {126081, 126348}, 0, None),
     "mmada": (126464 + 8192, 126336, 126081, {126081, 126348}, 0, None),
@@ -110,7 +110,7 @@ def test_recognised_by_model_type_by_architecture_and_by_name(name):
 def test_unknown_family_lists_the_known_and_the_nearest():
     with pytest.raises(CheckpointError, match=r"model_type='lada2'.*llada, mmada, dream.*did you mean 'llada'"):
         recognise({"model_type": "lada2", "architectures": ["LLaDA2MoeModelLM"]})
-    with pytest.raises(CheckpointError, match="unknown model family 'sdr'.*did you mean 'sdar'"):
+    with pytest.raises(CheckpointError, match=r"unknown model family 'sdr'.*did you mean 'sdar'"):
         recognise({"model_type": "llada"}, "sdr")
 
 
