@@ -1,0 +1,232 @@
+"""Reads a published checkpoint into a `TextPolicy`, or builds one with fresh weights; never runs its code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from models.families import CheckpointError, TextFamily, recognise
+from models.lora import add_adapters
+from models.options import ModelOptions, Precision
+from models.spec import text_spec
+from models.text import TextPolicy, TextSpec
+from models.tokenizer import load_tokenizer
+
+SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "*.py"]
+"""All but the weights. The code is never run here; it goes along into an export, for tools that do run it."""
+WEIGHT_FILES = ["*.safetensors"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
+
+
+def load_text_policy(
+    options: ModelOptions, *, device: torch.device | str = "cpu", adapter_seed: int = 0
+) -> tuple[TextPolicy, PreTrainedTokenizerBase]:
+    """The policy that the options describe and its tokenizer, which always has a chat template.
+
+    Every tensor goes straight from the file to `device` in `options.precision`. The policy is in evaluation mode;
+    training mode computes the same numbers (there is no dropout), and recomputes activations if the options say so.
+
+    Args:
+        adapter_seed: seed of the adapters' first weights, if the options ask for adapters.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be found, or one of its files, fields or tensors is wrong.
+    """
+    folder = find_checkpoint(options.path, SMALL_FILES + WEIGHT_FILES)
+    with _named(folder):
+        family, config, tokenizer, spec = _read_description(folder, options.family)
+        network = _empty_network(family, config)
+        _fill(network, _read_weights(folder, network, family, DTYPES[options.precision], torch.device(device)))
+        if options.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+    policy = TextPolicy(network, spec)
+    if options.lora is not None:
+        add_adapters(policy, options.lora, adapter_seed)
+    return policy.eval(), tokenizer
+
+
+def read_text_spec(options: ModelOptions) -> TextSpec:
+    """What `load_text_policy` would put into `policy.spec`, from the checkpoint's small files only."""
+    folder = find_checkpoint(options.path, SMALL_FILES)
+    with _named(folder):
+        return _read_description(folder, options.family)[-1]
+
+
+def build_text_policy(
+    config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int, family: str | None = None
+) -> TextPolicy:
+    """An fp32 policy with fresh weights, for training from scratch.
+
+    Args:
+        config: a config.json in the layout that the family publishes.
+        seed: of the weights; torch's global generators are neither read nor changed.
+    """
+    found = recognise(config, family)
+    spec = text_spec(found, config, {}, tokenizer)
+    network = _empty_network(found, config)
+    generator = torch.Generator().manual_seed(seed)
+    deviation = network.config.initializer_range
+
+    def fresh(name: str, shape: torch.Size) -> Tensor:
+        if len(shape) > 1:
+            return torch.empty(shape).normal_(0.0, deviation, generator=generator)
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)  # the others scale a norm
+
+    _fill(network, {name: fresh(name, parameter.shape) for name, parameter in network.named_parameters()})
+    return TextPolicy(network, spec).eval()
+
+
+def published_config(policy: TextPolicy) -> dict[str, Any]:
+    """The config.json that the policy was made from."""
+    return copy.deepcopy(policy.network.config.published)
+
+
+def find_checkpoint(path: str, patterns: list[str]) -> Path:
+    """Folder of a checkpoint: embedded (`tiny/...`), on disk, or a hub id, of which `patterns` are downloaded."""
+    embedded = Path(__file__).parent / path
+    if path.startswith("tiny/") and embedded.is_dir():
+        return embedded
+    if Path(path).is_dir():
+        return Path(path)
+    try:
+        return Path(snapshot_download(path, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # the hub's errors and the network's derive from these two
+        raise CheckpointError(f"checkpoint {path!r} is not a folder and not reachable on the hub: {error}") from error
+
+
+def _read_description(
+    folder: Path, family_name: str | None
+) -> tuple[TextFamily, dict[str, Any], PreTrainedTokenizerBase, TextSpec]:
+    config = _read_json(folder / "config.json")
+    generation = folder / "generation_config.json"
+    family = recognise(config, family_name)
+    tokenizer = load_tokenizer(folder)
+    spec = text_spec(family, config, _read_json(generation) if generation.is_file() else {}, tokenizer)
+    if tokenizer.chat_template is None:
+        if spec.vocab_size != family.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has no chat template, and that of family {family.name} is for another vocabulary; "
+                "add chat_template.jinja to the checkpoint"
+            )
+        tokenizer.chat_template = family.chat_template
+    return family, config, tokenizer, spec
+
+
+def _empty_network(family: TextFamily, config: Mapping[str, Any]) -> PreTrainedModel:
+    network_config = family.network_config(config)
+    network_config.published = dict(config)
+    with torch.device("meta"):
+        return family.network_class(network_config)
+
+
+def _fill(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Gives a network on the meta device its weights, and its rotary frequencies, which no checkpoint stores."""
+    device = next(iter(tensors.values())).device
+    network.load_state_dict(tensors, strict=False, assign=True)
+    network.tie_weights()
+    rotary = type(network.model.rotary_emb)(network.config)
+    network.model.rotary_emb = rotary.to(device)
+    missing = [name for name, tensor in [*network.named_parameters(), *network.named_buffers()] if tensor.is_meta]
+    if missing:
+        raise AssertionError(f"left without a value: {missing}")
+
+
+def _read_weights(
+    folder: Path, network: PreTrainedModel, family: TextFamily, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Tensors by transformers' names: all of the network's, and of the right shapes."""
+    wanted = {family.published_name(name): (name, parameter) for name, parameter in network.named_parameters()}
+    tied_head = family.published_name("lm_head.weight") if network.config.tie_word_embeddings else None
+    files = _weight_files(folder)
+    tensors: dict[str, Tensor] = {}
+    surplus: dict[str, Path] = {}
+    repeated_head: Tensor | None = None
+    for file in files:
+        for published, tensor in _tensors(file):
+            if published == tied_head:
+                repeated_head = tensor
+            elif published not in wanted:
+                surplus[published] = file
+            else:
+                name, parameter = wanted[published]
+                if tensor.shape != parameter.shape:
+                    raise CheckpointError(
+                        f"{file}: tensor {published} has shape {tuple(tensor.shape)}, but config.json asks for "
+                        f"{tuple(parameter.shape)}"
+                    )
+                # A copy, always: the tensor is a view of the file, which an export may replace under our feet.
+                tensors[name] = tensor.to(device=device, dtype=dtype, copy=True)
+    missing = [published for published, (name, _) in wanted.items() if name not in tensors]
+    if missing:
+        raise CheckpointError(f"{files[0] if len(files) == 1 else folder / INDEX}: no tensor {_listed(missing)}")
+    if surplus:
+        file = next(iter(surplus.values()))
+        raise CheckpointError(f"{file}: unexpected tensor {_listed(list(surplus))}; family {family.name} has none such")
+    if repeated_head is not None:
+        embedding = tensors["model.embed_tokens.weight"]
+        if not torch.equal(repeated_head.to(embedding), embedding):
+            raise CheckpointError(
+                f"{folder}: tensor {tied_head} differs from the embedding, but config.json says the two are tied"
+            )
+    return tensors
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        weight_map = _read_json(folder / INDEX).get("weight_map")
+        if not weight_map:
+            raise CheckpointError(f"{folder / INDEX}: no weight_map")
+        files = [folder / name for name in dict.fromkeys(weight_map.values())]
+    else:
+        files = [folder / WEIGHTS]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no such file; the weights must be {WEIGHTS}, or shards listed by {INDEX}")
+    return files
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(file, framework="pt") as content:
+            for name in content.keys():  # noqa: SIM118 - no mapping: it cannot be iterated over
+                yield name, content.get_tensor(name)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: truncated or corrupt safetensors file: {error}") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: no such file") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: must contain a JSON object")
+    return content
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Adds the checkpoint's folder to errors that do not name it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(folder) in str(error):
+            raise
+        raise CheckpointError(f"checkpoint {folder}: {error}") from error

@@ -1,0 +1,78 @@
+"""Writes a policy as a checkpoint that other tools load: the family's published layout and tensor names."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+from huggingface_hub import save_torch_state_dict
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from models.checkpoint import SMALL_FILES, published_config
+from models.families import FAMILIES
+from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
+from models.text import TextPolicy
+
+
+def export_text_policy(
+    policy: TextPolicy,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    source_folder: str | Path | None = None,
+    *,
+    adapter_only: bool = False,
+    max_shard_size: int | str = "5GB",
+) -> None:
+    """Writes weights (adapters merged in), config.json and the tokenizer into `folder`, which is created.
+
+    Args:
+        source_folder: the checkpoint that the policy was loaded from; its config, tokenizer and code files are copied
+            unchanged. Without it, config.json is the one the policy was made from and the tokenizer is saved anew.
+        adapter_only: write a PEFT adapter for the published model instead: adapter_model.safetensors and
+            adapter_config.json.
+
+    Raises:
+        ValueError: `adapter_only` without adapters, or `folder` is `source_folder`.
+    """
+    folder = Path(folder)
+    if source_folder is not None and folder.resolve() == Path(source_folder).resolve():
+        raise ValueError(f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    if adapter_only:
+        _write_adapter(policy, folder, source_folder)
+        return
+
+    for stale in folder.glob("model*.safetensors*"):
+        stale.unlink()
+    family = FAMILIES[policy.spec.family]
+    tensors = {family.published_name(name): tensor for name, tensor in merged_state_dict(policy).items()}
+    save_torch_state_dict(tensors, folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
+    if source_folder is None:
+        (folder / "config.json").write_text(json.dumps(published_config(policy), indent=2) + "\n", encoding="utf-8")
+        tokenizer.save_pretrained(folder)
+    else:
+        for pattern in SMALL_FILES:
+            for file in Path(source_folder).glob(pattern):
+                if not file.name.endswith(".index.json"):  # lists the source's shards, not ours
+                    shutil.copyfile(file, folder / file.name)
+
+
+def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path | None) -> None:
+    """`PeftModel.from_pretrained(published model, folder)` loads this; keys follow PEFT's own saved adapters."""
+    if not has_adapters(policy):
+        raise ValueError("adapter_only: the policy has no adapters")
+    family = FAMILIES[policy.spec.family]
+    tensors = {
+        f"base_model.model.{family.published_name(module)}.{side}.weight": tensor.contiguous()
+        for (module, side), tensor in adapter_tensors(policy).items()
+    }
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.deepcopy(adapter_config(policy))
+    # Full names: LLaDA calls both the MLP's last layer and the output head `ff_out`.
+    config.target_modules = sorted({family.published_name(module) for module, _ in adapter_tensors(policy)})
+    config.base_model_name_or_path = None if source_folder is None else str(source_folder)
+    config.inference_mode = True
+    config.save_pretrained(str(folder))

@@ -1,0 +1,116 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) inside a policy, through PEFT.
+
+PEFT replaces the target layers in place, so `policy.network.model` and `.lm_head` stay where they are. The reference
+model of a KL penalty costs no memory: it is the policy `without_adapters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners import lora
+from torch import Tensor, nn
+
+from models.options import LoraOptions
+from models.text import TextPolicy
+
+ADAPTER = "default"
+"""Name of the adapter in PEFT."""
+
+
+def add_adapters(policy: TextPolicy, options: LoraOptions, seed: int) -> None:
+    """Puts adapters into the policy and freezes everything else. The policy computes what it did before.
+
+    Args:
+        options: `target_modules` are the last parts of transformers' module names, whatever the published ones are.
+        seed: of the adapters' first weights; torch's global generators are left as they were.
+
+    Raises:
+        ValueError: a target module does not exist; the message lists the available ones.
+    """
+    if has_adapters(policy):
+        raise ValueError("the policy has adapters already; merge them or load it again")
+    modules = policy.network.model.named_modules()
+    linear = {name.rpartition(".")[2] for name, module in modules if isinstance(module, nn.Linear)}
+    unknown = sorted(set(options.target_modules) - linear)
+    if unknown or not options.target_modules:
+        raise ValueError(f"model.lora.target_modules: {unknown} not found; available: {sorted(linear)}")
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,  # type: ignore[arg-type]  # PEFT only divides it by the rank
+        target_modules=list(options.target_modules),
+        lora_dropout=0.0,
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # PEFT draws on the CPU; torch.manual_seed would seed GPUs too
+        inject_adapter_in_model(config, policy.network, ADAPTER)
+
+
+@contextmanager
+def without_adapters(policy: TextPolicy) -> Iterator[TextPolicy]:
+    """The policy as it was before `add_adapters`, for the duration of the block: the reference model."""
+    layers = list(_lora_layers(policy).values())
+    if not layers:
+        raise ValueError("the policy has no adapters: there is no reference model inside it")
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield policy
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def has_adapters(policy: TextPolicy) -> bool:
+    return bool(_lora_layers(policy))
+
+
+def trainable_parameters(policy: TextPolicy) -> dict[str, nn.Parameter]:
+    """What an optimizer updates, by name: the adapters where there are some, else every weight."""
+    return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def merged_state_dict(policy: TextPolicy) -> dict[str, Tensor]:
+    """Weights of the network by transformers' names, with the adapters added in; tied weights appear once.
+
+    Without adapters the tensors are the policy's own, not copies.
+    """
+    layers = _lora_layers(policy)
+    tensors = {}
+    for name, parameter in policy.network.named_parameters():
+        module, _, leaf = name.rpartition(".")
+        if ".lora_" in name:
+            continue
+        if module.endswith(".base_layer"):
+            module = module.removesuffix(".base_layer")
+            value = parameter.detach()
+            if leaf == "weight":
+                value = value + layers[module].get_delta_weight(ADAPTER)
+            tensors[f"{module}.{leaf}"] = value
+        else:
+            tensors[name] = parameter.detach()
+    return tensors
+
+
+def adapter_config(policy: TextPolicy) -> LoraConfig:
+    config = policy.network.peft_config[ADAPTER]
+    assert isinstance(config, LoraConfig)
+    return config
+
+
+def adapter_tensors(policy: TextPolicy) -> dict[tuple[str, str], Tensor]:
+    """Adapter weights by (transformers' name of the adapted module, "lora_A" or "lora_B")."""
+    return {
+        (module, side): getattr(layer, side)[ADAPTER].weight.detach()
+        for module, layer in _lora_layers(policy).items()
+        for side in ("lora_A", "lora_B")
+    }
+
+
+def _lora_layers(policy: TextPolicy) -> dict[str, lora.Linear]:
+    return {name: module for name, module in policy.network.named_modules() if isinstance(module, lora.Linear)}

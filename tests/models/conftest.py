@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from models.checkpoint import load_text_policy
+from models.options import ModelOptions
+from models.text import TextPolicy
+from tests.models.published import PUBLISHED, write_checkpoint
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[[str], tuple[TextPolicy, dict[str, Tensor]]]:
+    """Writes a tiny published checkpoint and loads it; returns the policy and the published tensors."""
+
+    def write_and_load(name: str) -> tuple[TextPolicy, dict[str, Tensor]]:
+        folder = tmp_path / name
+        tensors = write_checkpoint(folder, PUBLISHED[name])
+        return load_text_policy(ModelOptions(path=str(folder)))[0], tensors
+
+    return write_and_load
