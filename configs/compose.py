@@ -110,7 +110,7 @@ def _parse(text: str) -> Override:
 def _option(override: Override, folders: list[Path]) -> str:
     group, name = override.key_or_group, override.value()
     if name not in (names := options(group, folders)):
-        raise ConfigError(_no_such_option(group, str(name), names))
+        raise ConfigError(_no_such_option(group, "null" if name is None else str(name), names))
     return cast(str, name)
 
 

@@ -83,9 +83,11 @@ def _unknown(path: str, parents: list[str], name: str, siblings: Iterable[str]) 
 
 
 def paths(section: Any = Config, prefix: str = "") -> list[str]:
-    """Dotted paths of all options, in the order of the schema."""
+    """Dotted paths of all sections and options, in the order of the schema."""
     found = []
     for name, hint in get_type_hints(section).items():
+        found.append(prefix + name)
         bare = without_none(hint)
-        found += paths(bare, f"{prefix}{name}.") if is_dataclass(bare) else [prefix + name]
+        if is_dataclass(bare):
+            found += paths(bare, f"{prefix}{name}.")
     return found

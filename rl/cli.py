@@ -45,7 +45,7 @@ def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
 
     composed = compose(overrides or [], config_dir)
     sources = ["configs/schema.py", *composed.sources, *(overrides or [])]
-    header = "".join(f"#   {source}\n" for source in sources)
+    header = "".join(f"#   {' '.join(source.splitlines())}\n" for source in sources)
     _print_yaml(f"# Later wins:\n{header}{OmegaConf.to_yaml(composed.resolved)}")
     check(composed.config, None)
 

@@ -97,8 +97,9 @@ def _ranges(config: Config) -> Iterator[str]:
         if value is not None and value < least:
             yield f"{path}={value}: must be at least {least}"
     for path in ABOVE_ZERO:
-        if _get(config, path) <= 0:
-            yield f"{path}={_get(config, path)}: must be above 0"
+        value = _get(config, path)
+        if value is not None and value <= 0:
+            yield f"{path}={value}: must be above 0"
     betas = config.algorithm.optimizer.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"algorithm.optimizer.betas={list(betas)}: must be two numbers in [0, 1)"
@@ -262,11 +263,12 @@ def _cluster(config: Config) -> Iterator[str]:
     cluster, rollout = config.cluster, config.rollout
     for name in ("learner_gpus", "rollout_gpus"):
         if getattr(cluster, name) not in (0, 1):
-            yield f"cluster.{name}={getattr(cluster, name)}: one process drives 0 or 1 GPU; start more processes instead"
+            yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"
     if cluster.zero_stage not in range(4):
         yield f"cluster.zero_stage={cluster.zero_stage}: DeepSpeed has stages 0, 1, 2 and 3"
     samples = rollout.prompts_per_update * (1 if is_supervised(config) else rollout.group_size)
     if samples < cluster.learners:
         yield (
-            f"an update has {samples} samples for cluster.learners={cluster.learners}; use more prompts or fewer learners"
+            f"cluster.learners={cluster.learners} is more than the {samples} samples of an update; use fewer learners "
+            f"or a larger rollout.prompts_per_update"
         )
