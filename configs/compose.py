@@ -175,9 +175,9 @@ def _assign(tree: DictConfig, override: Override) -> DictConfig:
 
 
 def _value_error(error: OmegaConfBaseException, path: str = "", value: object = None) -> str:
-    """What is wrong with a value. OmegaConf leaves the path out of some errors: then the given one is meant."""
-    path = error.full_key or path
-    value = value if error.value is None else error.value
+    """What is wrong with a value: the one that OmegaConf names, else the one that was asked for."""
+    if error.full_key and error.full_key != path:
+        path, value = error.full_key, error.value
     try:
         expected = describe(type_of(path))
     except ConfigError as unknown:

@@ -158,6 +158,7 @@ def test_unknown_option(override: str, expected: str) -> None:
         ("algorithm.optimizer=adam", "algorithm.optimizer=adam is not possible: expected a section with the options"),
         ("reward.terms.answer=math", "reward.terms.answer=math is not possible: expected a section with the options"),
         ("model.lora={rank: large}", "model.lora.rank=large is not possible: expected a whole number"),
+        ("model={path: null}", "model.path=null is not possible: expected text"),
         ("model={depth: 3}", "model.depth does not exist"),
     ],
 )
@@ -213,6 +214,8 @@ def test_missing_values_are_named_together_with_where_to_get_them() -> None:
         ("defaults:\n  - override model: tiny_block", "write `override /GROUP: file`"),
         ("defaults:\n  - quikstart", "recipe=quikstart does not exist; did you mean quickstart?"),
         ("algorithm: {clip: 0.1", "not valid YAML"),
+        ("run: {seed: 1, seed: 2}", "not valid YAML"),
+        ("- a list", "recipe/mine"),
     ],
 )
 def test_errors_in_own_files(tmp_path: Path, text: str, expected: str) -> None:
