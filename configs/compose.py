@@ -1,0 +1,203 @@
+"""From command-line overrides to one checked, typed configuration.
+
+Schema defaults, the chosen file of each group, the recipe's own values, `key=value` overrides: later wins.
+Hydra composes the files; values from the command line are merged here, so that every error is ours to word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs.errors import ConfigError
+from configs.fields import describe, nearest, type_of
+from configs.schema import Config
+
+PACKAGE = Path(__file__).parent
+GROUPS = ("model", "algorithm", "reward", "data", "rollout", "cluster", "recipe")
+
+ConfigStore.instance().store("denoiserl_schema", Config)
+
+
+@dataclass(frozen=True)
+class Composed:
+    config: Config
+    """What the program uses: plain dataclasses."""
+    resolved: DictConfig
+    """The same as a tree; `OmegaConf.to_yaml(resolved)` is what the run folder keeps."""
+    sources: list[str]
+    """Files that took part, in the order in which they were applied."""
+
+
+def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
+    """The configuration that `overrides` describe.
+
+    Args:
+        overrides: `group=file` choices (`recipe=quickstart`, `model=tiny_full`) and `dotted.key=value` settings.
+        config_dir: a folder with further group files, laid out like this one: `recipe/mine.yaml`, `data/ours.yaml`.
+
+    Raises:
+        ConfigError: anything that is wrong with the overrides or the files.
+    """
+    folders = [PACKAGE] if config_dir is None else [PACKAGE, _own_folder(config_dir)]
+    choices: dict[str, str] = {}
+    values: list[Override] = []
+    for text in overrides:
+        override = _parse(text)
+        if override.key_or_group in GROUPS and not isinstance(override.value(), dict):
+            choices[override.key_or_group] = _option(override, folders)
+        else:
+            type_of(override.key_or_group)  # raises if there is no such option
+            values.append(override)
+
+    tree, sources = _compose_files(choices, folders)
+    for override in values:
+        tree = _assign(tree, override)
+    _resolve(tree)
+    return Composed(cast(Config, OmegaConf.to_object(tree)), tree, sources)
+
+
+def options(group: str, folders: list[Path]) -> list[str]:
+    """Names of the files of a group."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def _own_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder} is not a folder")
+    for group in GROUPS:
+        for name in set(options(group, [folder])) & set(options(group, [PACKAGE])):
+            raise ConfigError(f"{folder / group / name}.yaml: {group}={name} is already taken; rename the file")
+    return folder.absolute()
+
+
+def _parse(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        key, equals, value = text.partition("=")
+        if not equals:
+            guess = f"; did you mean recipe={text}?" if text in options("recipe", [PACKAGE]) else ""
+            raise ConfigError(f"cannot read '{text}': expected key=value{guess}") from error
+        raise ConfigError(
+            f"cannot read the value in '{text}'; quote it for the program as well as for the shell: "
+            f"'{key}={json.dumps(value, ensure_ascii=False)}'"
+        ) from error
+    if override.is_sweep_override():
+        key, _, value = text.partition("=")
+        raise ConfigError(f"'{text}' has several values; a list is written {key}=[{value}], a text {key}='\"{value}\"'")
+    if override.type is not OverrideType.CHANGE or override.package is not None:
+        raise ConfigError(f"cannot read '{text}': expected key=value, without +, ~ or @ (null unsets an option)")
+    return override
+
+
+def _option(override: Override, folders: list[Path]) -> str:
+    group, name = override.key_or_group, override.value()
+    if name not in (names := options(group, folders)):
+        raise ConfigError(_no_such_option(group, "null" if name is None else str(name), names))
+    return cast(str, name)
+
+
+def _no_such_option(group: str, name: str, names: list[str]) -> str:
+    return f"{group}={name} does not exist{nearest(name, names)}\n  files of {group}: {', '.join(names)}"
+
+
+def _compose_files(choices: dict[str, str], folders: list[Path]) -> tuple[DictConfig, list[str]]:
+    arguments = [f"{group}={json.dumps(name)}" for group, name in choices.items()]
+    search_path = json.dumps([f"file://{folder}" for folder in folders[1:]], ensure_ascii=False)
+    arguments.append(f"hydra.searchpath={search_path}")
+    with hydra.initialize_config_dir(str(PACKAGE), version_base=None), _file_errors(folders):
+        tree = hydra.compose("config", arguments)
+        loader = GlobalHydra.instance().config_loader()
+        entries = loader.compute_defaults_list("config", arguments, RunMode.RUN).defaults
+    OmegaConf.set_struct(tree, False)  # mappings such as reward.terms stay open; sections are closed by their types
+    candidates = [folder / f"{entry.config_path}.yaml" for entry in entries for folder in folders]
+    return tree, [_display(file) for file in candidates if file.is_file()]
+
+
+def _display(file: Path) -> str:
+    return str(file.relative_to(PACKAGE.parent) if file.is_relative_to(PACKAGE) else file)
+
+
+@contextmanager
+def _file_errors(folders: list[Path]) -> Iterator[None]:
+    """Words Hydra's errors about YAML files."""
+    try:
+        yield
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}") from error
+    except MissingConfigException as error:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        message = _no_such_option(group, name, options(group, folders)) if group in GROUPS else str(error)
+        raise ConfigError(f"the recipe's defaults list: {message}") from error
+    except HydraException as error:
+        message = str(error)
+        named = re.match(r"In '([^']+)'", message)
+        place = f"in {named[1]}.yaml: " if named else ""
+        if isinstance(error.__context__, OmegaConfBaseException):
+            if named and error.__context__.full_key == "recipe":
+                raise ConfigError(f"{place}the first line of a recipe must be `# @package _global_`") from error
+            raise ConfigError(place + _value_error(error.__context__)) from error
+        if unknown := re.search(r"Could not override '([^']+)'", message):
+            raise ConfigError(
+                f"{place}'override {unknown[1]}' names no group; write `override /GROUP: file` "
+                f"with one of {', '.join(GROUPS)}"
+            ) from error
+        raise ConfigError(message) from error
+
+
+def _assign(tree: DictConfig, override: Override) -> DictConfig:
+    """`tree` with one value merged in; a section that was null is opened with its defaults."""
+    path, value = override.key_or_group, override.value()
+    nested: Any = value
+    for name in reversed(path.split(".")):
+        nested = {name: nested}
+    try:
+        return cast(DictConfig, OmegaConf.merge(tree, nested))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_value_error(error, path, value)) from error
+
+
+def _value_error(error: OmegaConfBaseException, path: str = "", value: object = None) -> str:
+    """What is wrong with a value: the one that OmegaConf names, else the one that was asked for."""
+    if error.full_key and error.full_key != path:
+        path, value = error.full_key, error.value
+    try:
+        expected = describe(type_of(path))
+    except ConfigError as unknown:
+        return str(unknown)
+    return f"{path}={'null' if value is None else value} is not possible: expected {expected}"
+
+
+def _resolve(tree: DictConfig) -> None:
+    """Replaces every `${...}` by its value; nothing may be missing."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(tree))
+        OmegaConf.resolve(tree)
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{error.full_key or 'a ${...} reference'} cannot be resolved: {reason}") from error
+    if missing:
+        raise ConfigError("\n".join(f"{path} has no value; {_how_to_set(path)}" for path in missing))
+
+
+def _how_to_set(path: str) -> str:
+    section = path.partition(".")[0]
+    group = section if section in GROUPS else "recipe"
+    return f"set {path}=... or choose a file: {group}={{{','.join(options(group, [PACKAGE]))}}}"

@@ -1,0 +1,236 @@
+"""Composition: which value wins, one worded error for each kind of mistake, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from configs.compose import compose
+from configs.errors import ConfigError, UserError
+from configs.schema import Config, Denominator
+from models.options import LoraOptions
+
+
+def recipe_folder(root: Path, text: str, name: str = "mine") -> Path:
+    (root / "recipe").mkdir(parents=True, exist_ok=True)
+    (root / "recipe" / f"{name}.yaml").write_text(text)
+    return root
+
+
+def test_typed_values_all_the_way_down() -> None:
+    config = compose(["recipe=quickstart"]).config
+    assert isinstance(config, Config)
+    assert config.algorithm.denominator is Denominator.step
+    assert config.reward.terms["answer"].args == {"strict": True}
+    assert config.data.evaluation is not None
+    assert config.data.evaluation.prompt == config.data.train.prompt
+
+
+def test_explicit_values_win_over_the_recipe_and_the_recipe_over_its_groups() -> None:
+    assert compose(["recipe=quickstart"]).config.algorithm.optimizer.learning_rate == 1e-4  # the recipe's own
+    overridden = compose(["algorithm.optimizer.learning_rate=0.5", "recipe=quickstart"]).config
+    assert overridden.algorithm.optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    "overrides", [["recipe=quickstart", "algorithm=dipo"], ["algorithm=dipo", "recipe=quickstart"]]
+)
+def test_a_chosen_group_wins_over_the_recipes_choice(overrides: list[str]) -> None:
+    assert compose(["recipe=quickstart"]).config.algorithm.clip_high is None
+    assert compose(overrides).config.algorithm.clip_high == 0.28
+
+
+def test_the_last_of_two_overrides_wins() -> None:
+    assert compose(["recipe=quickstart", "run.seed=1", "run.seed=2"]).config.run.seed == 2
+    assert compose(["recipe=quickstart", "model=tiny_block", "model=tiny_full"]).config.model.path == "tiny/full"
+
+
+def test_setting_one_option_of_a_null_section_opens_it_with_its_defaults() -> None:
+    assert compose(["recipe=quickstart"]).config.model.lora is None
+    assert compose(["recipe=quickstart", "model.lora.rank=4"]).config.model.lora == LoraOptions(rank=4)
+    assert compose(["recipe=quickstart", "data.evaluation=null"]).config.data.evaluation is None
+
+
+def test_mappings_take_new_names() -> None:
+    overrides = [
+        "reward.terms.length.function=my.module.short",
+        "reward.terms.length.weight=0.1",
+        "data.train.args.min_empty=4",
+    ]
+    config = compose(["recipe=quickstart", *overrides]).config
+    assert config.reward.terms["length"].weight == 0.1
+    assert set(config.reward.terms) == {"answer", "length"}
+    assert config.data.train.args == {"min_empty": 4}
+    assert config.data.evaluation is not None
+    assert config.data.evaluation.args == {"min_empty": 4}
+
+
+def test_quoted_values_keep_their_braces() -> None:
+    config = compose(["recipe=quickstart", 'data.train.prompt="{{ question }} = ?"']).config
+    assert config.data.train.prompt == "{{ question }} = ?"
+
+
+def test_sources_are_the_files_that_took_part_in_order() -> None:
+    sources = compose(["recipe=quickstart", "algorithm=dipo"]).sources
+    assert sources == [
+        "configs/config.yaml",
+        "configs/model/tiny_block.yaml",
+        "configs/algorithm/dipo.yaml",
+        "configs/reward/reasoning_gym.yaml",
+        "configs/data/mini_sudoku.yaml",
+        "configs/rollout/tiny.yaml",
+        "configs/cluster/local.yaml",
+        "configs/recipe/quickstart.yaml",
+    ]
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = compose(["recipe=quickstart"])
+    with pytest.raises(ConfigError):
+        compose(["recipe=quickstart", "run.updates=many"])
+    with pytest.raises(ConfigError):
+        compose(["recipe=mine"], recipe_folder(tmp_path / "own", "not a recipe: {"))
+    assert compose(["recipe=quickstart"]) == first
+    assert not GlobalHydra.instance().is_initialized()
+    assert os.listdir(tmp_path) == ["own"]
+    assert Path.cwd() == tmp_path
+
+
+def test_own_recipe_builds_on_a_packaged_one(tmp_path: Path) -> None:
+    text = """# @package _global_
+defaults:
+  - quickstart
+  - override /model: tiny_full
+  - override /data: ours
+  - _self_
+run: {name: mine}
+"""
+    folder = recipe_folder(tmp_path / "with space, comma", text)
+    (folder / "data").mkdir()
+    (folder / "data" / "ours.yaml").write_text("train: {kind: file, name: ours.jsonl}\n")
+    composed = compose(["recipe=mine"], folder)
+    assert composed.config.run.name == "mine"
+    assert composed.config.model.path == "tiny/full"
+    assert composed.config.data.train.name == "ours.jsonl"
+    assert composed.sources[-2:] == ["configs/recipe/quickstart.yaml", str(folder / "recipe" / "mine.yaml")]
+
+
+def error_of(overrides: list[str], config_dir: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides, config_dir)
+    assert isinstance(caught.value, UserError)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("algorithm.clop=1", "algorithm.clop does not exist; did you mean algorithm.clip?"),
+        ("algorithm.optimiser.eps=1", "algorithm.optimiser does not exist; did you mean algorithm.optimizer?"),
+        ("learning_rate=1", "learning_rate does not exist; did you mean algorithm.optimizer.learning_rate?"),
+        ("temperature=1", "did you mean rollout.sampler.temperature or evaluation.sampler.temperature?"),
+        ("algorithm.xyz=1", "options of algorithm: likelihood, ratio, objective"),
+        ("reward.terms.answer.wait=1", "did you mean reward.terms.answer.weight?"),
+        ("algorithm.clip.low=1", "algorithm.clip is a number and has no options below it"),
+        ("colour=red", "sections: model, algorithm, reward, data, rollout, evaluation, cluster, run"),
+        ("hydra.verbose=true", "hydra does not exist"),
+    ],
+)
+def test_unknown_option(override: str, expected: str) -> None:
+    assert expected in error_of(["recipe=quickstart", override])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("algorithm.clip=wide", "algorithm.clip=wide is not possible: expected a number"),
+        ("run.updates=1.5", "run.updates=1.5 is not possible: expected a whole number"),
+        ("run.resume=perhaps", "run.resume=perhaps is not possible: expected true or false"),
+        ("run.name=null", "run.name=null is not possible: expected text"),
+        ("data.train.size=lots", "data.train.size=lots is not possible: expected a whole number or null"),
+        ("algorithm.ratio=word", "algorithm.ratio=word is not possible: expected one of element, none"),
+        ("rollout.sampler.cache=all", "expected one of none, block or null"),
+        ("algorithm.optimizer.betas=[a,b]", "algorithm.optimizer.betas[0]=a is not possible: expected a number"),
+        ("algorithm.optimizer=adam", "algorithm.optimizer=adam is not possible: expected a section with the options"),
+        ("reward.terms.answer=math", "reward.terms.answer=math is not possible: expected a section with the options"),
+        ("model.lora={rank: large}", "model.lora.rank=large is not possible: expected a whole number"),
+        ("model={path: null}", "model.path=null is not possible: expected text"),
+        ("model={depth: 3}", "model.depth does not exist"),
+    ],
+)
+def test_wrong_type(override: str, expected: str) -> None:
+    assert expected in error_of(["recipe=quickstart", override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["recipe=quikstart"], "recipe=quikstart does not exist; did you mean quickstart?"),
+        (["recipe=quickstart", "algorithm=ppo"], "files of algorithm: cj_grpo, dipo"),
+        (["recipe=quickstart", "model=7"], "model=7 does not exist"),
+        (["recipe=quickstart", "algorithm=null"], "algorithm=null does not exist"),
+        (["recipe=quickstart", "optimizer=adam"], "did you mean algorithm.optimizer?"),
+    ],
+)
+def test_unknown_group_or_file(overrides: list[str], expected: str) -> None:
+    assert expected in error_of(overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("quickstart", "cannot read 'quickstart': expected key=value; did you mean recipe=quickstart?"),
+        ("run.name", "cannot read 'run.name': expected key=value"),
+        ("data.train.prompt={{ q }}", """'data.train.prompt="{{ q }}"'"""),
+        ("run.seed=1,2", "a list is written run.seed=[1,2]"),
+        ("+run.seed=1", "without +, ~ or @"),
+        ("~run.seed", "without +, ~ or @"),
+        ("algorithm.clip=${algorithm.clap}", "algorithm.clip cannot be resolved: Interpolation key 'algorithm.clap'"),
+    ],
+)
+def test_malformed_override(override: str, expected: str) -> None:
+    assert expected in error_of(["recipe=quickstart", override])
+
+
+def test_missing_values_are_named_together_with_where_to_get_them() -> None:
+    message = error_of([])
+    assert "model.path has no value; set model.path=... or choose a file: model={" in message
+    assert "run.name has no value; set run.name=... or choose a file: recipe={" in message
+    assert "data.train.name has no value" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("algorithm: {clip: wide}", "in recipe/mine.yaml: algorithm.clip=wide is not possible: expected a number"),
+        ("algorithm: {clop: 1}", "in recipe/mine.yaml: algorithm.clop does not exist; did you mean algorithm.clip?"),
+        ("algorithm: {ratio: word}", "expected one of element, none"),
+        ("defaults:\n  - override /model: tiny_blok", "model=tiny_blok does not exist; did you mean tiny_block?"),
+        ("defaults:\n  - override /modle: tiny_block", "write `override /GROUP: file`"),
+        ("defaults:\n  - override model: tiny_block", "write `override /GROUP: file`"),
+        ("defaults:\n  - quikstart", "recipe=quikstart does not exist; did you mean quickstart?"),
+        ("algorithm: {clip: 0.1", "not valid YAML"),
+        ("run: {seed: 1, seed: 2}", "not valid YAML"),
+        ("- a list", "recipe/mine"),
+    ],
+)
+def test_errors_in_own_files(tmp_path: Path, text: str, expected: str) -> None:
+    folder = recipe_folder(tmp_path, f"# @package _global_\n{text}\n")
+    assert expected in error_of(["recipe=mine"], folder)
+
+
+def test_a_recipe_without_its_header_is_told_so(tmp_path: Path) -> None:
+    folder = recipe_folder(tmp_path, "run: {name: mine}\n")
+    assert "recipe/mine.yaml: the first line of a recipe must be `# @package _global_`" in error_of(
+        ["recipe=mine"], folder
+    )
+
+
+def test_own_files_cannot_hide_or_be_hidden_by_packaged_ones(tmp_path: Path) -> None:
+    folder = recipe_folder(tmp_path, "# @package _global_\n", name="quickstart")
+    assert "recipe=quickstart is already taken; rename the file" in error_of(["recipe=quickstart"], folder)
+    assert "is not a folder" in error_of([], tmp_path / "absent")

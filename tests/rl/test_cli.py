@@ -1,0 +1,65 @@
+"""The command line: what `denoiserl config` prints, how mistakes are reported, what it must not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from configs.schema import Config
+from rl import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["denoiserl", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_config_prints_valid_yaml_with_its_sources(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "config", "recipe=quickstart", "algorithm.clip=0.3", 'run.name="two\nlines"') == 0
+    printed = capsys.readouterr().out
+    header = [line for line in printed.splitlines() if line.startswith("#")]
+    assert header[1] == "#   configs/schema.py"
+    assert header[-4:] == [
+        "#   configs/recipe/quickstart.yaml",
+        "#   recipe=quickstart",
+        "#   algorithm.clip=0.3",
+        '#   run.name="two lines"',
+    ]
+    tree = OmegaConf.merge(OmegaConf.structured(Config), yaml.safe_load(printed))
+    assert tree.algorithm.clip == 0.3
+    assert tree.run.name == "two\nlines"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("algorithm.clop=1", "error: algorithm.clop does not exist; did you mean algorithm.clip?"),
+        ("rollout.group_size=1", "a group of one has no spread"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, expected: str
+) -> None:
+    assert run(monkeypatch, "config", "recipe=quickstart", override) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+
+
+def test_config_needs_neither_torch_nor_ray() -> None:
+    script = (
+        "import sys; sys.argv = ['denoiserl', 'config', 'recipe=quickstart']\n"
+        "from rl.cli import main\n"
+        "try: main()\n"
+        "finally: print('LOADED', sorted({'torch', 'ray', 'transformers', 'deepspeed'} & set(sys.modules)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert finished.stdout.endswith("LOADED []\n"), finished.stderr

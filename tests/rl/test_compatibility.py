@@ -1,0 +1,176 @@
+"""Each impossible combination is refused with its reason; every packaged recipe passes."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from operator import attrgetter
+
+import pytest
+
+from configs.compose import PACKAGE, compose
+from configs.errors import ConfigError
+from configs.fields import type_of
+from configs.schema import Config
+from models.text import TextSpec
+from rl.compatibility import ABOVE_ZERO, AT_LEAST, check
+
+
+def spec(family: str, block_length: int | None, max_length: int) -> TextSpec:
+    return TextSpec(family, block_length, 0, 9, 8, (7,), vocab_size=10, tokenizer_size=10, max_length=max_length)
+
+
+BLOCK = spec("tiny_block", 4, 128)
+FULL = spec("tiny_full", None, 128)
+SPECS = {
+    "quickstart": BLOCK,
+    "sft_tiny_block": BLOCK,
+    "sft_tiny_full": FULL,
+    "sdar_8b_math": spec("sdar", 4, 32768),
+    "trado_4b_math": spec("sdar", 4, 32768),
+    "llada_8b_gsm8k": spec("llada", None, 4096),
+    "dream_7b_gsm8k": spec("dream", None, 2048),
+}
+
+
+def problems(overrides: list[str], text_spec: TextSpec | None, recipe: str = "quickstart") -> list[str]:
+    try:
+        check(compose([f"recipe={recipe}", *overrides]).config, text_spec)
+    except ConfigError as error:
+        return str(error).split("\n  ")[1:]
+    return []
+
+
+@pytest.mark.parametrize("recipe", sorted(file.stem for file in (PACKAGE / "recipe").glob("*.yaml")))
+def test_packaged_recipes_pass(recipe: str) -> None:
+    assert problems([], SPECS[recipe], recipe) == []
+    assert problems([], None, recipe) == []
+
+
+SAMPLER = "rollout.sampler"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([f"{SAMPLER}.top_p=0"], "rollout.sampler.top_p=0.0: must lie in (0, 1]"),
+        ([f"{SAMPLER}.top_p=1.1"], "rollout.sampler.top_p=1.1: must lie in (0, 1]"),
+        ([f"{SAMPLER}.temperature=-1"], "rollout.sampler.temperature=-1.0: must be at least 0"),
+        (["evaluation.sampler={top_k: -1, max_new_tokens: 32}"], "evaluation.sampler.top_k=-1: must be at least 0"),
+        ([f"{SAMPLER}.max_new_tokens=0"], "rollout.sampler.max_new_tokens=0: must be at least 1"),
+        ([f"{SAMPLER}.temperature=0"], "greedy: all samples of a group are equal"),
+        ([f"{SAMPLER}.count=threshold", f"{SAMPLER}.order=entropy"], "order=entropy does not rank by one"),
+        ([f"{SAMPLER}.count=factor", f"{SAMPLER}.order=margin"], "order=margin does not rank by one"),
+        ([f"{SAMPLER}.count=entropy_bound"], "use order=entropy"),
+        ([f"{SAMPLER}.block_length=8"], "this checkpoint's attention has blocks of 4"),
+        ([f"{SAMPLER}.rounds_per_block=5"], "a block of 4 tokens has at most 4 rounds"),
+        (["data.max_prompt_tokens=97"], "need 132 positions, tiny_block has 128"),
+        (
+            [f"{SAMPLER}.order=drawn_prob", "algorithm.likelihood.partition=shrink"],
+            "only likelihood.partition=every_step can compute",
+        ),
+        (["algorithm.ratio=none"], "ppo_clip clips a ratio, but ratio=none"),
+        (["algorithm.objective=weighted"], "weighted has no ratio, but ratio=element"),
+        (["algorithm=sft", "algorithm.objective=ppo_clip", "algorithm.ratio=element"], "needs objective=weighted"),
+        (["algorithm=sft", "data.train.response=null"], "set data.train.response"),
+        (["algorithm=sft", "algorithm.likelihood.kind=replay"], "kind=replay needs rollouts"),
+        (["algorithm.likelihood.kind=elbo", "algorithm.denominator=token"], "kind=elbo is for supervised training"),
+        (["algorithm=sft", "algorithm.kl.coefficient=0.1"], "with likelihood.kind=elbo use 0"),
+        (["algorithm=sft", "algorithm.denominator=step"], "denominator=step averages over the parts of a replay"),
+        (["algorithm.optimizer.betas=[0.9]"], "must be two numbers in [0, 1)"),
+        (["algorithm.optimizer.betas=[0.9,1]"], "must be two numbers in [0, 1)"),
+        (["reward.max_failed_fraction=2"], "must lie in [0, 1]"),
+        (["rollout.prompts_per_update=24"], "prompts_per_update=24 is no multiple of prompts_per_ticket=16"),
+        (["algorithm.minibatches=17"], "some minibatches would be empty"),
+        (["rollout.group_size=1"], "a group of one has no spread"),
+        (["rollout.group_size=1", "algorithm.advantage=leave_one_out"], "advantage=leave_one_out would be zero"),
+        (["data.train.size=null"], "data.train.size=null: reasoning-gym makes problems without end"),
+        (["data.evaluation.seed=19999"], "a seed of at least 20000"),
+        (["data.evaluation=null"], "data.evaluation is null"),
+        (["evaluation.sampler={temperature: 0, max_new_tokens: 32}"], "evaluation.samples=0 evaluates greedily"),
+        (["cluster.learner_gpus=2"], "cluster.learner_gpus=2: a process drives 0 or 1 GPU"),
+        (["cluster.zero_stage=4"], "DeepSpeed has stages 0, 1, 2 and 3"),
+        (["cluster.learners=129"], "cluster.learners=129 is more than the 128 samples of an update"),
+        (["algorithm=sft", "cluster.learners=17"], "cluster.learners=17 is more than the 16 samples of an update"),
+    ],
+)
+def test_refused_on_a_block_model(overrides: list[str], expected: str) -> None:
+    found = problems(overrides, BLOCK)
+    assert len(found) == 1, found
+    assert expected in found[0]
+
+
+def test_reward_terms_may_not_be_empty() -> None:
+    config = compose(["recipe=quickstart"]).config
+    config.reward.terms.clear()
+    with pytest.raises(ConfigError, match="there is nothing to learn from"):
+        check(config, BLOCK)
+    config = compose(["recipe=sft_tiny_block"]).config
+    config.reward.terms.clear()
+    with pytest.raises(ConfigError, match=r"reward\.terms is empty; choose a reward or set evaluation\.every=0"):
+        check(config, BLOCK)
+    config.evaluation.every = 0
+    check(config, BLOCK)
+
+
+def test_the_same_split_of_a_dataset_is_not_held_out() -> None:
+    overrides = ["data=jsonl", "data.train.name=a.jsonl"]
+    assert (
+        "data.evaluation has the training problems" in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
+    )
+    assert problems([*overrides, "data.evaluation.name=b.jsonl"], BLOCK) == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [f"{SAMPLER}.count=threshold", f"{SAMPLER}.order=drawn_prob"],
+        [f"{SAMPLER}.order=drawn_prob", f"{SAMPLER}.top_p=0.9", f"{SAMPLER}.top_k=50"],
+        ["rollout=entropy_bound", f"{SAMPLER}.max_new_tokens=32"],
+        [f"{SAMPLER}.block_length=4", f"{SAMPLER}.cache=block", f"{SAMPLER}.rounds_per_block=4"],
+        [f"{SAMPLER}.max_new_tokens=30"],
+        ["data.max_prompt_tokens=96"],
+        ["data.evaluation.seed=20000"],
+        ["data.evaluation=null", "evaluation.every=0"],
+        ["evaluation.sampler={temperature: 0, max_new_tokens: 32}", "evaluation.samples=0"],
+        ["algorithm=one_step", "cluster.learners=128"],
+        ["algorithm=sft", "rollout.group_size=1"],
+    ],
+)
+def test_allowed_on_a_block_model(overrides: list[str]) -> None:
+    assert problems(overrides, BLOCK) == []
+
+
+def test_a_bidirectional_model_has_no_exact_block_cache_and_any_block_length() -> None:
+    assert problems([f"{SAMPLER}.block_length=8"], FULL) == []
+    [problem] = problems([f"{SAMPLER}.cache=block"], FULL)
+    assert "tiny_full is bidirectional" in problem
+
+
+def test_all_problems_come_in_one_message() -> None:
+    found = problems(
+        ["algorithm.clip=-1", "rollout.group_size=1", "cluster.zero_stage=9", f"{SAMPLER}.block_length=2"], BLOCK
+    )
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("path", [*AT_LEAST, *ABOVE_ZERO])
+def test_every_bounded_option_exists_and_is_refused_below_its_bound(path: str) -> None:
+    config = everything_set()
+    section, _, option = path.rpartition(".")
+    setattr(attrgetter(section)(config), option, AT_LEAST[path] - 1 if path in AT_LEAST else 0)
+    type_of(path)
+    with pytest.raises(ConfigError, match=f"{path}=.*: must be"):
+        check(config, BLOCK)
+
+
+def everything_set() -> Config:
+    """A configuration that passes and leaves no section null."""
+    config = copy.deepcopy(_everything_set())
+    check(config, BLOCK)
+    return config
+
+
+@functools.cache
+def _everything_set() -> Config:
+    return compose(["recipe=quickstart", "model.lora.rank=4"]).config
