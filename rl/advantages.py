@@ -17,8 +17,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> tuple[np.ndarray, np
 
     With r the scored rewards, m their mean and n their number:
 
-    - zscore: (r - m) / (population std + 1e-4). GRPO (arXiv 2402.03300, eq. 3 and section 4.1.2) divides by "the standard
-      deviation"; we take the population's, as TraceRL (arXiv 2509.06949) does.
+    - zscore: (r - m) / (population std + 1e-4). GRPO (arXiv 2402.03300, section 4.1.2) says only "standard deviation";
+      we take the population's, as TraceRL (arXiv 2509.06949) does.
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
     - constant: 1.

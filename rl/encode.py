@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import jinja2
 import numpy as np
@@ -31,9 +32,10 @@ def encode_prompt(
         messages.insert(0, {"role": "system", "content": system_prompt})
     try:
         # transformers 5 returns a BatchEncoding unless told otherwise.
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     except (jinja2.TemplateError, ValueError) as error:
         raise DataError(f"{problem_id}: the tokenizer's chat template cannot be applied: {error}") from error
+    ids = cast("list[int]", encoded)
     return _checked(ids, max_tokens, f"the prompt of {problem_id}", "data.max_prompt_tokens")
 
 
@@ -59,6 +61,6 @@ def encode_response(
 def _checked(ids: Sequence[int], max_tokens: int, what: str, option: str) -> np.ndarray:
     if len(ids) > max_tokens:
         raise DataError(
-            f"{what} has {len(ids)} tokens, more than {option}={max_tokens}: raise it or remove the problem"
+            f"{what} has {len(ids)} tokens, more than {option}={max_tokens}: raise the limit or remove the problem"
         )
     return np.asarray(ids, dtype=np.int32)

@@ -33,8 +33,8 @@ def solve_rate(solved: np.ndarray) -> Estimate:
     """Mean solve rate over problems with its Wilson interval.
 
     Wilson's interval (JASA 22, 1927) stays inside [0, 1] and keeps a width when every problem is solved. With several
-    samples of a problem it is taken at the effective sample size p (1 - p) / variance, where the variance is clustered by
-    problem (Franco et al., J. Survey Statistics and Methodology 7, 2019). That size is kept between N, as if a
+    samples of a problem it is taken at the effective sample size p (1 - p) / variance, where the variance is clustered
+    by problem (Franco et al., J. Survey Statistics and Methodology 7, 2019). That size is kept between N, as if a
     problem's samples were copies, and the number of samples, as if they were independent.
 
     Args:
