@@ -36,6 +36,8 @@ class MetricsWriter:
         self._tensorboard_folder = folder / "tensorboard"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
         folder.mkdir(parents=True, exist_ok=True)
+        self._last_update: int
+        self._tensorboard: Writer
         self._replace(read_rows(self._path))
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
@@ -46,8 +48,8 @@ class MetricsWriter:
         """
         if update <= self._last_update:
             raise ValueError(
-                f"{self._path} already holds update {self._last_update}, so update {update} cannot follow: a resumed run "
-                f"calls truncate_from({update}) first, another run needs another folder"
+                f"{self._path} already holds update {self._last_update}, so update {update} cannot follow: a resumed "
+                f"run calls truncate_from({update}) first, another run needs another folder"
             )
         row = {"update": update, **{name: self._checked(update, name, metrics[name]) for name in metrics}}
         row[CLOCK] = time.time()
@@ -122,7 +124,5 @@ def _parsed(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise ValueError(
-            f"{where}: not JSON ({error}); restore the file or move it away to start a new record"
-        ) from error
+        raise ValueError(f"{where}: not JSON ({error}); restore the file, or move it away to start anew") from error
     return {name: math.nan if value is None else value for name, value in row.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any
 
@@ -23,23 +25,30 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 class Progress:
-    """Shows the metrics `reward/mean`, `reward/solve_rate` and `seconds/...` of each update as it ends.
+    """Shows the curves and the costs (`seconds/...`) of each update as it ends.
 
     With `max_staleness` above 0 stages overlap, and their shares of an update's time may add up to more than 100 %.
     """
 
-    def __init__(self, name: str, updates: int, first_update: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        updates: int,
+        first_update: int = 0,
+        curves: Sequence[str] = ("reward/mean", "reward/solve_rate"),
+        console: Console | None = None,
+    ) -> None:
         """
         Args:
             updates: of the whole run.
             first_update: updates that were already done when this process started.
+            curves: metrics to draw; every row must have them.
         """
         self._name = name
         self._updates = updates
         self._done = first_update
         self._console = console or Console()
-        self._rewards: list[float] = []
-        self._solve_rates: list[float] = []
+        self._curves: dict[str, list[float]] = {curve: [] for curve in curves}
         self._recent: deque[Mapping[str, float]] = deque(maxlen=RECENT)
         self._evaluation: str | None = None
         self._live: Live | None = None
@@ -58,8 +67,8 @@ class Progress:
     def show_update(self, row: Mapping[str, Any]) -> None:
         """Take the metrics row of the update that just ended."""
         self._done = int(row["update"]) + 1
-        self._rewards.append(row["reward/mean"])
-        self._solve_rates.append(row["reward/solve_rate"])
+        for curve, history in self._curves.items():
+            history.append(row[curve])
         self._recent.append(row)
         if self._live:
             self._live.update(self.panel())
@@ -77,9 +86,9 @@ class Progress:
     def panel(self) -> RenderableType:
         head = Table.grid(padding=(0, 2))
         head.add_row("updates", ProgressBar(self._updates, self._done, width=40), f"{self._done}/{self._updates}")
-        if self._rewards:
-            head.add_row("reward", sparkline(self._rewards, 40), f"{self._rewards[-1]:.3f}")
-            head.add_row("solved", sparkline(self._solve_rates, 40), f"{self._solve_rates[-1]:.1%}")
+        for curve, history in self._curves.items():
+            if history:
+                head.add_row(curve, sparkline(history, 40), f"{history[-1]:.3f}")
         if self._evaluation:
             head.add_row("held out", self._evaluation, "")
         if not self._recent:
@@ -108,9 +117,10 @@ class Progress:
             for stage in STAGES
             if row.get(f"seconds/{stage}", 0.0) > 0.0 and whole > 0.0
         ]
+        curves = "  ".join(f"{curve} {history[-1]:.3f}" for curve, history in self._curves.items())
         return (
-            f"{self._name}  update {self._done}/{self._updates}  reward {self._rewards[-1]:.3f}  "
-            f"solved {self._solve_rates[-1]:.1%}  {whole:.1f} s ({', '.join(shares)})  {self._remaining()} left"
+            f"{self._name}  update {self._done}/{self._updates}  {curves}  "
+            f"{whole:.1f} s ({', '.join(shares)})  {self._remaining()} left"
         )
 
     def _print(self, line: str) -> None:
@@ -133,10 +143,11 @@ def duration(seconds: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The whole history in at most `width` characters, lowest to highest; each is the mean of an equal share."""
+    """The whole history in at most `width` characters, each the mean of an equal share of it; NaN is a gap."""
     count = min(width, len(values))
     edges = [len(values) * i // count for i in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
-    low, high = min(means), max(means)
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    finite = [value for value in means if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((value - low) * scale)] for value in means)
+    return "".join(BARS[round((value - low) * scale)] if math.isfinite(value) else " " for value in means)

@@ -1,7 +1,7 @@
 """What must be true of the first update, before any weight has moved: the cheapest detector of a broken setup.
 
-The policy that is trained is then the one that generated, so its importance ratio is 1. A ratio that is not 1 means that
-rollout and learner disagree: another mask, temperature, precision, position or template.
+The policy that is trained is then the one that generated, so its importance ratio is 1. A ratio that is not 1 means
+that rollout and learner disagree: another mask, temperature, precision, position or template.
 """
 
 from __future__ import annotations
