@@ -20,7 +20,7 @@ from typing import Any
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 _COMPLETE = re.compile(r"u(\d{6,})")
-_UNFINISHED = re.compile(r"u\d{6,}\.tmp-(\d+)")
+_LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
 
 
 class CheckpointError(RuntimeError):
@@ -47,7 +47,7 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
     """
     if keep < 1:
         raise ValueError(f"keep={keep}: at least the checkpoint just written must stay")
-    json.dumps(state)  # A state that is not JSON is an error now, not after the weights have been written.
+    state = json.loads(json.dumps(state))  # Not JSON is an error now rather than after the weights have been written.
     root.mkdir(parents=True, exist_ok=True)
     remove_leftovers(root)
     temporary = root / f"u{update:06d}.tmp-{os.getpid()}"
@@ -60,8 +60,14 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
             _discard(final)
         temporary.rename(final)
         _flush(root)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            free = shutil.disk_usage(root).free / 2**30
+            raise CheckpointError(
+                f"cannot write checkpoint {final}: {error}. {free:.1f} GiB are free there; make room or lower "
+                "run.keep_checkpoints, and start again: older checkpoints are as they were"
+            ) from error
         raise
     for old in _complete_folders(root)[keep:]:
         _discard(old)
@@ -70,7 +76,7 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
 def remove_leftovers(root: Path) -> None:
     """Remove what processes that no longer live left unfinished."""
     for folder in root.iterdir() if root.exists() else ():
-        match = _UNFINISHED.fullmatch(folder.name)
+        match = _LEFTOVER.fullmatch(folder.name)
         if match and not _lives_elsewhere(int(match[1])):
             shutil.rmtree(folder)
 
@@ -92,11 +98,7 @@ def _seal(folder: Path, state: Mapping[str, Any]) -> None:
 
 def _discard(folder: Path) -> None:
     """Renamed first: a kill half-way leaves a leftover, not something that looks like a checkpoint."""
-    doomed = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    if doomed.exists():
-        doomed = folder.with_name(f"{folder.name}.tmp-{os.getpid()}0")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.old-{os.getpid()}")))
 
 
 def _lives_elsewhere(process: int) -> bool:
@@ -155,6 +157,7 @@ def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) ->
         CheckpointError: with every difference.
     """
     missing = "(not set)"
+    current = json.loads(json.dumps(current))  # What was saved went through JSON too: tuples have become lists.
     differences = [
         f"  {name}: {saved.get(name, missing)} in the checkpoint, {current.get(name, missing)} now"
         for name in sorted(saved.keys() | current.keys())
