@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +41,11 @@ def test_each_measured_curve_is_drawn_and_no_other(tmp_path: Path) -> None:
     reward_curve(ROWS[:1], [], path)
     assert [has_colour(path, colour) for colour in (ORANGE, GREEN)] == [False, False]
     assert Image.open(path).height < tall
-    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_pyplot_and_its_global_state_are_not_used() -> None:
+    program = "import sys, rl.plots; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_an_empty_run_is_an_error(tmp_path: Path) -> None:
