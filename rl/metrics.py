@@ -16,7 +16,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboard.summary import Writer
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 Row = dict[str, Any]
 CLOCK = "seconds/clock"
@@ -37,7 +39,7 @@ class MetricsWriter:
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
         folder.mkdir(parents=True, exist_ok=True)
         self._last_update: int
-        self._tensorboard: Writer
+        self._tensorboard: EventFileWriter
         self._replace(read_rows(self._path))
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
@@ -78,14 +80,15 @@ class MetricsWriter:
         temporary.replace(self._path)
         self._last_update = rows[-1]["update"] if rows else -1
         shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
-        self._tensorboard = Writer(str(self._tensorboard_folder))
+        self._tensorboard = EventFileWriter(str(self._tensorboard_folder))
         for row in rows:
             self._show(row)
         self._tensorboard.flush()
 
     def _show(self, row: Row) -> None:
-        for name in row.keys() - {"update", CLOCK}:
-            self._tensorboard.add_scalar(name, row[name], row["update"], wall_time=row[CLOCK])
+        """One event a row: fifty times fewer records than one a metric, so that a long record is rewritten quickly."""
+        values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
+        self._tensorboard.add_event(Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values)))
 
     def _checked(self, update: int, name: str, value: float) -> int | float:
         if not isinstance(value, numbers.Real) or isinstance(value, bool):

@@ -132,6 +132,30 @@ with new_checkpoint(root, 2, {{}}, keep=1) as folder:
     assert newest_complete(tmp_path, check_crc=True) == newer
 
 
+def test_a_process_killed_while_removing_an_old_one_leaves_nothing_that_looks_like_it(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    process = in_another_process(
+        tmp_path,
+        """
+import rl.checkpoint
+def removes_one_file_and_stalls(folder, **options):
+    (folder / "tokenizer.json").unlink()
+    print("removing", flush=True)
+    time.sleep(60)
+rl.checkpoint.shutil.rmtree = removes_one_file_and_stalls
+with new_checkpoint(root, 2, {}, keep=1) as folder:
+    (folder / "model.bin").write_bytes(b"all")
+""",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "removing\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert names(tmp_path) == [f"u000001.old-{process.pid}", "u000002"]
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["u000002"]
+
+
 def test_kills_at_many_moments_never_show_half_a_checkpoint(tmp_path: Path) -> None:
     """The process saves and rotates as fast as it can; whatever the moment of the kill, the newest is whole."""
     body = """

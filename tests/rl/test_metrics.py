@@ -18,14 +18,7 @@ from rl.metrics import MetricsWriter, deterministic_view, read_rows
 def tensorboard(folder: Path, name: str) -> list[tuple[int, float]]:
     accumulator = EventAccumulator(str(folder / "tensorboard"))
     accumulator.Reload()
-    return [
-        (event.step, float(event.tensor_proto.float_val[0] if event.tensor_proto.float_val else _value(event)))
-        for event in accumulator.Tensors(name)
-    ]
-
-
-def _value(event: object) -> float:
-    return float(np.frombuffer(event.tensor_proto.tensor_content, dtype=np.float32)[0])  # type: ignore[attr-defined]
+    return [(event.step, event.value) for event in accumulator.Scalars(name)]
 
 
 def train(writer: MetricsWriter, updates: range) -> None:

@@ -66,6 +66,13 @@ def test_the_interval_holds_the_truth_95_times_in_100(spread: float) -> None:
         assert covered["as if independent"] / trials < 0.85
 
 
+def test_mean_by_hand() -> None:
+    """Problem means 0, 1, 2, 3: sample standard deviation 1.290994, standard error half of it."""
+    estimate = mean(np.array([[-1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [2.5, 3.5]]))
+    assert (estimate.value, estimate.problems) == (1.5, 4)
+    assert (estimate.low, estimate.high) == (pytest.approx(0.234851, abs=1e-6), pytest.approx(2.765149, abs=1e-6))
+
+
 def test_clustered_interval_agrees_with_a_bootstrap_over_problems() -> None:
     generator = np.random.default_rng(1)
     values = generator.normal(size=(80, 1)) + 0.5 * generator.normal(size=(80, 4))
