@@ -144,6 +144,7 @@ class SourceOptions:
     size: Optional[int] = None  # noqa: UP045
     """Number of problems; null takes all (reasoning_gym needs a number)."""
     seed: int = 0
+    """Of the reasoning-gym task."""
     args: dict[str, Any] = field(default_factory=dict)
     """Options of the reasoning-gym task, or of `load_dataset`."""
     prompt: str = "{{ prompt }}"

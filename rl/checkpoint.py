@@ -1,0 +1,234 @@
+"""Checkpoint folders that are complete or not there.
+
+A checkpoint is written to `u000040.tmp-<process>`, described by a manifest (size and CRC of every file, and the
+caller's state), flushed to the disk, and renamed to `u000040`: the name appears only when everything under it is safe.
+There is no "latest" file that could point to nothing: the newest complete folder is the one to resume from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "MANIFEST.json"
+FORMAT = 1
+_COMPLETE = re.compile(r"u(\d{6,})")
+_LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read or continued; the message says why and what to do."""
+
+
+# Writing
+
+
+@contextmanager
+def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int) -> Iterator[Path]:
+    """Give a temporary folder to fill; it becomes the checkpoint when the block ends without an error.
+
+        with new_checkpoint(root, 40, state={"update": 40, "seed": 0}, keep=2) as folder:
+            ...  # any process may write files under `folder`
+
+    On an error the folder is removed and the error goes on; older checkpoints are as they were. Only one process may
+    write checkpoints to `root`.
+
+    Args:
+        update: number of updates done.
+        state: whatever is needed to go on beside the files, as JSON; `read_state` returns it.
+        keep: the newest `keep` checkpoints stay, at least 1.
+    """
+    if keep < 1:
+        raise ValueError(f"keep={keep}: at least the checkpoint just written must stay")
+    state = json.loads(json.dumps(state))  # Not JSON is an error now rather than after the weights have been written.
+    root.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(root)
+    temporary = root / f"u{update:06d}.tmp-{os.getpid()}"
+    final = root / f"u{update:06d}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        _seal(temporary, state)
+        if final.exists():  # A run that went back to an older checkpoint comes by here again.
+            _discard(final)
+        temporary.rename(final)
+        _flush(root)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            free = shutil.disk_usage(root).free / 2**30
+            raise CheckpointError(
+                f"cannot write checkpoint {final}: {error}. {free:.1f} GiB are free there; make room or lower "
+                "run.keep_checkpoints, and start again: older checkpoints are as they were"
+            ) from error
+        raise
+    for old in _complete_folders(root)[keep:]:
+        _discard(old)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what processes that no longer live left unfinished."""
+    for folder in root.iterdir() if root.exists() else ():
+        match = _LEFTOVER.fullmatch(folder.name)
+        if match and not _lives_elsewhere(int(match[1])):
+            shutil.rmtree(folder)
+
+
+def _seal(folder: Path, state: Mapping[str, Any]) -> None:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    body = {
+        "format": FORMAT,
+        "state": state,
+        "files": {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "crc32": _crc32(path)} for path in files
+        },
+    }
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"crc32": _body_crc32(body), **body}, indent=1))
+    for path in [*files, manifest, *(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        _flush(path)
+
+
+def _discard(folder: Path) -> None:
+    """Renamed first: a kill half-way leaves a leftover, not something that looks like a checkpoint."""
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.old-{os.getpid()}")))
+
+
+def _lives_elsewhere(process: int) -> bool:
+    """Whether another process has this number. Our own number on a leftover is an earlier container's, not ours."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# Reading
+
+
+def newest_complete(root: Path, check_crc: bool = False) -> Path | None:
+    """The checkpoint to resume from, or None if there is none.
+
+    Args:
+        check_crc: also read every byte. Sizes are always checked.
+
+    Raises:
+        CheckpointError: the newest is damaged. It is not skipped in silence: going back is for a person to decide.
+    """
+    folders = _complete_folders(root)
+    if not folders:
+        return None
+    newest, *older = folders
+    damage = _damage(newest, check_crc)
+    if damage is None:
+        return newest
+    fallback = next((folder for folder in older if _damage(folder, check_crc) is None), None)
+    fix = f"to go on from {fallback}" if fallback else "to start from the beginning: no older checkpoint is complete"
+    raise CheckpointError(f"checkpoint {newest} is damaged: {damage}. Restore it, or remove {newest} {fix}")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state that was given to `new_checkpoint`."""
+    try:
+        return _read_manifest(folder)["state"]
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
+
+
+def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with another schedule: it would be neither the old run nor a new one.
+
+    Args:
+        saved, current: everything that decides what is generated when, such as seed, prompts_per_update, group_size,
+            max_staleness and the data's fingerprint.
+
+    Raises:
+        CheckpointError: with every difference.
+    """
+    missing = "(not set)"
+    current = json.loads(json.dumps(current))  # What was saved went through JSON too: tuples have become lists.
+    differences = [
+        f"  {name}: {saved.get(name, missing)} in the checkpoint, {current.get(name, missing)} now"
+        for name in sorted(saved.keys() | current.keys())
+        if saved.get(name, missing) != current.get(name, missing)
+    ]
+    if differences:
+        raise CheckpointError(
+            "this configuration would not continue the run that wrote the checkpoint:\n"
+            + "\n".join(differences)
+            + "\nUse the old values, or start a new run under another run.name."
+        )
+
+
+def _complete_folders(root: Path) -> list[Path]:
+    """Newest first."""
+    found = [(int(match[1]), folder) for folder in root.glob("u*") if (match := _COMPLETE.fullmatch(folder.name))]
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _damage(folder: Path, check_crc: bool) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = _read_manifest(folder)
+    except ValueError as error:
+        return str(error)
+    for name, recorded in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != recorded["size"]:
+            return f"{name} has {path.stat().st_size} bytes, {recorded['size']} were written"
+        if check_crc and _crc32(path) != recorded["crc32"]:
+            return f"{name} has changed since it was written (CRC)"
+    return None
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{MANIFEST} is missing")
+    try:
+        manifest = json.loads(path.read_bytes())
+        crc32 = manifest.pop("crc32")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST} cannot be read ({error})") from error
+    if crc32 != _body_crc32(manifest):
+        raise ValueError(f"{MANIFEST} has changed since it was written (CRC)")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+# Bytes
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def _body_crc32(body: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
+
+
+def _flush(path: Path) -> None:
+    """Force a file's contents, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

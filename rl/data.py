@@ -1,0 +1,152 @@
+"""Where problems come from: reasoning-gym tasks, files and data sets, as one indexable sequence.
+
+`problems[i]` is a pure function of the options and i: nothing is iterated, so there is no position to save. Rows are
+read and templates rendered at access.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from configs.schema import SourceKind, SourceOptions
+from rl.rows import DataError, Row, dataset_rows, file_rows, reasoning_gym_rows
+
+FINGERPRINT_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Problem:
+    id: str
+    """Source name and row, such as `chain_sum/17`."""
+    prompt: str
+    response: str | None
+    """The demonstration, for supervised training."""
+    columns: Row
+    """The whole row, for reward functions."""
+
+
+class Problems(Sequence[Problem]):
+    """The rows of one source with the templates of its options."""
+
+    def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str) -> None:
+        """
+        Args:
+            rows: the same row for the same index, however often and in whatever order it is asked for.
+            label: a short name of the source; the ids of its problems start with it.
+        """
+        self._rows = rows
+        self._options = options
+        self._label = label
+        self._size = _size(len(rows), options)
+        self._prompt = _template(options.prompt, "prompt")
+        self._response = None if options.response is None else _template(options.response, "response")
+        self[0]  # A template that does not fit the columns is an error before anything has been started.
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Problem:  # type: ignore[override]  # slices are not offered
+        if not 0 <= index < self._size:
+            raise IndexError(f"{self._label} has problems 0 to {self._size - 1}, not {index}")
+        name = f"{self._label}/{index}"
+        row = self._rows[index]
+        prompt = self._prompt(name, row)
+        if not prompt.strip():
+            raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
+        response = None if self._response is None else self._response(name, row)
+        return Problem(name, prompt, response, row)
+
+    def fingerprint(self) -> str:
+        """Hash of what is in the source, the same in every process and wherever the file lies.
+
+        It covers the templates, the number of rows and at most 256 rows spread evenly from the first to the last, so it
+        costs the same for a million rows. A change to a row between those goes unnoticed.
+        A few reasoning-gym tasks (`word_ladder`, `ransom_note`, ...) iterate over Python sets: their problems, and so
+        this hash, are the same in another process only when PYTHONHASHSEED is set to the same number there.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self._options.prompt, self._options.response, self._size)).encode())
+        count = min(self._size, FINGERPRINT_ROWS)
+        for k in range(count):
+            index = k * (self._size - 1) // max(1, count - 1)
+            digest.update(_canonical(self._rows[index]).encode())
+        return digest.hexdigest()
+
+
+def open_source(options: SourceOptions) -> Problems:
+    """Open a source of problems.
+
+    Columns of a reasoning_gym source are `question`, `answer`, `metadata`, and `entry`: the whole entry, which its
+    verifier wants. The cells of a CSV file are strings, exactly as written.
+
+    Raises:
+        DataError: the source is missing, unreadable or empty, or its first row does not fit the templates.
+    """
+    if options.kind is SourceKind.reasoning_gym:
+        return Problems(reasoning_gym_rows(options), options, options.name)
+    if options.kind is SourceKind.file:
+        return Problems(file_rows(options), options, Path(options.name).name)
+    return Problems(dataset_rows(options), options, Path(options.name).name)
+
+
+def _size(rows: int, options: SourceOptions) -> int:
+    if rows == 0:
+        raise DataError(f"{options.name} has no rows")
+    size = rows if options.size is None else options.size
+    if not 1 <= size <= rows:
+        raise DataError(f"size={size} of {options.name}, which has {rows} rows: choose 1 to {rows}, or null for all")
+    return size
+
+
+def _template(source: str, purpose: str) -> Callable[[str, Row], str]:
+    """Compile a Jinja template; data sets are not trusted, so it runs in Jinja's sandbox."""
+
+    def refuse_null(value: Any) -> Any:
+        if value is None:
+            raise jinja2.UndefinedError("a value is null, which would be printed as 'None'")
+        return value
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, finalize=refuse_null, keep_trailing_newline=True
+    )
+    environment.globals.clear()  # A missing column called `range` or `dict` must not print a Python object.
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise DataError(f"the {purpose} template does not parse: {error.message} in {source!r}") from error
+
+    def render(name: str, row: Row) -> str:
+        try:
+            return template.render(row)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            columns = ", ".join(row)
+            raise DataError(
+                f"problem {name} does not fit the {purpose} template {source!r}: {error}; its columns are {columns}"
+            ) from error
+
+    return render
+
+
+def _canonical(value: Any) -> str:
+    """A text of a nested value that does not depend on dict order, set order or memory addresses."""
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(f"{_canonical(k)}:{_canonical(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_canonical, value)) + "]"
+    if isinstance(value, (set, frozenset)):
+        return "<" + ",".join(sorted(map(_canonical, value))) + ">"
+    if hasattr(value, "tobytes"):  # numpy arrays, whose text is shortened, and images
+        return hashlib.blake2b(value.tobytes()).hexdigest()
+    text = repr(value)
+    if " at 0x" in text and not isinstance(value, (str, bytes)):
+        raise DataError(
+            f"cannot fingerprint a {type(value).__name__}, whose text is its memory address: drop its column"
+        )
+    return text

@@ -1,0 +1,165 @@
+"""The rows of a source: what a reasoning-gym task, a file or a data set holds, as an indexable sequence of columns."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.schema import SourceOptions
+
+Row = dict[str, Any]
+
+
+class DataError(ValueError):
+    """The data cannot be used as configured; the message says which row or option, and what to change."""
+
+
+class _ReasoningGymRows(Sequence[Row]):
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        entry = self._dataset[index]
+        return {**entry, "entry": entry}
+
+
+def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if options.name not in DATASETS:
+        near = difflib.get_close_matches(options.name, DATASETS, n=5, cutoff=0.4)
+        hint = f"nearest names: {', '.join(near)}" if near else f"it has {', '.join(sorted(DATASETS))}"
+        raise DataError(f"reasoning_gym has no task {options.name!r}; {hint}")
+    if options.size is None:
+        raise DataError(f"reasoning_gym makes problems without end: say how many of {options.name!r} with `size`")
+    if options.size < 1:
+        raise DataError(f"size={options.size} of {options.name!r}: ask for at least one problem")
+    try:
+        dataset = reasoning_gym.create_dataset(options.name, size=options.size, seed=options.seed, **options.args)
+    except (TypeError, AssertionError, ValueError) as error:
+        allowed = ", ".join(sorted(set(DATASETS[options.name][1].__dataclass_fields__) - {"size", "seed"}))
+        raise DataError(
+            f"reasoning_gym task {options.name!r} refuses the args {dict(options.args)}: {error}; it knows {allowed}"
+        ) from error
+    return _ReasoningGymRows(dataset)
+
+
+def file_rows(options: SourceOptions) -> Sequence[Row]:
+    path = Path(options.name)
+    readers: dict[str, Callable[[Path], Sequence[Row]]] = {
+        ".jsonl": _JsonLines,
+        ".json": _json_rows,
+        ".csv": _csv_rows,
+        ".parquet": _ParquetRows,
+    }
+    if path.suffix.lower() not in readers:
+        raise DataError(f"cannot tell the format of {path} from its extension; use one of {', '.join(readers)}")
+    if options.args:
+        raise DataError(f"args {dict(options.args)} have no meaning for a file: remove them, or use kind=dataset")
+    try:
+        return readers[path.suffix.lower()](path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+class _JsonLines(Sequence[Row]):
+    """Every line is parsed once at the start, so that a broken one stops the run before it begins, and again at access:
+    a million parsed rows would take several times the memory of their text."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines: list[bytes] = []
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    _check_json_row(line, f"{path}, line {number}")
+                    self._lines.append(line)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return json.loads(self._lines[index])
+
+
+def _check_json_row(line: bytes, where: str) -> None:
+    try:
+        row = json.loads(line)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+        raise DataError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: a row must be an object with named columns, not {type(row).__name__}")
+
+
+def _json_rows(path: Path) -> Sequence[Row]:
+    try:
+        rows = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: the top level must be a list of rows, not {type(rows).__name__}")
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {index}: a row must be an object, not {type(row).__name__}")
+    return rows
+
+
+def _csv_rows(path: Path) -> Sequence[Row]:
+    reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+    rows: list[Row] = []
+    try:
+        header = next(reader, [])
+        if len(set(header)) != len(header):
+            raise DataError(f"{path}: two columns have the same name in its header {header}")
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise DataError(f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns")
+            if cells:
+                rows.append(dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+    return rows
+
+
+class _ParquetRows(Sequence[Row]):
+    def __init__(self, path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            self._table = pyarrow.parquet.read_table(path, memory_map=True)
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(f"{path} is not a Parquet file: {error}") from error
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self._table.slice(index, 1).to_pylist(maps_as_pydicts="strict")[0]
+
+
+def dataset_rows(options: SourceOptions) -> Sequence[Row]:
+    import datasets
+
+    folder = Path(options.name)
+    if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+        if options.args:
+            raise DataError(f"args {dict(options.args)} have no meaning for a data set saved to disk: remove them")
+        saved = datasets.load_from_disk(options.name)
+        if isinstance(saved, datasets.Dataset):
+            return saved
+        if options.split not in saved:
+            raise DataError(f"{folder} has no split {options.split!r}; it has {', '.join(saved)}")
+        return saved[options.split]
+    try:
+        return datasets.load_dataset(options.name, split=options.split, **options.args)
+    except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"cannot load data set {options.name!r}, split {options.split!r}: {error}") from error

@@ -1,0 +1,105 @@
+"""How sure a number is: 95 % intervals for evaluations, with several samples of one problem counted as what they are.
+
+Samples of one problem resemble each other, so the problem is the unit of the statistics, as in E. Miller, "Adding error
+bars to evals" (arXiv 2411.00640). Arrays are (N problems, K samples) with NaN for a sample that could not be scored;
+(N,) means one sample each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    problems: int
+    """Problems with at least one scored sample."""
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """Flat metrics `name`, `name_low` and `name_high`."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def solve_rate(solved: np.ndarray) -> Estimate:
+    """Mean solve rate over problems with its Wilson interval.
+
+    Wilson's interval (JASA 22, 1927) stays inside [0, 1] and keeps a width when every problem is solved. With several
+    samples of a problem it is taken at the effective sample size p (1 - p) / variance, where the variance is clustered
+    by problem (Franco et al., J. Survey Statistics and Methodology 7, 2019). That size is kept between N, as if a
+    problem's samples were copies, and the number of samples, as if they were independent.
+
+    Args:
+        solved: (N,) or (N, K) of 0 and 1, NaN where unscored.
+    """
+    rates, count = _per_problem(solved)
+    if not np.isin(solved, (0.0, 1.0)).sum() == count:
+        raise ValueError("solve_rate wants 0, 1 or NaN; take `mean` for a graded reward")
+    problems, rate = len(rates), float(rates.mean())
+    size = float(problems)
+    if problems > 1 and 0.0 < rate < 1.0:
+        variance = float(rates.var(ddof=1)) / problems
+        size = count if variance == 0.0 else min(max(rate * (1.0 - rate) / variance, problems), count)
+    low, high = _wilson(rate, size)
+    return Estimate(rate, low, high, problems)
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """Mean over problems of each problem's mean, with a normal interval clustered by problem.
+
+    Args:
+        values: (N,) or (N, K), NaN where unscored; at least two problems with a score.
+    """
+    averages, _ = _per_problem(values)
+    if len(averages) < 2:
+        raise ValueError("an interval of a mean needs at least two scored problems: evaluate on more of them")
+    value = float(averages.mean())
+    half = Z95 * float(averages.std(ddof=1)) / len(averages) ** 0.5
+    return Estimate(value, value - half, value + half, len(averages))
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
+    """Mean of after - before on the same problems; pairing removes the problems' own difficulty from the interval.
+
+    Args:
+        before, after: (N,) or (N, K), row i of both is problem i; a problem unscored in either is left out. The two may
+            differ in K.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"a paired difference needs the same problems: {len(before)} before, {len(after)} after")
+    return mean(_row_means(after) - _row_means(before))
+
+
+def _per_problem(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The mean of each problem that has a scored sample, and the number of scored samples."""
+    averages = _row_means(values)
+    averages = averages[~np.isnan(averages)]
+    if len(averages) == 0:
+        raise ValueError("no problem has a scored sample: the reward failed on all of them, look at its errors")
+    return averages, int((~np.isnan(np.asarray(values, dtype=np.float64))).sum())
+
+
+def _row_means(values: np.ndarray) -> np.ndarray:
+    """(N,) float64, NaN for a row without a score."""
+    values = np.asarray(values, dtype=np.float64)
+    if np.isinf(values).any():
+        raise ValueError("a score is infinite; scores must be finite, or NaN where a sample could not be scored")
+    rows = values.reshape(len(values), -1)
+    scored = ~np.isnan(rows)
+    count = scored.sum(axis=1)
+    total = np.where(scored, rows, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
+
+
+def _wilson(rate: float, size: float) -> tuple[float, float]:
+    centre = (rate + Z95**2 / (2 * size)) / (1 + Z95**2 / size)
+    half = Z95 / (1 + Z95**2 / size) * (rate * (1 - rate) / size + Z95**2 / (4 * size**2)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,102 @@
+"""Advantages against numbers worked out by hand, and the properties that define them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from configs.schema import AdvantageKind
+from rl.advantages import advantages, has_signal
+
+NAN = math.nan
+RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
+groups = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-10, 10, width=16))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (AdvantageKind.centred, [-0.75, 0.25, 0.25, 0.25]),
+        (AdvantageKind.leave_one_out, [-1.0, 1 / 3, 1 / 3, 1 / 3]),
+        # population std of 0, 1, 1, 1 is sqrt(3)/4 = 0.4330127; the sample std would be 0.5
+        (AdvantageKind.zscore, [-0.75 / 0.4331127, *[0.25 / 0.4331127] * 3]),
+        (AdvantageKind.constant, [1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_by_hand(kind: AdvantageKind, expected: list[float]) -> None:
+    advantage, valid = advantages(np.array([0.0, 1.0, 1.0, 1.0]), kind)
+    assert advantage.dtype == np.float32
+    np.testing.assert_allclose(advantage, expected, rtol=1e-6)
+    assert valid.all()
+
+
+@pytest.mark.parametrize("kind", list(AdvantageKind))
+def test_unscored_samples_take_no_part(kind: AdvantageKind) -> None:
+    advantage, valid = advantages(np.array([NAN, 0.0, 1.0, NAN, 1.0, 1.0]), kind)
+    alone, _ = advantages(np.array([0.0, 1.0, 1.0, 1.0]), kind)
+    assert valid.tolist() == [False, True, True, False, True, True]
+    assert advantage[valid].tolist() == alone.tolist()
+    assert advantage[~valid].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("rewards", [[1.0], [NAN, 1.0, NAN], [NAN, NAN]])
+def test_a_lone_sample_is_compared_with_nothing(rewards: list[float]) -> None:
+    for kind in RELATIVE:
+        advantage, valid = advantages(np.array(rewards), kind)
+        assert not valid.any()
+        assert not advantage.any()
+    assert not has_signal(np.array(rewards))
+    assert advantages(np.array(rewards), AdvantageKind.constant)[1].tolist() == [not math.isnan(r) for r in rewards]
+
+
+@given(groups)
+def test_relative_advantages_sum_to_zero(rewards: np.ndarray) -> None:
+    for kind in RELATIVE:
+        assert advantages(rewards, kind)[0].sum(dtype=np.float64) == pytest.approx(0.0, abs=1e-4)
+
+
+@given(groups)
+def test_leave_one_out_is_each_reward_minus_the_mean_of_the_others(rewards: np.ndarray) -> None:
+    others = [np.delete(rewards, i).mean() for i in range(len(rewards))]
+    advantage, _ = advantages(rewards, AdvantageKind.leave_one_out)
+    np.testing.assert_allclose(advantage, rewards - others, atol=1e-4)
+    count = len(rewards)
+    np.testing.assert_allclose(
+        advantage, count / (count - 1) * advantages(rewards, AdvantageKind.centred)[0], rtol=1e-5, atol=1e-6
+    )
+
+
+@given(groups, st.randoms(use_true_random=False))
+def test_the_order_of_samples_does_not_matter(rewards: np.ndarray, shuffler: object) -> None:
+    order = list(range(len(rewards)))
+    shuffler.shuffle(order)  # type: ignore[attr-defined]
+    for kind in RELATIVE:
+        np.testing.assert_allclose(advantages(rewards[order], kind)[0], advantages(rewards, kind)[0][order], atol=1e-4)
+    assert has_signal(rewards[order]) == has_signal(rewards)
+
+
+@given(groups)
+def test_groups_without_signal_have_no_advantage_and_others_have(rewards: np.ndarray) -> None:
+    largest = np.abs(advantages(rewards, AdvantageKind.centred)[0]).max()
+    assert (largest > 0) == has_signal(rewards)
+
+
+def test_rounding_of_equal_sums_is_not_signal() -> None:
+    assert 0.1 + 0.2 != 0.3
+    assert not has_signal(np.array([0.1 + 0.2, 0.3]))
+    assert not has_signal(np.array([0.0, 0.0, NAN]))
+    assert has_signal(np.array([0.30001, 0.3]))
+    assert has_signal(np.array([1e-9, 0.0]))  # small rewards are not equal ones
+
+
+def test_infinite_and_batched_rewards_are_refused() -> None:
+    for rewards in (np.array([0.0, math.inf]), np.zeros((2, 2))):
+        with pytest.raises(ValueError, match=r"infinite|one group"):
+            advantages(rewards, AdvantageKind.centred)
+        with pytest.raises(ValueError, match=r"infinite|one group"):
+            has_signal(rewards)
