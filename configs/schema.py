@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from cluster.options import ClusterOptions
 from models.options import ModelOptions
 from rewards.options import RewardOptions
-from rollout.options import RolloutOptions, SamplerOptions
+from rollout.options import RolloutOptions
 
 
 class LikelihoodKind(Enum):
@@ -169,8 +169,6 @@ class EvaluationOptions:
     samples: int = 1
     """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only."""
     prompts_per_ticket: int = 128
-    sampler: Optional[SamplerOptions] = None  # noqa: UP045
-    """Null: the training sampler."""
 
 
 @dataclass

@@ -63,6 +63,13 @@ def read_text_spec(options: ModelOptions) -> TextSpec:
         return _read_description(folder, options.family)[-1]
 
 
+def read_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
+    """The tokenizer that `load_text_policy` would return, without the weights."""
+    folder = find_checkpoint(options.path, SMALL_FILES)
+    with _named(folder):
+        return _read_description(folder, options.family)[2]
+
+
 def build_text_policy(
     config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int, family: str | None = None
 ) -> TextPolicy:

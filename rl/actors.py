@@ -10,21 +10,21 @@ import numpy as np
 import ray
 import torch
 from ray.util import get_node_ip_address
+from rewards.scorer import ScoreRequest, Scores
+from rewards.worker import RewardWorker
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
 from configs.schema import Config, LikelihoodKind, LikelihoodOptions
 from models.checkpoint import load_text_policy
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
-from rewards.scorer import ScoreRequest, Scores
-from rewards.worker import RewardWorker
 from rl.learner import Group, Learner
 from rl.text_likelihood import TextElbo, TextReplay
+from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, TextRolloutWorker
 
-
-GroupReference = tuple[ray.ObjectRef, np.ndarray, np.ndarray]
-"""A trajectory in the object store, the advantage of each sample, and which samples are valid."""
+GroupReference = tuple[ray.ObjectRef | Trajectory, np.ndarray, np.ndarray]
+"""A trajectory (where it lies in the object store), the advantage of each sample, and which samples are valid."""
 
 
 def device_and_threads(threads: int) -> torch.device:
@@ -63,9 +63,7 @@ class RewardActor:
     def ready(self) -> None:
         self.worker.ready()
 
-    def score(
-        self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int
-    ) -> Scores:
+    def score(self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int) -> Scores:
         return self.worker.score(ScoreRequest(prompts, completions.texts, completions.ids, columns, update))
 
 
@@ -91,9 +89,7 @@ class LearnerActor:
         from rl.engine import Engine, join_group
 
         config = self.config
-        join_group(
-            host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device
-        )
+        join_group(host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device)
         policy, self.tokenizer = load_text_policy(config.model, device=self.device, adapter_seed=config.run.seed)
         self.policy = policy
         reference = None
@@ -140,10 +136,10 @@ class LearnerActor:
     def parity_gap(self, groups: list[GroupReference]) -> float:
         return self.learner.parity_gap(_fetch(groups, self.config.rollout.timeout_seconds))
 
-    def step(
-        self, update: int, minibatches: list[list[GroupReference]], fresh: bool
-    ) -> dict[str, float]:
-        return self.learner.step(update, [_fetch(groups, self.config.rollout.timeout_seconds) for groups in minibatches], fresh)
+    def step(self, update: int, minibatches: list[list[GroupReference]], fresh: bool) -> dict[str, float]:
+        return self.learner.step(
+            update, [_fetch(groups, self.config.rollout.timeout_seconds) for groups in minibatches], fresh
+        )
 
     def weights(self, version: int) -> PackedWeights | None:
         """Collective; rank 0 returns the trainable weights. Returned, not put: an object must outlive this actor."""
@@ -168,5 +164,7 @@ class LearnerActor:
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:
     """A rank reads only its own share from the object store."""
-    trajectories = ray.get([reference for reference, _, _ in groups], timeout=seconds)
-    return [Group(t, advantage, valid) for t, (_, advantage, valid) in zip(trajectories, groups, strict=True)]
+    return [
+        Group(ray.get(t, timeout=seconds) if isinstance(t, ray.ObjectRef) else t, advantage, valid)
+        for t, advantage, valid in groups
+    ]

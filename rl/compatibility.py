@@ -22,7 +22,7 @@ from configs.schema import (
     SourceKind,
     SourceOptions,
 )
-from rollout.options import Cache, Count, Order, SamplerOptions
+from rollout.options import Cache, Count, Order
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
     from models.text import TextSpec
@@ -114,59 +114,53 @@ def _get(config: Config, path: str) -> float | None:
     return None if parent is None else getattr(parent, name)
 
 
-def _samplers(config: Config) -> Iterator[tuple[str, SamplerOptions]]:
-    yield "rollout.sampler", config.rollout.sampler
-    if config.evaluation.sampler is not None:
-        yield "evaluation.sampler", config.evaluation.sampler
-
-
 def _sampler(config: Config, spec: TextSpec | None) -> Iterator[str]:
-    for name, sampler in _samplers(config):
-        for option, least in SAMPLER_AT_LEAST.items():
-            value = getattr(sampler, option)
-            if value is not None and value < least:
-                yield f"{name}.{option}={value}: must be at least {least}"
-        if not 0 < sampler.top_p <= 1:
-            yield f"{name}.top_p={sampler.top_p}: must lie in (0, 1]; 1 keeps every token"
-        if sampler.count in (Count.threshold, Count.factor) and sampler.order not in PROBABILITY_ORDERS:
-            yield (
-                f"{name}.count={sampler.count.name} compares scores with probabilities, but "
-                f"order={sampler.order.name} does not rank by one; use order=max_prob"
-            )
-        if sampler.count is Count.entropy_bound and sampler.order is not Order.entropy:
-            yield f"{name}.count=entropy_bound sums entropies in the order of entropy; use order=entropy"
-        if spec is None:
-            continue
-        if sampler.cache is Cache.block and spec.block_length is None:
-            yield (
-                f"{name}.cache=block: {spec.family} is bidirectional, its finished blocks change with every new token, "
-                f"so a cache would not be exact; use cache=none"
-            )
-        if spec.block_length is not None and sampler.block_length not in (None, spec.block_length):
-            yield (
-                f"{name}.block_length={sampler.block_length}: this checkpoint's attention has blocks of "
-                f"{spec.block_length}; use block_length=null"
-            )
-        block = spec.block_length or sampler.block_length or sampler.max_new_tokens
-        if sampler.count is Count.quota and (sampler.rounds_per_block or 0) > block:
-            yield (
-                f"{name}.rounds_per_block={sampler.rounds_per_block}: a block of {block} tokens has at most {block} "
-                f"rounds; use null for one token a round"
-            )
+    name, sampler = "rollout.sampler", config.rollout.sampler
+    for option, least in SAMPLER_AT_LEAST.items():
+        value = getattr(sampler, option)
+        if value is not None and value < least:
+            yield f"{name}.{option}={value}: must be at least {least}"
+    if not 0 < sampler.top_p <= 1:
+        yield f"{name}.top_p={sampler.top_p}: must lie in (0, 1]; 1 keeps every token"
+    if sampler.count in (Count.threshold, Count.factor) and sampler.order not in PROBABILITY_ORDERS:
+        yield (
+            f"{name}.count={sampler.count.name} compares scores with probabilities, but "
+            f"order={sampler.order.name} does not rank by one; use order=max_prob"
+        )
+    if sampler.count is Count.entropy_bound and sampler.order is not Order.entropy:
+        yield f"{name}.count=entropy_bound sums entropies in the order of entropy; use order=entropy"
+    if spec is None:
+        return
+    if sampler.cache is Cache.block and spec.block_length is None:
+        yield (
+            f"{name}.cache=block: {spec.family} is bidirectional, its finished blocks change with every new token, "
+            f"so a cache would not be exact; use cache=none"
+        )
+    if spec.block_length is not None and sampler.block_length not in (None, spec.block_length):
+        yield (
+            f"{name}.block_length={sampler.block_length}: this checkpoint's attention has blocks of "
+            f"{spec.block_length}; use block_length=null"
+        )
+    block = spec.block_length or sampler.block_length or sampler.max_new_tokens
+    if sampler.count is Count.quota and (sampler.rounds_per_block or 0) > block:
+        yield (
+            f"{name}.rounds_per_block={sampler.rounds_per_block}: a block of {block} tokens has at most {block} "
+            f"rounds; use null for one token a round"
+        )
 
 
 def _lengths(config: Config, spec: TextSpec | None) -> Iterator[str]:
     if spec is None:
         return
-    for name, sampler in _samplers(config):
-        prompt, new = config.data.max_prompt_tokens, sampler.max_new_tokens
-        block = spec.block_length or 1
-        positions = -(-(prompt + new) // block) * block  # the terminal block is kept whole
-        if positions > spec.max_length:
-            yield (
-                f"data.max_prompt_tokens={prompt} and {name}.max_new_tokens={new} need {positions} positions, "
-                f"{spec.family} has {spec.max_length}; lower one of them"
-            )
+    name, sampler = "rollout.sampler", config.rollout.sampler
+    prompt, new = config.data.max_prompt_tokens, sampler.max_new_tokens
+    block = spec.block_length or 1
+    positions = -(-(prompt + new) // block) * block  # the terminal block is kept whole
+    if positions > spec.max_length:
+        yield (
+            f"data.max_prompt_tokens={prompt} and {name}.max_new_tokens={new} need {positions} positions, "
+            f"{spec.family} has {spec.max_length}; lower one of them"
+        )
 
 
 def _algorithm(config: Config) -> Iterator[str]:
@@ -254,9 +248,6 @@ def _evaluation(config: Config) -> Iterator[str]:
         yield "evaluation.every is above 0, but data.evaluation is null; set data.evaluation.name or evaluation.every=0"
     if not config.reward.terms and is_supervised(config):
         yield "evaluation.every is above 0, but reward.terms is empty; choose a reward or set evaluation.every=0"
-    sampler = evaluation.sampler
-    if evaluation.samples > 0 and sampler is not None and sampler.temperature == 0:
-        yield "evaluation.samples needs evaluation.sampler.temperature above 0; evaluation.samples=0 evaluates greedily"
 
 
 def _cluster(config: Config) -> Iterator[str]:

@@ -47,13 +47,13 @@ class Progress:
         self._name = name
         self._updates = updates
         self._done = first_update
-        self._console = console or Console()
+        self.console = console or Console()
         self._curves: dict[str, list[float]] = {curve: [] for curve in curves}
         self._recent: deque[Mapping[str, float]] = deque(maxlen=RECENT)
         self._evaluation: str | None = None
         self._live: Live | None = None
-        if self._console.is_terminal and not os.environ.get("CI"):
-            self._live = Live(self.panel(), console=self._console, refresh_per_second=2)
+        if self.console.is_terminal and not os.environ.get("CI"):
+            self._live = Live(self.panel(), console=self.console, refresh_per_second=2)
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -124,7 +124,7 @@ class Progress:
         )
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _recent_mean(self, stage: str) -> float:
         """Seconds an update, over the recent ones; a stage that an update did not have cost it nothing."""

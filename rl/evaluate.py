@@ -1,0 +1,60 @@
+"""Held-out evaluation: fixed problems under fixed noise, greedy and sampled, with 95 % intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from configs.schema import Config
+from rl.schedule import TicketKind
+from rl.statistics import Estimate, solve_rate
+from rollout.options import SamplerOptions
+
+if TYPE_CHECKING:
+    from rl.loop import Scored
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    update: int
+    """Updates done."""
+    solved: dict[str, np.ndarray]
+    """(problems, samples) of 0 and 1 for `greedy` and `sampled`, NaN where unscored."""
+    reward: dict[str, float]
+    tokens_per_round: dict[str, float]
+    """Kept tokens a sample gains in one denoising round."""
+
+    @staticmethod
+    def of(update: int, tickets: list[Scored], solved_at: float) -> Evaluation:
+        solved, reward, speed = {}, {}, {}
+        for kind in dict.fromkeys(ticket.ticket.kind for ticket in tickets):
+            mine = [ticket for ticket in tickets if ticket.ticket.kind is kind]
+            rewards = np.concatenate([ticket.rewards for ticket in mine])
+            solved[kind.value] = np.where(np.isnan(rewards), np.nan, rewards >= solved_at - 1e-9)
+            reward[kind.value] = float(np.nanmean(rewards))
+            tokens = sum(ticket.completions.statistics["tokens"] for ticket in mine)
+            speed[kind.value] = tokens / sum(ticket.completions.statistics["rounds"] for ticket in mine)
+        return Evaluation(update, solved, reward, speed)
+
+    def estimates(self) -> dict[str, Estimate]:
+        return {kind: solve_rate(values) for kind, values in self.solved.items()}
+
+    def metrics(self) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        for kind, estimate in self.estimates().items():
+            metrics |= estimate.metrics(f"evaluation/{kind}/solve_rate")
+            metrics[f"evaluation/{kind}/reward"] = self.reward[kind]
+            metrics[f"evaluation/{kind}/tokens_per_round"] = self.tokens_per_round[kind]
+        return metrics
+
+    def line(self) -> str:
+        return ", ".join(f"{kind} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for kind, e in self.estimates().items())
+
+
+def evaluation_sampler(config: Config, kind: TicketKind) -> SamplerOptions:
+    """Greedy evaluation differs from the training sampler in its temperature only."""
+    sampler = config.rollout.sampler
+    return dataclasses.replace(sampler, temperature=0.0) if kind is TicketKind.greedy else sampler

@@ -1,0 +1,89 @@
+"""`denoiserl train`: check everything that can be checked, start the processes, run the loop, always close."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from cluster.placement import joined
+from configs.compose import Composed
+from configs.schema import Config, Schedule
+from models.checkpoint import read_text_spec, read_tokenizer
+from rl.compatibility import check, is_supervised
+from rl.data import open_source
+from rl.loop import Loop
+from rl.processes import started
+from rl.prompts import PromptSource
+from rl.run import Run
+from rl.supervised import SupervisedLoop
+from rollout.groups import contract
+
+
+def train(composed: Composed) -> dict[str, Any]:
+    """Run to the end and return the summary; the run folder holds everything else."""
+    config = composed.config
+    check(config, None)
+    spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
+    check(config, spec)
+    problems = open_source(config.data.train)
+    held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
+    supervised = is_supervised(config)
+    schedule_state = _schedule_state(config, problems.fingerprint())
+    curves = ("learner/loss",) if supervised else ("reward/mean", "reward/solve_rate")
+    with joined(config.cluster), started(config, with_rollouts=not supervised or held_out is not None) as processes:
+        run = Run(config, composed.resolved, schedule_state, curves)
+        evaluation = PromptSource(held_out, tokenizer, config.data) if held_out else None
+        kind = SupervisedLoop if supervised else Loop
+        loop = kind(config, processes, PromptSource(problems, tokenizer, config.data), evaluation, run)
+        loop.spec = spec
+        try:
+            with run.progress:
+                loop.run_to_end()
+            summary = run.summarise()
+        finally:
+            run.close()
+    _print_summary(run, summary)
+    return summary
+
+
+def _schedule_state(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What decides which samples an update sees; another value would not continue the same run."""
+    return {
+        "run.seed": config.run.seed,
+        "rollout.prompts_per_update": config.rollout.prompts_per_update,
+        "rollout.prompts_per_ticket": config.rollout.prompts_per_ticket,
+        "rollout.group_size": config.rollout.group_size,
+        "rollout.max_staleness": config.rollout.max_staleness,
+        "rollout.sampler": contract(config.rollout.sampler),
+        "run.updates": config.run.updates if config.algorithm.optimizer.schedule is not Schedule.constant else None,
+        "data": fingerprint,
+    }
+
+
+def _print_summary(run: Run, summary: dict[str, Any]) -> None:
+    console = run.console
+    table = Table(
+        title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"
+    )
+    for column in ("held-out solve rate", "before", "after", "gain"):
+        table.add_column(column, justify="left" if column.startswith("held") else "right")
+    for prefix, kind in (("", "greedy"), ("sampled_", "sampled")):
+        if f"{prefix}eval_before" in summary:
+            before, after, interval = (summary[f"{prefix}{n}"] for n in ("eval_before", "eval_after", "ci95"))
+            table.add_row(
+                kind,
+                _with_interval(before, interval["before"]),
+                _with_interval(after, interval["after"]),
+                _with_interval(after - before, interval["gain"]),
+            )
+    if table.rows:
+        console.print(table)
+        console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
+    stages = summary["stage_seconds"]
+    console.print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in stages.items() if value >= 0.5))
+    console.print(f"run folder: {run.folder}")
+
+
+def _with_interval(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
