@@ -22,8 +22,9 @@ import struct
 import sys
 import time
 import traceback
+from io import BufferedRWPair
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RESERVED, RewardError, RewardFunction, resolve
@@ -33,19 +34,19 @@ _MESSAGE_LIMIT = 2000
 """Characters of an exception's text that are kept."""
 
 
-def write_message(stream: BinaryIO, payload: bytes) -> None:
+def write_message(stream: BufferedRWPair, payload: bytes) -> None:
     stream.write(_LENGTH.pack(len(payload)))
     stream.write(payload)
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> bytes:
+def read_message(stream: BufferedRWPair) -> bytes:
     """Raises EOFError when the other side is gone."""
     (length,) = _LENGTH.unpack(_read_exactly(stream, _LENGTH.size))
     return _read_exactly(stream, length)
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+def _read_exactly(stream: BufferedRWPair, size: int) -> bytes:
     payload = stream.read(size)
     if len(payload) < size:
         raise EOFError("the other side closed the connection")

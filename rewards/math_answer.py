@@ -1,7 +1,7 @@
 """Mathematical answers, compared by math-verify behind checks of what it is known to get wrong.
 
-math-verify compares values: it drops units, ignores the base of a number, rounds to six decimals, takes a set for a tuple
-and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in one of these.
+math-verify compares values: it drops units, ignores the base of a number, rounds to six decimals, takes a set for a
+tuple and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in one of these.
 
 Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored. Degrees and
 currency signs are ignored. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain words are compared as
@@ -124,11 +124,9 @@ def _parse(text: str) -> list[Any]:
 
 
 def _decimals(parsed: list[Any]) -> int:
-    """Decimals to which math-verify rounds: never less than `_SIGNIFICANT_DIGITS` significant digits of the reference."""
+    """Decimals that math-verify should round to: at least `_SIGNIFICANT_DIGITS` significant digits of the reference."""
     try:
-        size = abs(float(parsed[0]))
-    except (IndexError, TypeError, ValueError, OverflowError):
+        magnitude = numbers.floor(numbers.log10(abs(float(parsed[0]))))
+    except (IndexError, TypeError, ValueError, OverflowError):  # not a number, or zero
         return _SIGNIFICANT_DIGITS
-    if size == 0:
-        return 15
-    return max(_SIGNIFICANT_DIGITS, _SIGNIFICANT_DIGITS - 1 - numbers.floor(numbers.log10(size)))
+    return max(_SIGNIFICANT_DIGITS, _SIGNIFICANT_DIGITS - 1 - magnitude)

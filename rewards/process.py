@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import Any, BinaryIO, cast
+from io import BufferedRWPair
+from typing import Any
 
 from rewards.child import read_message, write_message
 from rewards.options import RewardOptions
@@ -48,7 +49,7 @@ class ScoringProcess:
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._stream: BinaryIO | None = None
+        self._stream: BufferedRWPair | None = None
 
     def start(self) -> None:
         """Start the process and import every reward function; does nothing when it is already running.
@@ -59,10 +60,19 @@ class ScoringProcess:
         if self._process is not None:
             return
         self._socket, theirs = socket.socketpair()
-        self._stream = cast(BinaryIO, self._socket.makefile("rwb"))
+        self._stream = self._socket.makefile("rwb")
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-X", "faulthandler", "-c", _BOOTSTRAP, json.dumps(sys.path), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-u",
+                    "-X",
+                    "faulthandler",
+                    "-c",
+                    _BOOTSTRAP,
+                    json.dumps(sys.path),
+                    str(theirs.fileno()),
+                ],
                 stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # killed as a group: a function may have started processes of its own

@@ -1,8 +1,11 @@
 """Reasoning-gym's own verifiers: about a hundred procedural tasks, each with its scorer.
 
-Some scorers evaluate the answer as Python (`eval`, or sympy's `parse_expr`, which is `eval` underneath). Answers to those
-tasks are let through only if they cannot call anything; one that could scores 0 without being evaluated. They may still
-be expensive (`9**9**9**9`): the scorer's deadline handles those.
+Some scorers evaluate the answer as Python (`eval`, or sympy's `parse_expr`, which is `eval` underneath). Answers to
+those tasks are let through only if they cannot call anything but mathematical functions; one that could scores 0 without
+being evaluated. They may still be expensive (`9**9**9**9`): the scorer's deadline handles those.
+
+Some scorers are lenient: `puzzle24` does not check which four numbers were used, and `prime_factorization` raises on text
+without numbers, which counts as a failure of the sample. Try a task's scorer on wrong answers before training on it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import re
 from typing import Any
 
-import reasoning_gym.factory
+from reasoning_gym.factory import create_dataset
 from reasoning_gym.utils import extract_answer
 
 _EVALUATED_AS_LITERAL = {"binary_matrix", "n_queens", "spiral_matrix", "string_insertion"}
@@ -26,7 +29,7 @@ _EVALUATED_AS_MATHEMATICS = {
 _MATHEMATICS = re.compile(r"[-+*/^(),.=\s0-9A-Za-z]*")  # no quotes, brackets or underscores
 _ATTRIBUTE = re.compile(r"\.\s*[A-Za-z]")
 _WORD = re.compile(r"[A-Za-z]+")
-_FUNCTIONS = set("sin cos tan asin acos atan sinh cosh tanh exp log ln sqrt pi Abs erf Integral".split())
+_FUNCTIONS = {"sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "ln", "sqrt", "pi", "Abs", "erf", "Integral"}
 
 
 def reasoning_gym(
@@ -84,4 +87,4 @@ def _is_safe(task: str, answer: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _dataset(task: str, options: str) -> Any:
-    return reasoning_gym.factory.create_dataset(task, **json.loads(options))
+    return create_dataset(task, **json.loads(options))

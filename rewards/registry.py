@@ -68,8 +68,8 @@ def _check_signature(name: str, function: object) -> None:
         return
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         raise RewardError(
-            f"reward function {name!r} must accept **kwargs, because it is passed every dataset column; if it *returns* "
-            "a reward function, assign its result to a name in a module of yours and give the path of that"
+            f"reward function {name!r} must accept **kwargs, because it is passed every dataset column; if it "
+            "*returns* a reward function, assign its result to a name in a module of yours and give the path of that"
         )
 
 

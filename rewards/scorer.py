@@ -128,9 +128,9 @@ class Scorer:
 class _Pace:
     """How long one term's samples have taken, which sets the deadline of a batch.
 
-    A hang should be noticed after about one sample's deadline, yet a slow function may honestly need many of those for a
-    batch. So a batch gets the deadline of one sample plus twice what its samples need on average so far. The first
-    batches of a slow function fall back to one sample at a time, are measured there, and later ones pass at once.
+    A hang should be noticed after about one sample's deadline, yet a slow function may honestly need many of those for
+    a batch. So a batch gets the deadline of one sample plus twice what its samples have needed on average so far. The
+    first batch of a slow function falls back to one sample at a time and is measured there; later ones pass at once.
     """
 
     seconds: float = 0.0
@@ -261,5 +261,7 @@ def _check_request(request: ScoreRequest, options: RewardOptions) -> dict[str, l
     for name, term in options.terms.items():
         clash = sorted(set(columns) & {*RESERVED, *term.args})
         if clash:
-            raise RewardError(f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename")
+            raise RewardError(
+                f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename"
+            )
     return columns
