@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from omegaconf import MISSING
 
@@ -24,6 +24,11 @@ class RewardOptions:
     terms: dict[str, RewardTerm] = field(default_factory=dict)
     timeout_seconds: float = 10.0
     """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero."""
+    startup_timeout_seconds: float = 300.0
+    """Deadline for importing every term, models that they load included."""
+    memory_gib: Optional[float] = 8.0  # noqa: UP045
+    """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
+    unlimited. Enforced on Linux."""
     solved_at: float = 1.0
     """A sample counts as solved in evaluations when its total reward reaches this."""
     max_failed_fraction: float = 0.05

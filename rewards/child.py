@@ -1,0 +1,157 @@
+"""What runs in the scoring process: it resolves the reward functions once and then answers calls until it is killed.
+
+Model output reaches parsers, symbolic algebra and whatever a user plugged in, and any of these may hang while holding
+the interpreter lock, crash or eat all memory. Only another process can end that; `rewards.process` is the other side.
+
+Messages are framed bytes on a socket: pickle towards this process, JSON back, so that the parent never unpickles what a
+process that handled model output has written. Standard output stays free for whatever the functions print.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import inspect
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from io import BufferedRWPair
+from types import SimpleNamespace
+from typing import Any
+
+from rewards.options import RewardOptions, RewardTerm
+from rewards.registry import RESERVED, RewardError, RewardFunction, resolve
+
+_LENGTH = struct.Struct(">Q")
+_MESSAGE_LIMIT = 2000
+"""Characters of an exception's text that are kept."""
+
+
+def write_message(stream: BufferedRWPair, payload: bytes) -> None:
+    stream.write(_LENGTH.pack(len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def read_message(stream: BufferedRWPair) -> bytes:
+    """Raises EOFError when the other side is gone."""
+    (length,) = _LENGTH.unpack(_read_exactly(stream, _LENGTH.size))
+    return _read_exactly(stream, length)
+
+
+def _read_exactly(stream: BufferedRWPair, size: int) -> bytes:
+    payload = stream.read(size)
+    if len(payload) < size:
+        raise EOFError("the other side closed the connection")
+    return payload
+
+
+def main() -> None:
+    """Entry point; the socket's file descriptor is the last command-line argument, standard input is the lifeline."""
+    _die_with_parent()
+    descriptor = int(sys.argv[-1])
+    os.set_inheritable(descriptor, False)
+    stream = socket.socket(fileno=descriptor).makefile("rwb")
+    options: RewardOptions = pickle.loads(read_message(stream))
+    _limit_memory(options.memory_gib)
+    try:
+        functions = {name: _load(name, term) for name, term in options.terms.items()}
+    except RewardError as error:
+        write_message(stream, json.dumps({"error": str(error)}).encode())
+        return
+    write_message(stream, json.dumps({"ready": True}).encode())
+    while True:
+        try:
+            message = read_message(stream)
+        except EOFError:
+            return
+        reply = _answer(message, functions, options.terms)
+        write_message(stream, json.dumps(reply).encode())
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process group when the parent's end of standard input closes, however the parent ended.
+
+    A thread that watches the pipe would wait for the interpreter lock, which a big-integer power holds for minutes.
+    """
+    if hasattr(fcntl, "F_SETSIG"):  # Linux; elsewhere a busy process ends when its call returns
+        lifeline = os.dup(0)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a function that reads standard input gets its end, not a hang
+
+
+def _limit_memory(gib: float | None) -> None:
+    if gib is not None:
+        limit, hard = int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _load(name: str, term: RewardTerm) -> RewardFunction:
+    taken = [argument for argument in term.args if argument in RESERVED]
+    if taken:
+        raise RewardError(f"reward.terms.{name}.args: {', '.join(taken)} is filled in by the trainer; remove it")
+    try:
+        return resolve(term.function)
+    except RewardError as error:
+        raise RewardError(f"reward.terms.{name}: {error}") from error
+
+
+def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:
+    """`{"values": [...], "metrics": [...], "seconds": ...}`, or `{"exception": text}`."""
+    started = time.monotonic()
+    metrics: list[tuple[str, float]] = []
+    try:
+        name, arguments = pickle.loads(message)
+        result = _call(functions[name], terms[name], arguments, metrics)
+        values = [_number(value) for value in result]
+        return {"values": values, "metrics": metrics, "seconds": time.monotonic() - started}
+    except BaseException as error:  # sys.exit() in a reward function costs its sample, too
+        return {"exception": _describe(error)}
+
+
+def _call(
+    function: RewardFunction, term: RewardTerm, arguments: dict[str, Any], metrics: list[tuple[str, float]]
+) -> Any:
+    prompts, completions = arguments["prompts"], arguments["completions"]
+    if term.conversational:
+        prompts = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        completions = [[{"role": "assistant", "content": completion}] for completion in completions]
+    update = arguments["update"]
+    result = function(
+        prompts=prompts,
+        completions=completions,
+        completion_ids=arguments["completion_ids"],
+        trainer_state=None if update is None else SimpleNamespace(global_step=update),
+        log_extra=lambda column, values: None,
+        log_metric=lambda metric, value: metrics.append((str(metric), float(value))),
+        **arguments["columns"],
+        **term.args,
+    )
+    return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
+
+
+async def _wait(result: Any) -> Any:
+    return await result
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str | bytes):  # float("1") would work, and hide a function that returns text
+        raise TypeError(f"the reward function returned {value!r} for a sample; a number or None is expected")
+    return None if value is None else float(value)
+
+
+def _describe(error: BaseException) -> str:
+    """What was raised and where, in one line or a few."""
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()[:_MESSAGE_LIMIT]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else text

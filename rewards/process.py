@@ -1,0 +1,166 @@
+"""The parent's side of the scoring process: start it, call it under a deadline, kill it, start it again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from io import BufferedRWPair
+from typing import Any
+
+from rewards.child import read_message, write_message
+from rewards.options import RewardOptions
+from rewards.registry import RewardError
+
+_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.child import main; main()"
+"""Not `python -m`: that would put the working directory, or this folder, in front of the parent's import path."""
+
+
+class ProcessLost(Exception):
+    """The scoring process ended, or was ended, before it answered."""
+
+
+class DeadlinePassed(ProcessLost):
+    pass
+
+
+class Crashed(ProcessLost):
+    pass
+
+
+class FunctionRaised(Exception):
+    """The reward function raised; the scoring process is fine."""
+
+
+class ScoringProcess:
+    """One child process that holds the imported reward functions.
+
+    A plain subprocess, not multiprocessing: it needs no importable `__main__`, works inside Ray actors and in any
+    thread, and inherits no lock. Not thread-safe: one call at a time.
+    """
+
+    def __init__(self, options: RewardOptions) -> None:
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._stream: BufferedRWPair | None = None
+
+    def start(self) -> None:
+        """Start the process and import every reward function; does nothing when it is already running.
+
+        Raises:
+            RewardError: a function cannot be resolved, or the imports did not end in time or killed the process.
+        """
+        if self._process is not None:
+            return
+        self._socket, theirs = socket.socketpair()
+        self._stream = self._socket.makefile("rwb")
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-u",
+                    "-X",
+                    "faulthandler",
+                    "-c",
+                    _BOOTSTRAP,
+                    json.dumps(sys.path),
+                    str(theirs.fileno()),
+                ],
+                stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # killed as a group: a function may have started processes of its own
+            )
+        limit = self._options.startup_timeout_seconds
+        try:
+            reply = self._exchange(pickle.dumps(self._options), limit)
+        except DeadlinePassed:
+            names = ", ".join(term.function for term in self._options.terms.values())
+            raise RewardError(
+                f"importing the reward functions ({names}) took longer than reward.startup_timeout_seconds = {limit:g}"
+            ) from None
+        except Crashed as error:
+            raise RewardError(f"the scoring process ended while importing the reward functions: {error}") from None
+        if "error" in reply:
+            self.stop()
+            raise RewardError(reply["error"])
+
+    def call(self, term: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """One call of one term's function; starts the process again if the last call lost it.
+
+        Returns:
+            `values`, a float or None each, as many as the function returned; `metrics`, (name, value) pairs; `seconds`
+            that the function took.
+
+        Raises:
+            DeadlinePassed, Crashed: the process is gone. FunctionRaised: it is not.
+        """
+        payload = pickle.dumps((term, arguments))
+        self.start()
+        reply = self._exchange(payload, seconds)
+        if "exception" in reply:
+            raise FunctionRaised(reply["exception"])
+        return reply
+
+    def _exchange(self, payload: bytes, seconds: float) -> dict[str, Any]:
+        """Send and receive. When the deadline passes the timer kills the process, which ends both waits."""
+        assert self._stream is not None
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._kill()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            write_message(self._stream, payload)
+            reply = json.loads(read_message(self._stream))
+        except (EOFError, OSError):
+            reply = None
+        finally:
+            timer.cancel()
+            timer.join()
+        if expired.is_set():
+            self.stop()
+            raise DeadlinePassed(f"no answer within {seconds:.3g} s")
+        if reply is None:
+            raise Crashed(f"the scoring process {_how_it_ended(self.stop())}")
+        return reply
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        assert self._socket is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # wakes our own reads and writes even if a stray process holds the other end
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> int | None:
+        """Kill the process and everything it started; returns its exit status, negative for a signal."""
+        if self._process is None:
+            return None
+        assert self._stream is not None
+        assert self._socket is not None
+        self._kill()  # does not change the status of one that has ended by itself
+        status = self._process.wait(timeout=30)
+        with contextlib.suppress(OSError):  # flushes what could not be sent
+            self._stream.close()
+        self._socket.close()
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process = self._socket = self._stream = None
+        return status
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"was killed by {signal.Signals(-status).name} (out of memory, or a crash in native code)"
+    return f"exited with status {status}"

@@ -1,0 +1,79 @@
+"""Which reward functions have a name, and how a name or a dotted path becomes a function.
+
+A reward function has TRL's signature: `f(prompts, completions, completion_ids, **columns) -> list[float | None]`. It is
+called with keyword arguments only, and with more of them than it may want, so it must accept `**kwargs`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+RewardFunction = Callable[..., Any]
+
+REGISTERED = {
+    "reasoning_gym": "rewards.reasoning.reasoning_gym",
+    "math": "rewards.math_answer.math",
+}
+"""Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
+
+RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
+
+
+class RewardError(ValueError):
+    """The reward is configured or called wrongly: nothing can be scored until someone changes something."""
+
+
+def resolve(name: str) -> RewardFunction:
+    """The function behind a registered name or a dotted path `package.module.function`.
+
+    Raises:
+        RewardError: unknown name, path that does not import, or something that cannot be called as a reward function.
+    """
+    path = REGISTERED.get(name, name)
+    module_name, _, attribute = path.rpartition(".")
+    if not module_name:
+        raise RewardError(
+            f"no reward function is called {name!r}: {_nearest(name, REGISTERED, 'registered names')}; any other "
+            "function is named by its dotted path, package.module.function"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # an import runs foreign code: whatever it raises is the reason to show
+        raise RewardError(
+            f"reward function {name!r}: importing {module_name!r} failed with {type(error).__name__}: {error} "
+            f"(if a registered reward was meant: {_nearest(name, REGISTERED, 'registered names')})"
+        ) from error
+    try:
+        function = getattr(module, attribute)
+    except Exception as error:  # lazy modules import inside getattr
+        raise RewardError(
+            f"reward function {name!r}: {module_name!r} has no usable {attribute!r} "
+            f"({type(error).__name__}: {error}); {_nearest(attribute, dir(module), 'names it has')}"
+        ) from error
+    _check_signature(name, function)
+    return function
+
+
+def _check_signature(name: str, function: object) -> None:
+    if not callable(function):
+        raise RewardError(f"reward function {name!r} is a {type(function).__name__}, which cannot be called")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some functions written in C do not say
+        return
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        raise RewardError(
+            f"reward function {name!r} must accept **kwargs, because it is passed every dataset column; if it "
+            "*returns* a reward function, assign its result to a name in a module of yours and give the path of that"
+        )
+
+
+def _nearest(wanted: str, known: Iterable[str], what: str) -> str:
+    known = [name for name in known if not name.startswith("_")]
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    return f"nearest {what}: {', '.join(close or known[:10]) or 'none'}"

@@ -1,0 +1,34 @@
+"""The reward worker: a scorer that keeps count of what went wrong, for use as a Ray actor."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rewards.options import RewardOptions
+from rewards.scorer import Scorer, ScoreRequest, Scores
+
+
+class RewardWorker:
+    """Plain class; the caller wraps it: `ray.remote(RewardWorker).options(num_cpus=1).remote(options)`."""
+
+    def __init__(self, options: RewardOptions) -> None:
+        self._scorer = Scorer(options)
+        self._failures: Counter[str] = Counter()
+
+    def ready(self) -> None:
+        """Import every reward function. Raises RewardError when one cannot be used; call it before training."""
+        self._scorer.start()
+
+    def score(self, request: ScoreRequest) -> Scores:
+        """See `Scorer.score`."""
+        scores = self._scorer.score(request)
+        self._failures.update(failure.kind for failure in scores.failures)
+        return scores
+
+    def failure_counts(self) -> dict[str, int]:
+        """Failures since this worker started, by kind; a sample counts once for each term that failed on it."""
+        return dict(self._failures)
+
+    def close(self) -> None:
+        """End the scoring process; it ends by itself when the worker's process does."""
+        self._scorer.stop()

@@ -1,0 +1,36 @@
+"""The examples of docs/rewards.md are run as a reader would run them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from rewards.options import RewardOptions
+from rewards.registry import resolve
+
+TEXT = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_there_are_examples_to_run():
+    assert len(blocks("python")) == 2
+    assert len(blocks("yaml")) == 2
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code):
+    exec(compile(code, "docs/rewards.md", "exec"), {})
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_configurations_are_valid_and_name_real_functions(text):
+    reward = yaml.safe_load(text)["reward"]
+    options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RewardOptions), reward))
+    for term in options.terms.values():
+        if not term.function.startswith("my_package."):
+            assert callable(resolve(term.function))

@@ -1,0 +1,266 @@
+"""Each bad function costs the samples it was bad on; deadlines are short, so that the tests are quick."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from rewards.options import RewardOptions, RewardTerm
+from rewards.registry import RewardError
+from rewards.scorer import LOST_LIMIT, Scorer, ScoreRequest
+
+TIMEOUT = 0.5
+
+
+def make_scorer(timeout=TIMEOUT, memory_gib=4.0, **terms):
+    terms = {name: term if isinstance(term, RewardTerm) else RewardTerm(function=term) for name, term in terms.items()}
+    return Scorer(RewardOptions(terms=terms, timeout_seconds=timeout, memory_gib=memory_gib))
+
+
+@pytest.fixture
+def scorer_of():
+    scorers = []
+
+    def make(**arguments):
+        scorers.append(make_scorer(**arguments))
+        return scorers[-1]
+
+    yield make
+    for scorer in scorers:
+        scorer.stop()
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    scorer = make_scorer(faulty="tests.rewards.faulty_rewards.faulty")
+    yield scorer
+    scorer.stop()
+
+
+def request_of(*completions, **columns):
+    return ScoreRequest(prompts=["p"] * len(completions), completions=list(completions), columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("completion", "kind", "message"),
+    [
+        ("raise", "exception", "KeyError: 'no such thing'.*faulty_rewards.py"),
+        ("exit", "exception", "SystemExit: 3"),
+        ("text", "exception", "returned '1.0'.*a number or None is expected"),
+        ("object", "exception", "not 'object'"),
+        ("memory", "exception", "MemoryError"),
+        ("nan", "not_finite", "nan"),
+        ("inf", "not_finite", "inf"),
+        ("none", "not_applicable", "every term returned None"),
+        ("hang", "timeout", "no answer within 0.5 s"),
+        ("hold the lock", "timeout", "no answer within 0.5 s"),
+        ("os._exit", "crash", "exited with status 7"),
+        ("kill", "crash", "killed by SIGKILL"),
+        ("close", "crash", "killed"),
+    ],
+)
+def test_a_bad_sample_costs_that_sample_and_no_other(faulty, completion, kind, message):
+    scores = faulty.score(request_of("good", completion, "also good"))
+    np.testing.assert_array_equal(scores.total, [1.0, np.nan, 1.0])
+    np.testing.assert_array_equal(scores.terms["faulty"], [1.0, np.nan, 1.0])
+    (failure,) = scores.failures
+    assert (failure.index, failure.term, failure.kind, failure.completion) == (1, "faulty", kind, completion)
+    assert re.search(message, failure.message)
+
+
+@pytest.mark.parametrize("completion", ["noise", "read"])
+def test_standard_streams_do_not_disturb_the_connection(faulty, completion):
+    np.testing.assert_array_equal(faulty.score(request_of("good", completion)).total, [1.0, 1.0])
+
+
+def test_a_single_bad_sample_is_not_called_twice(faulty):
+    started = time.monotonic()
+    scores = faulty.score(request_of("hang"))
+    assert [failure.kind for failure in scores.failures] == ["timeout"]
+    assert time.monotonic() - started < 1.9 * TIMEOUT
+
+
+def test_an_empty_request_is_answered(faulty):
+    scores = faulty.score(request_of())
+    assert scores.total.shape == (0,)
+    assert scores.failures == []
+
+
+def test_one_process_serves_every_call_until_it_is_lost(scorer_of):
+    scorer = scorer_of(pid="tests.rewards.faulty_rewards.process_id", faulty="tests.rewards.faulty_rewards.faulty")
+    first, second = (scorer.score(request_of("a", "b")).terms["pid"][0] for _ in range(2))
+    assert first == second != os.getpid()
+    scorer.score(request_of("kill"))
+    assert scorer.score(request_of("a")).terms["pid"][0] != first
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(first), 0)
+
+
+def test_terms_are_weighted_summed_and_reported_unweighted(scorer_of):
+    scorer = scorer_of(
+        size=RewardTerm(function="tests.rewards.faulty_rewards.length", weight=0.5),
+        batch=RewardTerm(function="tests.rewards.faulty_rewards.batch_size", weight=-2.0),
+    )
+    scores = scorer.score(request_of("a", "bbb", "cccc"))
+    np.testing.assert_array_equal(scores.terms["size"], [1, 3, 4])
+    np.testing.assert_array_equal(scores.terms["batch"], [3, 3, 3])
+    np.testing.assert_array_equal(scores.total, [0.5 - 6, 1.5 - 6, 2.0 - 6])
+    assert scores.total.dtype == np.float64
+
+
+def test_none_leaves_a_term_out_of_the_sum_but_a_failure_costs_the_sample(scorer_of):
+    scorer = scorer_of(faulty="tests.rewards.faulty_rewards.faulty", size="tests.rewards.faulty_rewards.length")
+    scores = scorer.score(request_of("none", "raise", "nan", "good"))
+    np.testing.assert_array_equal(scores.total, [4.0, np.nan, np.nan, 5.0])
+    np.testing.assert_array_equal(scores.terms["size"], [4.0, 5.0, 3.0, 4.0])
+    assert [(failure.index, failure.kind) for failure in scores.failures] == [(1, "exception"), (2, "not_finite")]
+
+
+def test_each_argument_arrives_with_its_sample(scorer_of):
+    scorer = scorer_of(sees=RewardTerm(function="tests.rewards.faulty_rewards.sees", args={"bonus": 0.5}))
+    request = ScoreRequest(
+        prompts=["a", "bb"],
+        completions=["ccc", "dddd"],
+        completion_ids=[[0] * 5, [0] * 6],
+        columns={"number": [7, 8], "completion": ["dropped", "like TRL does"]},
+        update=2,
+    )
+    scores = scorer.score(request)
+    np.testing.assert_array_equal(scores.total, [207531.5, 208642.5])
+    assert scores.metrics == {"seen": 2.0}
+
+
+def test_an_asynchronous_function_is_awaited(scorer_of):
+    assert scorer_of(task="tests.rewards.faulty_rewards.asynchronous").score(request_of("a")).total == [2.0]
+
+
+def test_wrong_lengths_are_found_one_sample_at_a_time(scorer_of):
+    scores = scorer_of(task="tests.rewards.faulty_rewards.drops_one").score(request_of("good", "drop", "good"))
+    np.testing.assert_array_equal(scores.total, [1.0, np.nan, 1.0])
+    assert [(failure.index, failure.kind) for failure in scores.failures] == [(1, "wrong_length")]
+
+
+def test_a_function_slower_than_the_deadline_of_a_batch_is_learnt(scorer_of):
+    scorer = scorer_of(slow="tests.rewards.faulty_rewards.slow", timeout=0.6)
+    request = request_of(*"abcd")  # 1.2 s for the batch, 0.3 s for a sample
+    np.testing.assert_array_equal(scorer.score(request).total, [1.0] * 4)  # one at a time: each batch had one sample
+    np.testing.assert_array_equal(scorer.score(request).total, [4.0] * 4)  # at once
+
+
+def test_many_hangs_take_bounded_time(scorer_of):
+    scorer = scorer_of(faulty="tests.rewards.faulty_rewards.faulty", timeout=0.05)
+    scores = scorer.score(request_of(*["hang"] * 200, "good"))
+    kinds = [failure.kind for failure in scores.failures]
+    assert kinds == ["timeout"] * LOST_LIMIT + ["not_tried"] * (201 - LOST_LIMIT)
+    assert np.isnan(scores.total).all()
+    assert scorer.score(request_of("good")).total == [1.0]
+
+
+def test_killing_the_process_kills_what_it_started(scorer_of, tmp_path):
+    scorer = scorer_of(task="tests.rewards.faulty_rewards.leaves_a_process", timeout=1.0)
+    scores = scorer.score(request_of(str(tmp_path / "ids")))
+    assert [failure.kind for failure in scores.failures] == ["timeout"]
+    assert_all_end((tmp_path / "ids").read_text())
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from tests.rewards.test_scorer import *; "
+            "make_scorer(task='tests.rewards.faulty_rewards.leaves_a_process', timeout=1000)"
+            f".score(request_of({str(tmp_path / 'ids')!r}))",
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    wait_until(lambda: (tmp_path / "ids").exists() and (tmp_path / "ids").read_text(), 60)
+    parent.kill()
+    parent.wait()
+    assert_all_end((tmp_path / "ids").read_text())
+
+
+def assert_all_end(ids):
+    for process_id in ids.split():
+        wait_until(lambda process_id=process_id: ended(process_id), 10)
+
+
+def ended(process_id):
+    try:
+        with open(f"/proc/{process_id}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] == "Z"  # an orphan may have nobody to reap it
+    except FileNotFoundError:
+        return True
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_scoring_works_off_the_main_thread(scorer_of):
+    scorer, totals = scorer_of(faulty="tests.rewards.faulty_rewards.faulty"), []
+    threads = [
+        threading.Thread(target=lambda: totals.append(scorer.score(request_of("hang", "good")).total)) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(totals, [[np.nan, 1.0]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "reward.terms is empty"),
+        ({"task": "math", "timeout": 0.0}, "timeout_seconds is 0.0; it must be positive"),
+        ({"task": RewardTerm(function="math", weight=float("nan"))}, "reward.terms.task.weight is nan"),
+        ({"task": "maths"}, "reward.terms.task: no reward function is called 'maths': nearest registered names: math"),
+        ({"task": RewardTerm(function="math", args={"prompts": 1})}, "task.args: prompts is filled in by the trainer"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error_before_training(arguments, message):
+    with pytest.raises(RewardError, match=message):
+        make_scorer(**arguments).start()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import time; time.sleep(1000)", "took longer than reward.startup_timeout_seconds = 1"),
+        ("import os; os._exit(5)", "ended while importing the reward functions: .* exited with status 5"),
+    ],
+)
+def test_a_module_that_never_finishes_importing_is_an_error(tmp_path, monkeypatch, code, message):
+    (tmp_path / "module_that_stops.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = RewardOptions(terms={"task": RewardTerm("module_that_stops.reward")}, startup_timeout_seconds=1.0)
+    with pytest.raises(RewardError, match=message):
+        Scorer(options).start()
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (request_of("a", "b", answer=["1"]), "2 completions, but {'answer': 1}"),
+        (ScoreRequest(["p"], ["a"], completion_ids=[]), "'completion_ids': 0"),
+        (request_of("a", trainer_state=["x"]), "column 'trainer_state' has the name of an argument"),
+    ],
+)
+def test_a_malformed_request_is_an_error_and_no_sample_failure(faulty, request_, message):
+    with pytest.raises(RewardError, match=message):
+        faulty.score(request_)
+
+
+def test_a_column_cannot_silently_replace_an_option_of_the_function(scorer_of):
+    scorer = scorer_of(task=RewardTerm(function="math", args={"answer": ["1"]}))
+    with pytest.raises(RewardError, match="column 'answer' has the name of an argument of reward term 'task'"):
+        scorer.score(request_of("1", answer=["1"]))
