@@ -10,14 +10,14 @@ import numpy as np
 import ray
 import torch
 from ray.util import get_node_ip_address
-from rewards.scorer import ScoreRequest, Scores
-from rewards.worker import RewardWorker
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
 from configs.schema import Config, LikelihoodKind, LikelihoodOptions
 from models.checkpoint import load_text_policy
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
+from rewards.scorer import ScoreRequest, Scores
+from rewards.worker import RewardWorker
 from rl.learner import Group, Learner
 from rl.text_likelihood import TextElbo, TextReplay
 from rollout.trajectory import Trajectory

@@ -30,9 +30,13 @@ ConfigDir = Annotated[
 ]
 
 
-@app.callback()
-def _commands() -> None:
-    """Keeps `config` a subcommand while it is the only one."""
+@app.command()
+def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
+    """Train a policy: reinforcement learning, or supervised with algorithm=sft."""
+    from configs.compose import compose
+    from rl.train import train as run
+
+    run(compose(overrides or [], config_dir))
 
 
 @app.command()

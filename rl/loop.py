@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ class Loop:
         self.run.note(f"{error}; issuing ticket {job.ticket.index} again (attempt {attempts} of {MAX_ATTEMPTS})")
         if attempts > MAX_ATTEMPTS:
             raise ClusterError(
-                f"ticket {job.ticket.index} of update {job.ticket.update} was lost {MAX_ATTEMPTS} times, last: {error}. "
+                f"ticket {job.ticket.index} of update {job.ticket.update} was lost {MAX_ATTEMPTS} times: {error}. "
                 f"Look for memory (rollout.prompts_per_ticket) or for a prompt or reward that kills its process"
             ) from error
         self.again.appendleft(job.ticket)
@@ -231,7 +232,7 @@ class Loop:
     def groups(self, tickets: list[Scored]) -> list[GroupReference]:
         """Trajectory, advantages and valid samples of every group that can teach something, in ticket order."""
         algorithm = self.config.algorithm
-        groups = []
+        groups: list[GroupReference] = []
         for ticket in tickets:
             for reference, rewards in zip(ticket.trajectories, ticket.rewards, strict=True):
                 advantage, valid = advantages(rewards, algorithm.advantage)
@@ -243,7 +244,7 @@ class Loop:
         """[rank][minibatch] groups. A rank without a group gets one that weighs nothing, to stay in step."""
         ranks, pieces = len(self.processes.learners), min(self.config.algorithm.minibatches, len(groups))
         bounds = np.linspace(0, len(groups), pieces + 1).astype(int)
-        minibatches = [groups[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+        minibatches = [groups[start:stop] for start, stop in pairwise(bounds)]
         reference, advantage, valid = groups[0]
         weightless = (reference, advantage, np.zeros_like(valid))
         return [[minibatch[rank::ranks] or [weightless] for minibatch in minibatches] for rank in range(ranks)]
@@ -254,7 +255,7 @@ class Loop:
         gap, limit = max(gaps.values()), GATE[self.config.model.precision.value]
         if gap > limit:
             raise LearnerError(
-                f"replaying fresh samples gives log-probabilities that differ from the recorded ones by up to {gap:.3g} "
+                f"replaying fresh samples gives log-probabilities up to {gap:.3g} away from the recorded ones "
                 f"(limit {limit:g}): the gradient would be wrong. Likely causes: rollout and learner load different "
                 f"weights or precisions, or a model whose forward depends on its batch"
             )

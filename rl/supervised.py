@@ -1,7 +1,7 @@
 """Supervised fine-tuning: demonstrations -> learner -> weights, and the same evaluation as in reinforcement learning.
 
-It is the cell elbo x none x weighted x constant of the grid: a demonstration is a trajectory with advantage one, and minus
-its denoising loss is the log-likelihood that the learner maximises.
+It is the cell elbo x none x weighted x constant of the grid: a demonstration is a trajectory with advantage one, and
+minus its denoising loss is the log-likelihood that the learner maximises.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.text import TextSpec
+from rl.actors import GroupReference
 from rl.encode import encode_response
 from rl.loop import Loop
 from rl.schedule import Ticket, derive_seed
@@ -21,10 +22,12 @@ from rollout.trajectory import TextTrajectory
 class SupervisedLoop(Loop):
     """The same loop with the first half of the way replaced: an update's groups come from the data set."""
 
-    spec: TextSpec
+    def __init__(self, spec: TextSpec, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.spec = spec
 
     def update_once(self) -> None:
-        groups = [
+        groups: list[GroupReference] = [
             (self.demonstration(ticket, place), np.ones(1, np.float32), np.ones(1, bool))
             for ticket in self.schedule.tickets_of(self.update)
             for place in range(len(ticket.problem_indices))

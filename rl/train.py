@@ -34,9 +34,8 @@ def train(composed: Composed) -> dict[str, Any]:
     with joined(config.cluster), started(config, with_rollouts=not supervised or held_out is not None) as processes:
         run = Run(config, composed.resolved, schedule_state, curves)
         evaluation = PromptSource(held_out, tokenizer, config.data) if held_out else None
-        kind = SupervisedLoop if supervised else Loop
-        loop = kind(config, processes, PromptSource(problems, tokenizer, config.data), evaluation, run)
-        loop.spec = spec
+        parts = (config, processes, PromptSource(problems, tokenizer, config.data), evaluation, run)
+        loop = SupervisedLoop(spec, *parts) if supervised else Loop(*parts)
         try:
             with run.progress:
                 loop.run_to_end()
