@@ -34,9 +34,14 @@ ConfigDir = Annotated[
 def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Train a policy: reinforcement learning, or supervised with algorithm=sft."""
     from configs.compose import compose
+    from rl.compatibility import check
+
+    composed = compose(overrides or [], config_dir)
+    check(composed.config, None)  # before the imports of the next line, which take seconds
+
     from rl.train import train as run
 
-    run(compose(overrides or [], config_dir))
+    run(composed)
 
 
 @app.command()

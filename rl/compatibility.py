@@ -52,7 +52,8 @@ AT_LEAST = {
     "cluster.learners": 1,
     "cluster.rollout_workers": 1,
     "cluster.reward_workers": 1,
-    "cluster.cpus": 1,
+    "cluster.cpus": 0,
+    "cluster.threads": 1,
     "run.updates": 1,
     "run.checkpoint_every": 0,
     "run.keep_checkpoints": 1,
@@ -65,7 +66,7 @@ ABOVE_ZERO = (
     "reward.timeout_seconds",
     "rollout.timeout_seconds",
     "cluster.startup_timeout_seconds",
-    "cluster.collective_timeout_seconds",
+    "cluster.step_timeout_seconds",
 )
 SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
 PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)

@@ -23,7 +23,6 @@ from rollout.groups import contract
 def train(composed: Composed) -> dict[str, Any]:
     """Run to the end and return the summary; the run folder holds everything else."""
     config = composed.config
-    check(config, None)
     spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
     check(config, spec)
     problems = open_source(config.data.train)
