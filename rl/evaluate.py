@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from configs.schema import Config
-from rl.schedule import TicketKind
+from rl.generation import Generation, Scored
+from rl.schedule import TicketKind, evaluation_tickets
 from rl.statistics import Estimate, solve_rate
-from rollout.options import SamplerOptions
-
-if TYPE_CHECKING:
-    from rl.loop import Scored
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,21 @@ class Evaluation:
         return ", ".join(f"{kind} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for kind, e in self.estimates().items())
 
 
-def evaluation_sampler(config: Config, kind: TicketKind) -> SamplerOptions:
-    """Greedy evaluation differs from the training sampler in its temperature only."""
-    sampler = config.rollout.sampler
-    return dataclasses.replace(sampler, temperature=0.0) if kind is TicketKind.greedy else sampler
+def evaluate(generation: Generation, config: Config, update: int) -> Evaluation:
+    """Greedy and sampled completions of every held-out problem, by the policy of version `update`."""
+    samples = {TicketKind.greedy: 1, TicketKind.sampled: config.evaluation.samples}
+    tickets = [
+        ticket
+        for kind, count in samples.items()
+        if count > 0
+        for ticket in evaluation_tickets(
+            config.run.seed,
+            update,
+            len(generation.sources[kind].problems),
+            config.evaluation.prompts_per_ticket,
+            count,
+            kind,
+        )
+    ]
+    generation.ask(tickets)
+    return Evaluation.of(update, generation.collect(tickets), config.reward.solved_at)

@@ -26,11 +26,12 @@ class Processes:
 
 
 @contextmanager
-def started(config: Config, *, with_rollouts: bool) -> Iterator[Processes]:
+def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Processes]:
     """Place, start and load every process; end them all when the block is left, however it is left."""
     cluster = config.cluster
-    workers = cluster.rollout_workers if with_rollouts else 0
-    bundles = [_bundle(cluster.cpus, cluster.learner_gpus) for _ in range(cluster.learners)]
+    learners = cluster.learners if learning else 0
+    workers = cluster.rollout_workers if generating else 0
+    bundles = [_bundle(cluster.cpus, cluster.learner_gpus) for _ in range(learners)]
     bundles += [_bundle(cluster.cpus, cluster.rollout_gpus) for _ in range(workers)]
     with reserved(bundles, cluster) as group:
 
@@ -43,12 +44,12 @@ def started(config: Config, *, with_rollouts: bool) -> Iterator[Processes]:
         processes = Processes(
             learners={
                 f"learner-{rank}": actor(LearnerActor, rank, cluster.learner_gpus, 0).remote(
-                    config, rank, _threads(config, cluster.learners)
+                    config, rank, _threads(config, learners)
                 )
-                for rank in range(cluster.learners)
+                for rank in range(learners)
             },
             rollout={
-                f"rollout-{i}": actor(RolloutActor, cluster.learners + i, cluster.rollout_gpus, -1).remote(
+                f"rollout-{i}": actor(RolloutActor, learners + i, cluster.rollout_gpus, -1).remote(
                     config, _threads(config, workers)
                 )
                 for i in range(workers)
@@ -56,7 +57,7 @@ def started(config: Config, *, with_rollouts: bool) -> Iterator[Processes]:
             # Rewards run in a child process of their own and are not worth a core.
             reward={
                 f"reward-{i}": ray.remote(RewardActor).options(num_cpus=0, max_restarts=-1).remote(config)
-                for i in range(cluster.reward_workers if with_rollouts else 0)
+                for i in range(cluster.reward_workers if generating else 0)
             },
         )
         try:
@@ -69,10 +70,11 @@ def started(config: Config, *, with_rollouts: bool) -> Iterator[Processes]:
 
 
 def _make_ready(processes: Processes, seconds: float) -> None:
-    first = next(iter(processes.learners.values()))
-    host, port = ray.get(first.open_store.remote(), timeout=seconds)
-    waiting = {name: handle.build.remote(host, port) for name, handle in processes.learners.items()}
-    waiting |= {name: handle.ready.remote() for name, handle in (processes.rollout | processes.reward).items()}
+    waiting = {name: handle.ready.remote() for name, handle in (processes.rollout | processes.reward).items()}
+    if processes.learners:
+        first = {"learner-0": processes.learners["learner-0"].open_store.remote()}
+        host, port = gather(first, seconds, "start")["learner-0"]
+        waiting |= {name: handle.build.remote(host, port) for name, handle in processes.learners.items()}
     gather(waiting, seconds, "start")
 
 

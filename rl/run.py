@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import ray
@@ -33,15 +33,13 @@ from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.schema import Config
 from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.evaluate import Evaluation
+from rl.generation import Scored
 from rl.metrics import MetricsWriter, read_rows
 from rl.plots import reward_curve
 from rl.progress import Progress
 from rl.sanity import sanity_table
 from rl.statistics import paired_difference
 from rollout.trajectory import write_parquet
-
-if TYPE_CHECKING:
-    from rl.loop import Scored
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
 LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
@@ -148,7 +146,7 @@ class Run:
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
         """End of an update: its row, its kept trajectories, and after the first one the sanity table."""
-        if update == 0:
+        if update == 0 and tickets:
             self.progress.console.print(sanity_table(metrics, TOLERANCE[self.config.model.precision.value]))
         self._keep_trajectories(update, tickets)
         now = time.perf_counter()
@@ -198,12 +196,12 @@ class Run:
 
     @contextmanager
     def new_checkpoint(self, update: int, weights: Mapping[int, ray.ObjectRef]) -> Iterator[Path]:
-        """A folder for the learners' shards; published versions that later tickets still need go in beside them."""
+        """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
+        and sample without a learner, the older ones for tickets that still need them."""
         state = {"update": update, "schedule": self.schedule_state}
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             for number, reference in weights.items():
-                if number < update:
-                    save_file(unpack_weights(ray.get(reference)), folder / f"weights-{number:06d}.safetensors")
+                save_file(unpack_weights(ray.get(reference)), folder / f"weights-{number:06d}.safetensors")
             yield folder
 
     def saved_weights(self, folder: Path) -> dict[int, PackedWeights]:

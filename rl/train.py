@@ -8,14 +8,18 @@ from rich.table import Table
 
 from cluster.placement import joined
 from configs.compose import Composed
-from configs.schema import Config, Schedule
+from configs.schema import Config
+from configs.schema import Schedule as LearningRateSchedule
 from models.checkpoint import read_text_spec, read_tokenizer
 from rl.compatibility import check, is_supervised
 from rl.data import open_source
+from rl.generation import Generation
+from rl.learners import Learners
 from rl.loop import Loop
 from rl.processes import started
 from rl.prompts import PromptSource
 from rl.run import Run
+from rl.schedule import Schedule, TicketKind
 from rl.supervised import SupervisedLoop
 from rollout.groups import contract
 
@@ -28,19 +32,36 @@ def train(composed: Composed) -> dict[str, Any]:
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     supervised = is_supervised(config)
-    schedule_state = _schedule_state(config, problems.fingerprint())
+    schedule = Schedule(
+        seed=config.run.seed,
+        num_problems=len(problems),
+        prompts_per_update=config.rollout.prompts_per_update,
+        prompts_per_ticket=config.rollout.prompts_per_ticket,
+        group_size=config.rollout.group_size,
+        max_staleness=config.rollout.max_staleness,
+        updates=config.run.updates,
+    )
+    source = PromptSource(problems, tokenizer, config.data)
+    sources = {TicketKind.train: source}
+    if held_out is not None:
+        sources |= dict.fromkeys(
+            (TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, tokenizer, config.data)
+        )
     curves = ("learner/loss",) if supervised else ("reward/mean", "reward/solve_rate")
-    with joined(config.cluster), started(config, with_rollouts=not supervised or held_out is not None) as processes:
-        run = Run(config, composed.resolved, schedule_state, curves)
-        evaluation = PromptSource(held_out, tokenizer, config.data) if held_out else None
-        parts = (config, processes, PromptSource(problems, tokenizer, config.data), evaluation, run)
-        loop = SupervisedLoop(spec, *parts) if supervised else Loop(*parts)
-        try:
-            with run.progress:
-                loop.run_to_end()
-            summary = run.summarise()
-        finally:
-            run.close()
+    run = Run(config, composed.resolved, _schedule_state(config, problems.fingerprint()), curves)
+    try:
+        with (
+            joined(config.cluster),
+            started(config, generating=not supervised or held_out is not None, learning=True) as processes,
+            run.progress,
+        ):
+            generation = Generation(config, processes, sources, run.stage, run.note)
+            parts = (config, schedule, generation, Learners(config, processes.learners), run)
+            loop = SupervisedLoop(source, spec, *parts) if supervised else Loop(*parts)
+            loop.run_to_end()
+        summary = run.summarise()
+    finally:
+        run.close()
     _print_summary(run, summary)
     return summary
 
@@ -54,7 +75,9 @@ def _schedule_state(config: Config, fingerprint: str) -> dict[str, Any]:
         "rollout.group_size": config.rollout.group_size,
         "rollout.max_staleness": config.rollout.max_staleness,
         "rollout.sampler": contract(config.rollout.sampler),
-        "run.updates": config.run.updates if config.algorithm.optimizer.schedule is not Schedule.constant else None,
+        "run.updates": config.run.updates
+        if config.algorithm.optimizer.schedule is not LearningRateSchedule.constant
+        else None,
         "data": fingerprint,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Optional
 
@@ -69,6 +69,9 @@ class SamplerOptions:
     """Null: the model's own block, or the whole canvas for bidirectional models."""
     cache: Optional[Cache] = None  # noqa: UP045
     """Null: `block` where it is exact, else `none`."""
+
+    def greedy(self) -> SamplerOptions:
+        return replace(self, temperature=0.0)
 
 
 @dataclass

@@ -1,0 +1,211 @@
+"""prompts -> rollout -> reward: keeps rollout and reward workers busy until the wanted tickets are scored.
+
+Plain futures and one `ray.wait`. A ticket's samples are a pure function of the ticket and of the weights that travel
+with it, so a ticket whose worker was lost is simply issued again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+
+from cluster.placement import ClusterError
+from configs.schema import Config
+from rl.processes import ActorDied, Processes, result_of
+from rl.prompts import PromptSource
+from rl.schedule import Ticket, TicketKind, sample_uid
+from rollout.groups import Origin
+from rollout.options import SamplerOptions
+from rollout.worker import Completions, RolloutRequest
+
+MAX_ATTEMPTS = 3
+"""Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
+TICK_SECONDS = 1.0
+TicketKey = tuple[TicketKind, int, int]
+
+
+def key(ticket: Ticket) -> TicketKey:
+    return ticket.kind, ticket.update, ticket.index
+
+
+@dataclass
+class Job:
+    """One call in flight."""
+
+    ticket: Ticket
+    worker: str
+    kind: str
+    """`rollout` or `reward`"""
+    references: list[ray.ObjectRef]
+    """Trajectories, then completions, then (kind reward) scores."""
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Scored:
+    """A finished ticket. Trajectories stay in the object store; only small things are here."""
+
+    ticket: Ticket
+    trajectories: list[ray.ObjectRef]
+    completions: Completions
+    rewards: np.ndarray
+    """(problems, samples) float64, NaN where unscored"""
+    terms: dict[str, np.ndarray]
+    """The same for each reward term, unweighted."""
+    failures: list[Any]
+
+
+class Generation:
+    def __init__(
+        self,
+        config: Config,
+        processes: Processes,
+        sources: dict[TicketKind, PromptSource],
+        stage: Callable[[str], AbstractContextManager[None]],
+        note: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            stage: a context manager that counts its block's seconds for a named stage.
+            note: shows a line to the user.
+        """
+        self.config = config
+        self.processes = processes
+        self.sources = sources
+        self.stage = stage
+        self.note = note
+        self.weights: dict[int, ray.ObjectRef] = {}
+        """Published policy versions."""
+        self._ahead: Iterator[Ticket | None] = iter(())
+        self._first: deque[Ticket] = deque()
+        """Tickets to issue before any other: evaluations, and those whose worker was lost."""
+        self._to_score: deque[Job] = deque()
+        self._jobs: dict[ray.ObjectRef, Job] = {}
+        self._workers = {"rollout": processes.rollout, "reward": processes.reward}
+        self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
+        self._attempts: dict[TicketKey, int] = {}
+        self._scored: dict[TicketKey, Scored] = {}
+
+    def stream(self, tickets: Iterator[Ticket | None]) -> None:
+        """Training tickets, to be issued in this order whenever a worker is idle. None: the next one's policy is not
+        published yet."""
+        self._ahead = tickets
+
+    def ask(self, tickets: list[Ticket]) -> None:
+        """Issue these before the stream's."""
+        self._first.extend(tickets)
+
+    def collect(self, tickets: list[Ticket]) -> list[Scored]:
+        """Work until these tickets are scored; later ones are generated meanwhile, if their policy exists already."""
+        wanted = [key(ticket) for ticket in tickets]
+        while missing := [k for k in wanted if k not in self._scored]:
+            self._issue_rollouts()
+            self._issue_rewards()
+            with self.stage("rollout" if self._generating(missing) else "reward"):
+                self._wait_for_any()
+        return [self._scored.pop(k) for k in wanted]
+
+    def _generating(self, missing: list[TicketKey]) -> bool:
+        """Whether the wanted tickets wait for rollout workers rather than for rewards."""
+        scoring = {key(job.ticket) for job in [*self._jobs.values(), *self._to_score] if job.kind == "reward"}
+        return any(k not in scoring for k in missing)
+
+    def _issue_rollouts(self) -> None:
+        while self._idle["rollout"] and (ticket := self._next_ticket()):
+            name = self._idle["rollout"].popleft()
+            call = self.processes.rollout[name].run.options(num_returns=len(ticket.problem_indices) + 1)
+            references = call.remote(self._request(ticket), self.weights[ticket.version])
+            self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
+
+    def _next_ticket(self) -> Ticket | None:
+        return self._first.popleft() if self._first else next(self._ahead, None)
+
+    def _request(self, ticket: Ticket) -> RolloutRequest:
+        source = self.sources[ticket.kind]
+        prompts = tuple(source.encoded(index) for index in ticket.problem_indices)
+        return RolloutRequest(
+            origin=Origin(ticket.index, ticket.update, ticket.version, ticket.seed),
+            prompt_ids=tuple(source.problems[index].id for index in ticket.problem_indices),
+            prompts=prompts,
+            uids=tuple(
+                sample_uid(ticket.seed, group, sample)
+                for group in range(len(prompts))
+                for sample in range(ticket.samples)
+            ),
+            sampler=self._sampler(ticket.kind),
+        )
+
+    def _sampler(self, kind: TicketKind) -> SamplerOptions:
+        """Greedy evaluation differs from training in its temperature only."""
+        sampler = self.config.rollout.sampler
+        return sampler.greedy() if kind is TicketKind.greedy else sampler
+
+    def _issue_rewards(self) -> None:
+        while self._idle["reward"] and self._to_score:
+            job = self._to_score.popleft()
+            name = self._idle["reward"].popleft()
+            ticket = job.ticket
+            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
+            scores = self.processes.reward[name].score.remote(job.references[-1], prompts, columns, ticket.update)
+            self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
+
+    def _wait_for_any(self) -> None:
+        done, _ = ray.wait(list(self._jobs), num_returns=1, timeout=TICK_SECONDS)
+        for reference in done:
+            job = self._jobs.pop(reference)
+            self._idle[job.kind].append(job.worker)
+            try:
+                result = result_of(reference, job.worker)
+            except ActorDied as error:
+                self._reissue(job, error)
+                continue
+            if job.kind == "rollout":
+                self._to_score.append(Job(job.ticket, "", "reward", job.references))
+            else:
+                self._accept(job, result)
+        self._kill_overdue()
+
+    def _accept(self, job: Job, scores: Any) -> None:
+        shape = (len(job.ticket.problem_indices), job.ticket.samples)
+        *trajectories, completions, _ = job.references
+        self._scored[key(job.ticket)] = Scored(
+            ticket=job.ticket,
+            trajectories=trajectories,
+            completions=result_of(completions, job.worker),
+            rewards=scores.total.reshape(shape),
+            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
+            failures=scores.failures,
+        )
+
+    def _kill_overdue(self) -> None:
+        """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""
+        seconds = self.config.rollout.timeout_seconds
+        for reference, job in list(self._jobs.items()):
+            if time.monotonic() - job.started > seconds:
+                del self._jobs[reference]
+                ray.kill(self._workers[job.kind][job.worker], no_restart=False)
+                self._idle[job.kind].append(job.worker)
+                self._reissue(job, ClusterError(f"{job.worker} did not answer within {seconds:g} s; it was restarted"))
+
+    def _reissue(self, job: Job, error: Exception) -> None:
+        """Ray restarts the worker. Finished trajectories are kept: after a lost reward worker they are scored again."""
+        ticket = job.ticket
+        attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
+        if attempt > MAX_ATTEMPTS:
+            raise ClusterError(
+                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Look for "
+                f"memory (rollout.prompts_per_ticket), for a rollout.timeout_seconds that is too short, or for a "
+                f"prompt or reward that kills its process"
+            ) from error
+        self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")
+        if job.kind == "rollout":
+            self._first.appendleft(ticket)
+        else:
+            self._to_score.appendleft(Job(ticket, "", "reward", job.references[:-1]))
