@@ -73,6 +73,25 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     return Composed(cast(Config, OmegaConf.to_object(tree)), tree, sources)
 
 
+def recompose(file: Path, overrides: list[str]) -> Composed:
+    """The configuration that a run kept in `file`, with `dotted.key=value` settings on top.
+
+    Raises:
+        ConfigError: as `compose`; also when the file does not fit this version's options.
+    """
+    try:
+        tree = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(file))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} does not fit this version's options: {str(error).splitlines()[0]}") from error
+    assert isinstance(tree, DictConfig)
+    OmegaConf.set_struct(tree, False)
+    for override in map(_parse, overrides):
+        type_of(override.key_or_group)
+        tree = _assign(tree, override)
+    _resolve(tree)
+    return Composed(cast(Config, OmegaConf.to_object(tree)), tree, [str(file)])
+
+
 def options(group: str, folders: list[Path]) -> list[str]:
     """Names of the files of a group."""
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

@@ -138,6 +138,22 @@ def newest_complete(root: Path, check_crc: bool = False) -> Path | None:
     raise CheckpointError(f"checkpoint {newest} is damaged: {damage}. Restore it, or remove {newest} {fix}")
 
 
+def checkpoint_of(root: Path, update: int | None = None) -> Path:
+    """The checkpoint after `update` updates, by default the newest.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged; the message lists those there are.
+    """
+    found = newest_complete(root) if update is None else root / f"u{update:06d}"
+    if found is None or not found.is_dir():
+        there = ", ".join(str(int(folder.name[1:])) for folder in reversed(_complete_folders(root)))
+        wanted = "no checkpoint" if update is None else f"no checkpoint after update {update}"
+        raise CheckpointError(f"{root} holds {wanted}; there are: {there or 'none'}")
+    if (damage := _damage(found, check_crc=False)) is not None:
+        raise CheckpointError(f"checkpoint {found} is damaged: {damage}")
+    return found
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """The state that was given to `new_checkpoint`."""
     try:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from configs.errors import UserError
+
+if TYPE_CHECKING:
+    from cluster.weights import PackedWeights
+    from configs.compose import Composed
 
 app = typer.Typer(
     help="Reinforcement learning for diffusion language models.",
@@ -42,6 +46,74 @@ def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     from rl.train import train as run
 
     run(composed)
+
+
+RunFolder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--run", help="Folder of a run; without it the configuration's own checkpoint is used."),
+]
+Update = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Checkpoint after this many updates; the newest without it."),
+]
+
+
+@app.command("eval")
+def evaluate(
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    update: Update = None,
+    output: Annotated[Optional[Path], typer.Option(help="JSON file for the numbers and every outcome.")] = None,  # noqa: UP045
+    config_dir: ConfigDir = None,
+) -> None:
+    """Solve rate on held-out problems, greedy and sampled, with 95 % intervals."""
+    from rl.commands import run_evaluation
+
+    run_evaluation(*_policy(overrides, run, update, config_dir), output)
+
+
+@app.command()
+def sample(
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    update: Update = None,
+    prompt: Annotated[Optional[str], typer.Option(help="Without it: the first held-out problem.")] = None,  # noqa: UP045
+    count: Annotated[int, typer.Option(min=1, help="Completions to draw.")] = 1,
+    greedy: Annotated[bool, typer.Option("--greedy", help="The most probable token at every position.")] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Draw completions and print their unmasking round by round."""
+    from rl.commands import show_samples
+
+    show_samples(*_policy(overrides, run, update, config_dir), prompt, count, greedy)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write.")],
+    update: Update = None,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="A PEFT adapter instead of all weights.")
+    ] = False,
+) -> None:
+    """Write a run's policy as a checkpoint that other tools load, under the family's published names."""
+    from rl.commands import export_run
+
+    export_run(run, target, update, adapter_only)
+
+
+def _policy(
+    overrides: list[str] | None, run: Path | None, update: int | None, config_dir: Path | None
+) -> tuple[Composed, PackedWeights | None]:
+    """(configuration, weights) of a run, or of a composed configuration; weights None are the checkpoint's own."""
+    if run is None:
+        from configs.compose import compose
+
+        return compose(overrides or [], config_dir), None
+    from rl.saved import run_configuration, run_weights
+
+    return run_configuration(run, overrides or []), run_weights(run, update)
 
 
 @app.command()
