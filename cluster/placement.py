@@ -24,6 +24,8 @@ def joined(options: ClusterOptions) -> Iterator[None]:
     if not already:
         ray.init(
             address=options.address,
+            # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
+            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
             include_dashboard=False if options.address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -5,7 +5,8 @@ those tasks are let through only if they cannot call anything but mathematical f
 without being evaluated. They may still be expensive (`9**9**9**9`): the scorer's deadline handles those.
 
 Some scorers are lenient: `puzzle24` does not check which four numbers were used, and `prime_factorization` raises on
-text without numbers, which counts as a failure of the sample. Try a task's scorer on wrong answers before training on it.
+text without numbers, which counts as a failure of the sample. Try a task's scorer on wrong answers before training
+on it.
 """
 
 from __future__ import annotations

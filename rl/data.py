@@ -116,7 +116,8 @@ def _template(source: str, purpose: str) -> Callable[[str, Row], str]:
     environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, finalize=refuse_null, keep_trailing_newline=True
     )
-    environment.globals.clear()  # A missing column called `range` or `dict` must not print a Python object.
+    # A missing column called `range` or `dict` must not print a Python object; templates that loop need `namespace`.
+    environment.globals = {"namespace": environment.globals["namespace"]}
     try:
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
