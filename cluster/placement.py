@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ def joined(options: ClusterOptions) -> Iterator[None]:
         ray.init(
             address=options.address,
             # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
-            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
+            # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
+            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}},
             include_dashboard=False if options.address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -35,6 +37,10 @@ def joined(options: ClusterOptions) -> Iterator[None]:
     finally:
         if not already:
             ray.shutdown()
+
+
+def _module_path() -> list[str]:
+    return [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 @contextmanager

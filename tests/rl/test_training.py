@@ -1,0 +1,156 @@
+"""Whole runs on real Ray and DeepSpeed: exact resume, equal learners, timing independence, lost workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from ray.util.state import list_actors
+
+from models.tiny.create import main as create
+from tests.rl.training import SMALL, final_weights, metrics, small_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "block"
+    create("block", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(cluster, model, tmp_path_factory) -> Path:
+    """The reference: four updates, one learner, one worker, undisturbed."""
+    folder = tmp_path_factory.mktemp("runs")
+    small_run(model, folder, "run.name=straight")
+    return folder / "straight"
+
+
+def assert_same_weights(one: Path, other: Path, tolerance: float = 0.0) -> None:
+    first, second = final_weights(one), final_weights(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=tolerance, msg=name)
+
+
+def test_every_update_reproduces_what_its_rollout_recorded(straight):
+    rows = metrics(straight)
+    assert len(rows) == 4
+    for row in rows:
+        assert row["logp/max_error"] <= 1e-5
+        assert row["ratio/max_error"] <= 1e-5
+        assert row["ratio/clip_fraction"] == 0
+    assert [row["learner/optimizer_updates"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_rewards_rise(straight):
+    rows = metrics(straight)
+    assert rows[-1]["reward/mean"] > rows[0]["reward/mean"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_learners_update_as_one_does(straight, model, tmp_path, stage):
+    small_run(model, tmp_path, "run.name=two", "cluster.learners=2", f"cluster.zero_stage={stage}", "run.updates=2")
+    small_run(model, tmp_path, "run.name=one", "run.updates=2")
+    assert_same_weights(tmp_path / "two", tmp_path / "one", 1e-5)
+
+
+def test_workers_and_asynchrony_do_not_change_the_samples(straight, model, tmp_path):
+    small_run(model, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
+    assert_same_weights(tmp_path / "two", straight)
+    assert metrics(tmp_path / "two") == metrics(straight)
+
+
+def test_a_killed_rollout_worker_changes_nothing(straight, model, tmp_path):
+    """The worker is killed once the first update is recorded; its ticket is issued again."""
+    killed = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        path = tmp_path / "killed" / "metrics.jsonl"
+        while time.monotonic() < deadline and not (path.exists() and path.read_text().count("\n")):
+            time.sleep(0.02)
+        (actor,) = [a for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == "RolloutActor"]
+        os.kill(actor.pid, signal.SIGKILL)
+        killed.append(actor.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    small_run(model, tmp_path, "run.name=killed")
+    thread.join()
+    assert killed
+    assert_same_weights(tmp_path / "killed", straight)
+    assert metrics(tmp_path / "killed") == metrics(straight)
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, tmp_path, staleness):
+    name = f"rollout.max_staleness={staleness}"
+    if staleness:
+        small_run(model, tmp_path, "run.name=straight", name)
+    reference = tmp_path / "straight" if staleness else straight
+    command = [sys.executable, "-m", "rl.cli", "train", *SMALL, f"model.path={model}", f"run.folder={tmp_path}"]
+    command += ["run.name=resumed", name]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "resumed/checkpoints/u000002").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    rows_when_killed = len(metrics(tmp_path / "resumed"))
+    assert rows_when_killed < 4, "the run was killed too late to show anything"
+    small_run(model, tmp_path, "run.name=resumed", name)
+    assert_same_weights(tmp_path / "resumed", reference)
+    assert metrics(tmp_path / "resumed") == metrics(reference)
+
+
+def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
+    """LoRA trains adapters only, the reference is the model without them, and two learners still agree."""
+    adapters = ["model.lora.rank=4", "algorithm.kl.coefficient=0.1", "run.updates=2"]
+    small_run(model, tmp_path, "run.name=one", *adapters)
+    small_run(model, tmp_path, "run.name=two", *adapters, "cluster.learners=2", "cluster.zero_stage=2")
+    assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-5)
+    assert all("lora" in name for name in final_weights(tmp_path / "one"))
+    rows = metrics(tmp_path / "one")
+    assert rows[0]["kl/reference"] == pytest.approx(0, abs=1e-6)
+    assert rows[1]["kl/reference"] > 0
+
+
+def test_minibatches_and_epochs_are_counted_updates(straight, model, tmp_path):
+    small_run(model, tmp_path, "run.name=several", "algorithm.minibatches=2", "algorithm.epochs=2", "run.updates=2")
+    assert [row["learner/optimizer_updates"] for row in metrics(tmp_path / "several")] == [4, 8]
+
+
+@pytest.mark.parametrize("partition", ["shrink", "one"])
+def test_coarse_replays_measure_parity_with_an_exact_one(straight, model, tmp_path, partition):
+    small_run(
+        model, tmp_path, "run.name=coarse", f"algorithm.likelihood.partition={partition}", "algorithm.likelihood.shrink=2",
+        "algorithm.epochs=2", "run.updates=2", "cluster.learners=2",
+    )  # fmt: skip
+    for row in metrics(tmp_path / "coarse"):
+        assert row["logp/max_error"] <= 1e-5
+        assert row["ratio/max_error"] <= 1e-5
