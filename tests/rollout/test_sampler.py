@@ -142,6 +142,17 @@ def test_a_cache_of_unfinished_blocks_would_not_be(monkeypatch):
     assert any(difference(cached, k, recomputed, k) for k in range(4))
 
 
+def test_rows_may_finish_in_the_first_block_when_no_prompt_fills_one():
+    """Nothing is cached then, but rows must leave all the same."""
+    lengths, policy = [1, 2, 3], tiny_policy("sdar", scale=1.0)
+    cached, recomputed = (
+        sample(policy, with_length(RULES[0], 12, cache=cache), prompts_of(lengths), group_size=16) for cache in Cache
+    )
+    in_first_block = cached.canvas_length + np.repeat(lengths, 16) == BLOCK
+    assert 0 < in_first_block.sum() < len(in_first_block)
+    assert [difference(cached, k, recomputed, k) for k in range(len(in_first_block))] == [None] * len(in_first_block)
+
+
 # Every state that the network sees
 
 
@@ -369,6 +380,11 @@ def test_errors_name_the_cause():
     assert sample(policy, options, prompts_of([6])).canvas_length.max() <= 10  # 16 positions are just enough
     with pytest.raises(ValueError, match=r"7 tokens and a canvas of 10 need 20 positions.*lower rollout"):
         sample(policy, options, prompts_of([7]))
+
+
+def test_a_key_for_each_row():
+    with pytest.raises(ValueError, match="2 prompts, 3 uids and 2 prompt indices"):
+        Sampler(tiny_policy("sdar"), with_length(RULES[0], 10)).sample(prompts_of([5, 5]), [1, 2, 3], [0, 0])
 
 
 def test_layout_of_two_rows():
