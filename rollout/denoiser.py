@@ -92,6 +92,8 @@ class CachingDenoiser:
     def keep(self, rows: Tensor) -> None:
         if self.cache.get_seq_length() > 0:
             self.cache.batch_select_indices(rows)
+        else:  # cropped to nothing it still has a row for each of the old ones, and would not select among them
+            self.cache = DynamicCache(config=self.policy.network.config)
 
     def _forward(self, canvas: Canvas, window: slice, read: Tensor | None) -> Tensor | None:
         visible = visibility(

@@ -57,6 +57,11 @@ class Sampler:
         """
         self.policy.eval()
         spec, device = self.policy.spec, self.policy.device
+        if not len(prompts) == len(uids) == len(prompt_index):
+            raise ValueError(
+                f"{len(prompts)} prompts, {len(uids)} uids and {len(prompt_index)} prompt indices were given: "
+                f"every row needs one of each"
+            )
         _check_lengths(prompts, self.options.max_new_tokens, spec)
         window_length = sampling_window(self.options, spec)
         canvas = lay_out(prompts, spec, self.options.max_new_tokens, window_length, device)
