@@ -23,8 +23,12 @@ lint: .venv/installed  ## ruff, mypy, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bases: .venv/installed  ## train the embedded tiny models again (about an hour on two cores)
-	$(BIN)/python -m models.tiny.make
+bases: $(addprefix base-,block full)  ## train the embedded tiny models again: under half an hour on two cores
+
+base-%: .venv/installed
+	$(BIN)/python -m models.tiny.create $* runs/untrained/$*
+	$(BIN)/denoiserl train recipe=sft_tiny_$* run.resume=false
+	$(BIN)/denoiserl export runs/sft_tiny_$* models/tiny/$*
 
 # torch first and alone: its exact pin is what selects the CPU build where one is offered.
 .venv/installed: pyproject.toml constraints.txt

@@ -70,7 +70,7 @@ class Denominator(Enum):
     step = "step"
     """Mean over a part's decisions, mean over the parts of a sequence, mean over sequences (TraceRL)."""
     canvas = "canvas"
-    """Number of sequences times the canvas length."""
+    """Number of sequences times the canvas length (for block-causal models the group's longest)."""
 
 
 class KlEstimator(Enum):

@@ -32,7 +32,8 @@ def decision_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, opt
 def _ppo_clip(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, options: AlgorithmOptions) -> DecisionLoss:
     """-min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(log_prob - old) (PPO, arXiv 1707.06347, eq. 7; the
     asymmetric clip is DAPO's, arXiv 2503.14476, eq. 10)."""
-    ratio = (log_prob - old_log_prob).exp()
+    # Beyond e^20 a ratio is noise; unbounded it becomes infinite, and infinity times a zero advantage is NaN.
+    ratio = (log_prob - old_log_prob).clamp(-20, 20).exp()
     high = options.clip if options.clip_high is None else options.clip_high
     unclipped, clipped = ratio * advantage, ratio.clamp(1 - options.clip, 1 + high) * advantage
     return DecisionLoss(-torch.minimum(unclipped, clipped), ratio.detach(), clipped < unclipped)

@@ -138,7 +138,7 @@ class TextElbo:
         position = len(trajectory.prompt_ids) + np.arange(length)
         block = position // self.spec.block_length if self.spec.block_length else np.zeros(length, np.int64)
         blocks = np.unique(block[trained])
-        uid = (trajectory.seed + sample) & (2**63 - 1)
+        uid = int(trajectory.uid[sample])
         rate = self._rates(uid, len(blocks), update)
         noise = _noise(uid, np.arange(length), 2 * update)
         views, weight = [], np.zeros(length, np.float32)

@@ -40,6 +40,7 @@ def demonstration(
         seed=seed,
         prompt_id=problem_id,
         sampler="demonstration",
+        uid=np.array([seed], np.int64),
         logp=np.zeros((1, length), np.float32),
         mask=np.ones((1, length), bool),
         prompt_ids=prompt.astype(np.int32),

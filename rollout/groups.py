@@ -28,6 +28,7 @@ def to_trajectories(
     origin: Origin,
     prompt_ids: list[str],
     prompts: list[np.ndarray],
+    uids: list[int],
     group_size: int,
     options: SamplerOptions,
 ) -> list[TextTrajectory]:
@@ -43,6 +44,7 @@ def to_trajectories(
                 prompt_id=prompt_id,
                 sampler=contract(options),
                 counters={"nfe": float(samples.rounds[rows].sum())},
+                uid=np.array(uids[rows], np.int64),
                 prompt_ids=prompt.astype(np.int32),
                 canvas_ids=samples.canvas_ids[rows, :length],
                 canvas_length=samples.canvas_length[rows],

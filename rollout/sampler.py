@@ -42,6 +42,7 @@ class Sampler:
     """`sample` is a pure function of weights, prompts and uids: batch mates, slots and workers do not matter."""
 
     def __init__(self, policy: TextPolicy, options: SamplerOptions) -> None:
+        _check_options(options, policy.spec)
         self.policy = policy
         self.options = options
         self.kernel = RevealKernel(options, policy.spec)
@@ -200,6 +201,16 @@ def sampling_window(options: SamplerOptions, spec: TextSpec) -> int:
 
 def cache_kind(options: SamplerOptions, spec: TextSpec) -> Cache:
     return options.cache or (Cache.none if spec.block_length is None else Cache.block)
+
+
+def _check_options(options: SamplerOptions, spec: TextSpec) -> None:
+    if spec.block_length is None and options.cache is Cache.block:
+        raise ValueError(f"cache=block is exact for block-causal models only, and {spec.family} is bidirectional")
+    if spec.block_length is not None and options.block_length not in (None, spec.block_length):
+        raise ValueError(
+            f"block_length={options.block_length}, but the attention of this {spec.family} has blocks of "
+            f"{spec.block_length}"
+        )
 
 
 def kept_ids(log_q: Tensor) -> Tensor:

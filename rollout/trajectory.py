@@ -62,8 +62,10 @@ class Trajectory:
     sampler: str
     """The whole sampler contract as canonical JSON; a learner refuses a trajectory whose contract is not its own."""
     counters: dict[str, float] = field(default_factory=dict)
-    """`nfe`, `token_forwards`, `seconds`, ... of this group."""
+    """What the group cost, such as `nfe`, the denoising rounds of its samples together."""
 
+    uid: np.ndarray = array(Role.sample, np.int64, "G")
+    """Key of each sample's noise; unlike a place in a batch it stays with the sample."""
     logp: np.ndarray = array(Role.decision, np.float32, "G D")
     """Log-probability of each decision under the processed distribution that made it."""
     mask: np.ndarray = array(Role.decision, np.bool_, "G D")

@@ -61,6 +61,7 @@ class TextRolloutWorker:
             request.origin,
             list(request.prompt_ids),
             list(request.prompts),
+            list(request.uids),
             request.group_size,
             request.sampler,
         )

@@ -40,4 +40,5 @@ def roll_out(
 ) -> list[TextTrajectory]:
     samples = sample(policy, options, prompts, group_size, first_uid)
     names = [f"prompt-{index}" for index in range(len(prompts))]
-    return to_trajectories(samples, ORIGIN, names, prompts, group_size, options)
+    uids = [first_uid + row for row in range(len(prompts) * group_size)]
+    return to_trajectories(samples, ORIGIN, names, prompts, uids, group_size, options)

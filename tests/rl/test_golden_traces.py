@@ -159,6 +159,7 @@ def as_trajectory(traces: dict[tuple, torch.Tensor], policy, options: SamplerOpt
         seed=0,
         prompt_id="golden",
         sampler=contract(options),
+        uid=np.arange(len(ids)),
         logp=np.zeros(ids.shape, np.float32),
         mask=reveal > 0,
         prompt_ids=PROMPT,

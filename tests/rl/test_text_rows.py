@@ -197,6 +197,7 @@ def _with_mask(mask: np.ndarray) -> TextTrajectory:
         seed=0,
         prompt_id="p",
         sampler="{}",
+        uid=np.zeros(1, np.int64),
         logp=np.zeros(size, np.float32),
         mask=mask[None],
         prompt_ids=np.zeros(1, np.int32),

@@ -22,6 +22,7 @@ SMALL = [
     "rollout.sampler.max_new_tokens=8",
     "rollout.sampler.temperature=1.0",
     "algorithm.optimizer.learning_rate=1e-3",
+    "algorithm.optimizer.eps=1e-5",  # Adam would turn the rounding of tiny gradients into whole steps
     "data.train.size=64",
     "evaluation.every=0",
     "run.checkpoint_every=2",
@@ -40,8 +41,11 @@ def small_run(model: Path, folder: Path, *overrides: str) -> dict[str, Any]:
 
 
 def final_weights(run: Path) -> dict[str, Tensor]:
-    newest = max((run / "checkpoints").glob("u*"))
-    return load_file(newest / f"weights-{newest.name[1:]}.safetensors")
+    return weights_after(run, int(max((run / "checkpoints").glob("u*")).name[1:]))
+
+
+def weights_after(run: Path, update: int) -> dict[str, Tensor]:
+    return load_file(run / f"checkpoints/u{update:06d}/weights-{update:06d}.safetensors")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

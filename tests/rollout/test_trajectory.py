@@ -25,6 +25,7 @@ def trajectory(**changes) -> TextTrajectory:
         "prompt_id": "seven",
         "sampler": "{}",
         "counters": {"nfe": 3.0},
+        "uid": np.array([11, 12]),
         "logp": np.array([[-0.5, -1.0, 0.0], [-2.0, -0.25, -3.0]], np.float32),
         "mask": np.array([[True, True, False], [True, True, True]]),
         "prompt_ids": np.array([4, 5], np.int32),
@@ -54,6 +55,7 @@ def test_roles():
         "mask": Role.decision,
         "support": Role.decision,
         "rewards": Role.sample,
+        "uid": Role.sample,
         "canvas_ids": Role.sample,
         "canvas_length": Role.sample,
         "stop_length": Role.sample,
@@ -115,7 +117,7 @@ def test_rewards_are_added_as_float64():
 
 
 def test_bytes():
-    assert trajectory().nbytes == 6 * 4 + 6 + 2 * 4 + 6 * 4 + 2 * 4 + 2 * 4 + 6 * 2
+    assert trajectory().nbytes == 2 * 8 + 6 * 4 + 6 + 2 * 4 + 6 * 4 + 2 * 4 + 2 * 4 + 6 * 2
     assert trajectory(rewards=np.zeros(2)).nbytes == trajectory().nbytes + 16
 
 
