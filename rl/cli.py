@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from configs.errors import UserError
-
 if TYPE_CHECKING:
     from cluster.weights import PackedWeights
     from configs.compose import Composed
@@ -141,13 +139,19 @@ def _print_yaml(text: str) -> None:
     Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
+PACKAGES = ("configs", "models", "rewards", "rollout", "cluster", "rl")
+
+
 def main() -> None:
-    """Runs a command; what the user can mend is one message on stderr and exit code 2, never a traceback."""
+    """Runs a command. An exception class of this project carries a message that names the cause and the fix: it is
+    printed without a traceback. Exit code 2: the request was wrong and nothing was started; 1: the run failed."""
     try:
         app()
-    except UserError as error:
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in PACKAGES:
+            raise
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
 
 
 if __name__ == "__main__":

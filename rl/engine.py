@@ -53,6 +53,7 @@ class Engine:
     ) -> None:
         import deepspeed
 
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             trainable,
@@ -79,6 +80,10 @@ class Engine:
                 "steps_per_print": 10**9,
             },
         )
+        # DeepSpeed casts buffers along with the weights, but rotary frequencies are too coarse in bf16 to agree with
+        # the rollout's.
+        for name, buffer in buffers.items():
+            self.module.get_buffer(name).data = buffer
         self.updates = 0
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -35,28 +35,33 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
     bundles += [_bundle(cluster.cpus, cluster.rollout_gpus) for _ in range(workers)]
     with reserved(bundles, cluster) as group:
 
-        def actor(kind: type, index: int, gpus: int, restarts: int) -> Any:
-            strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+        def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
             return ray.remote(kind).options(
-                num_cpus=cluster.cpus, num_gpus=gpus, scheduling_strategy=strategy, max_restarts=restarts
+                name=f"{config.run.name}/{name}",
+                num_cpus=cluster.cpus,
+                num_gpus=gpus,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+                max_restarts=restarts,
             )
 
         processes = Processes(
             learners={
-                f"learner-{rank}": actor(LearnerActor, rank, cluster.learner_gpus, 0).remote(
+                f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
                     config, rank, _threads(config, learners)
                 )
                 for rank in range(learners)
             },
             rollout={
-                f"rollout-{i}": actor(RolloutActor, learners + i, cluster.rollout_gpus, -1).remote(
+                f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
                     config, _threads(config, workers)
                 )
                 for i in range(workers)
             },
             # Rewards run in a child process of their own and are not worth a core.
             reward={
-                f"reward-{i}": ray.remote(RewardActor).options(num_cpus=0, max_restarts=-1).remote(config)
+                f"reward-{i}": ray.remote(RewardActor)
+                .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
+                .remote(config)
                 for i in range(cluster.reward_workers if generating else 0)
             },
         )

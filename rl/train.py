@@ -11,6 +11,7 @@ from configs.compose import Composed
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
 from models.checkpoint import read_text_spec, read_tokenizer
+from rewards.registry import resolve
 from rl.compatibility import check, is_supervised
 from rl.data import open_source
 from rl.generation import Generation
@@ -29,6 +30,8 @@ def train(composed: Composed) -> dict[str, Any]:
     config = composed.config
     spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
     check(config, spec)
+    for term in config.reward.terms.values():
+        resolve(term.function)
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     supervised = is_supervised(config)
