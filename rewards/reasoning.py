@@ -5,7 +5,7 @@ those tasks are let through only if they cannot call anything but mathematical f
 without being evaluated. They may still be expensive (`9**9**9**9`): the scorer's deadline handles those.
 
 Some scorers are weak: `puzzle24` does not check which four numbers were used, `game_of_life_halting` pays 1 for any
-text, and `prime_factorization` raises on such text, which counts as a failure of the sample. Try a task's
+text, and `prime_factorization` raises on words, which counts as a failure of the sample. Try a task's
 scorer on wrong answers before training on it.
 """
 
