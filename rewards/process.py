@@ -18,6 +18,8 @@ from rewards.child import read_message, write_message
 from rewards.options import RewardOptions
 from rewards.registry import RewardError
 
+_FLAGS = ("-u", "-X", "faulthandler")
+"""What functions print is seen even when the process is killed; a crash in native code shows where it was."""
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.child import main; main()"
 """Not `python -m`: that would put the working directory, or this folder, in front of the parent's import path."""
 
@@ -63,16 +65,7 @@ class ScoringProcess:
         self._stream = self._socket.makefile("rwb")
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-u",
-                    "-X",
-                    "faulthandler",
-                    "-c",
-                    _BOOTSTRAP,
-                    json.dumps(sys.path),
-                    str(theirs.fileno()),
-                ],
+                [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), str(theirs.fileno())],
                 stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # killed as a group: a function may have started processes of its own
@@ -123,7 +116,7 @@ class ScoringProcess:
         try:
             write_message(self._stream, payload)
             reply = json.loads(read_message(self._stream))
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError, OverflowError):  # it is gone, or a function wrote into our connection
             reply = None
         finally:
             timer.cancel()
@@ -131,7 +124,7 @@ class ScoringProcess:
         if expired.is_set():
             self.stop()
             raise DeadlinePassed(f"no answer within {seconds:.3g} s")
-        if reply is None:
+        if not isinstance(reply, dict):
             raise Crashed(f"the scoring process {_how_it_ended(self.stop())}")
         return reply
 
@@ -162,5 +155,6 @@ class ScoringProcess:
 
 def _how_it_ended(status: int | None) -> str:
     if status is not None and status < 0:
-        return f"was killed by {signal.Signals(-status).name} (out of memory, or a crash in native code)"
+        name = signal.Signals(-status).name
+        return f"was killed by {name} (out of memory, a crash in native code, or a broken connection)"
     return f"exited with status {status}"

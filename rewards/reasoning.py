@@ -4,9 +4,9 @@ Some scorers evaluate the answer as Python (`eval`, or sympy's `parse_expr`, whi
 those tasks are let through only if they cannot call anything but mathematical functions; one that could scores 0
 without being evaluated. They may still be expensive (`9**9**9**9`): the scorer's deadline handles those.
 
-Some scorers are lenient: `puzzle24` does not check which four numbers were used, and `prime_factorization` raises on
-text without numbers, which counts as a failure of the sample. Try a task's scorer on wrong answers before training
-on it.
+Some scorers are weak: `puzzle24` does not check which four numbers were used, `game_of_life_halting` pays 1 for any
+text, and `prime_factorization` raises on words, which counts as a failure of the sample. Try a task's
+scorer on wrong answers before training on it.
 """
 
 from __future__ import annotations

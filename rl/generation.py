@@ -28,6 +28,7 @@ from rollout.worker import Completions, RolloutRequest
 MAX_ATTEMPTS = 3
 """Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
 TICK_SECONDS = 1.0
+RESTART_POLL_SECONDS = 0.2
 TicketKey = tuple[TicketKind, int, int]
 
 
@@ -45,6 +46,15 @@ class Job:
     """`rollout` or `reward`"""
     references: list[ray.ObjectRef]
     """Trajectories, then completions, then (kind reward) scores."""
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Restart:
+    """A worker that Ray is starting again."""
+
+    worker: str
+    kind: str
     started: float = field(default_factory=time.monotonic)
 
 
@@ -88,6 +98,7 @@ class Generation:
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""
         self._to_score: deque[Job] = deque()
         self._jobs: dict[ray.ObjectRef, Job] = {}
+        self._restarts: dict[ray.ObjectRef, Restart] = {}
         self._workers = {"rollout": processes.rollout, "reward": processes.reward}
         self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
         self._attempts: dict[TicketKey, int] = {}
@@ -157,20 +168,43 @@ class Generation:
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:
-        done, _ = ray.wait(list(self._jobs), num_returns=1, timeout=TICK_SECONDS)
+        done, _ = ray.wait([*self._jobs, *self._restarts], num_returns=1, timeout=TICK_SECONDS)
         for reference in done:
-            job = self._jobs.pop(reference)
-            self._idle[job.kind].append(job.worker)
-            try:
-                result = result_of(reference, job.worker)
-            except ActorDied as error:
-                self._reissue(job, error)
-                continue
-            if job.kind == "rollout":
-                self._to_score.append(Job(job.ticket, "", "reward", job.references))
+            if reference in self._restarts:
+                self._finish_restart(reference)
             else:
-                self._accept(job, result)
+                self._finish_job(reference)
         self._kill_overdue()
+
+    def _finish_job(self, reference: ray.ObjectRef) -> None:
+        job = self._jobs.pop(reference)
+        try:
+            result = result_of(reference, job.worker)
+        except ActorDied as error:
+            self._restart(Restart(job.worker, job.kind))
+            self._reissue(job, error)
+            return
+        self._idle[job.kind].append(job.worker)
+        if job.kind == "rollout":
+            self._to_score.append(Job(job.ticket, "", "reward", job.references))
+        else:
+            self._accept(job, result)
+
+    def _restart(self, restart: Restart) -> None:
+        """Ray starts the process again by itself; the worker gets no ticket before it answers."""
+        self._restarts[self._workers[restart.kind][restart.worker].ready.remote()] = restart
+
+    def _finish_restart(self, reference: ray.ObjectRef) -> None:
+        restart = self._restarts.pop(reference)
+        try:
+            result_of(reference, restart.worker)
+            self._idle[restart.kind].append(restart.worker)
+        except ActorDied as error:
+            limit = self.config.cluster.startup_timeout_seconds
+            if time.monotonic() - restart.started > limit:
+                raise ClusterError(f"{restart.worker} did not come back within {limit:g} s: {error}") from error
+            time.sleep(RESTART_POLL_SECONDS)
+            self._restart(restart)
 
     def _accept(self, job: Job, scores: Any) -> None:
         shape = (len(job.ticket.problem_indices), job.ticket.samples)
@@ -191,11 +225,11 @@ class Generation:
             if time.monotonic() - job.started > seconds:
                 del self._jobs[reference]
                 ray.kill(self._workers[job.kind][job.worker], no_restart=False)
-                self._idle[job.kind].append(job.worker)
+                self._restart(Restart(job.worker, job.kind))
                 self._reissue(job, ClusterError(f"{job.worker} did not answer within {seconds:g} s; it was restarted"))
 
     def _reissue(self, job: Job, error: Exception) -> None:
-        """Ray restarts the worker. Finished trajectories are kept: after a lost reward worker they are scored again."""
+        """The same ticket yields the same samples. After a lost reward worker the finished ones are scored again."""
         ticket = job.ticket
         attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
         if attempt > MAX_ATTEMPTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,6 +49,10 @@ def one(completion):
         case "close":
             os.closerange(3, 256)
             time.sleep(1000)
+        case "write everywhere":
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, b"\xff" * 64)
         case "noise":
             print('{"values": [99.0]}' * 100)
             os.write(1, b"\x00\xff" * 100)

@@ -1,5 +1,8 @@
 """reasoning-gym's verifiers: right, wrong and malformed answers, and answers that would run as code."""
 
+import inspect
+import re
+
 import pytest
 import reasoning_gym.factory
 
@@ -84,7 +87,7 @@ def test_the_library_alone_would_run_them(tmp_path):
 
 @pytest.mark.parametrize("task", sorted(_EVALUATED_AS_MATHEMATICS | _EVALUATED_AS_LITERAL))
 def test_no_honest_answer_is_taken_for_code(task):
-    problems = entries(task, 30)
+    problems = entries(task, 10)
     honest = reward(completions=[problem["answer"] for problem in problems], entry=problems)
     library = reasoning_gym.factory.create_dataset(task, seed=5, size=1)
     assert honest == [library.score_answer(problem["answer"], problem) for problem in problems]
@@ -92,9 +95,6 @@ def test_no_honest_answer_is_taken_for_code(task):
 
 def test_the_sets_of_evaluating_tasks_are_complete():
     """A task that a newer library adds must be looked at before its scorer evaluates model output."""
-    import inspect
-    import re
-
     found = set()
     for task, (dataset, _) in reasoning_gym.factory.DATASETS.items():
         if re.search(r"(?<!literal_)\b(eval|exec|parse_expr|sympify)\(", inspect.getsource(dataset.score_answer)):

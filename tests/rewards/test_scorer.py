@@ -62,6 +62,7 @@ def request_of(*completions, **columns):
         ("os._exit", "crash", "exited with status 7"),
         ("kill", "crash", "killed by SIGKILL"),
         ("close", "crash", "killed"),
+        ("write everywhere", "crash", "broken connection"),
     ],
 )
 def test_a_bad_sample_costs_that_sample_and_no_other(faulty, completion, kind, message):
