@@ -99,37 +99,38 @@ def test_without_its_entry_the_family_is_unknown():
         models.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
 
 
-ANSWERS = ["yes", "yes", "yes", "no", "maybe"]
-COMPLETIONS = ["Yes, it is.", "Yesterday", "", "no", "maybe"]
+RIGHT = "1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1"
+COMPLETIONS = [RIGHT, f"{RIGHT}\n", RIGHT[:-2], RIGHT.replace("4", "5"), RIGHT.replace("\n", " "), f"{RIGHT} 1", ""]
+PAID = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def verdicts(function: str) -> list[float]:
-    scorer = Scorer(RewardOptions(terms={"verdict": RewardTerm(function=function, weight=0.5)}))
+def scored(function: str) -> list[float]:
+    """As a run scores: in the child process, by the name that the configuration gives."""
+    scorer = Scorer(RewardOptions(terms={"grid": RewardTerm(function=function)}))
     scorer.start()
-    scores = scorer.score(ScoreRequest(["?"] * len(ANSWERS), COMPLETIONS, columns={"answer": ANSWERS}))
+    scores = scorer.score(ScoreRequest(["?"] * len(COMPLETIONS), COMPLETIONS, columns={"answer": COMPLETIONS}))
     scorer.stop()
-    assert [failure.kind for failure in scores.failures] == ["not_applicable"]
-    return scores.total[:4].tolist()
+    assert scores.failures == []
+    return scores.total.tolist()
 
 
 def test_own_reward_by_its_dotted_path(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_rewards.py").write_text(REWARD)
     with pytest.raises(RewardError, match="my_rewards"):
-        resolve("my_rewards.yes_or_no")
+        resolve("my_rewards.grid")
     monkeypatch.syspath_prepend(tmp_path)
-    assert verdicts("my_rewards.yes_or_no") == [0.5, 0.0, 0.0, 0.5]
-    assert "function: my_rewards.yes_or_no" in run_command(REWARD_COMMAND, monkeypatch, capsys)
+    assert scored("my_rewards.grid") == PAID
+    assert "function: my_rewards.grid" in run_command(REWARD_COMMAND, monkeypatch, capsys)
 
 
 def test_registered_reward_by_its_name(tmp_path, monkeypatch):
-    (tmp_path / "yes_or_no.py").write_text(REWARD)
+    (tmp_path / "grid.py").write_text(REWARD)
     monkeypatch.setattr(rewards, "__path__", [*rewards.__path__, str(tmp_path)])
-    with pytest.raises(RewardError, match="no reward function is called 'yes_or_no'"):
-        resolve("yes_or_no")
+    with pytest.raises(RewardError, match="no reward function is called 'grid'"):
+        resolve("grid")
     ((name, path),) = eval(f"{{{REGISTRATION}}}").items()
     monkeypatch.setitem(REGISTERED, name, path)
-    right, wrong = resolve(name)(completions=["Yes, it is.", "Yesterday"], answer=["yes", "yes"])
-    assert (right, wrong) == (1.0, 0.0)
+    assert resolve(name)(completions=COMPLETIONS) == PAID
 
 
 @pytest.fixture
