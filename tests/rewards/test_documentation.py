@@ -1,33 +1,27 @@
 """The examples of docs/rewards.md are run as a reader would run them."""
 
-import re
-from pathlib import Path
-
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from rewards.options import RewardOptions
 from rewards.registry import resolve
+from tests.documentation import blocks
 
-TEXT = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+PAGE = "docs/rewards.md"
 
 
 def test_there_are_examples_to_run():
-    assert len(blocks("python")) == 2
-    assert len(blocks("yaml")) == 2
+    assert len(blocks(PAGE, "python")) == 2
+    assert len(blocks(PAGE, "yaml")) == 2
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", blocks(PAGE, "python"))
 def test_python_examples_run(code):
-    exec(compile(code, "docs/rewards.md", "exec"), {})
+    exec(compile(code, PAGE, "exec"), {})
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", blocks(PAGE, "yaml"))
 def test_configurations_are_valid_and_name_real_functions(text):
     reward = yaml.safe_load(text)["reward"]
     options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RewardOptions), reward))

@@ -1,0 +1,165 @@
+"""The how-tos of CONTRIBUTING.md are followed to the letter: each block goes where the text says it goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+import models.export
+import models.families
+import rewards
+import tests.models.published
+from configs.compose import compose
+from configs.errors import ConfigError
+from configs.schema import AdvantageKind, Config, Denominator
+from models.checkpoint import load_text_policy, read_text_spec
+from models.export import export_text_policy
+from models.families import FAMILIES, CheckpointError, TextFamily
+from models.options import LoraOptions, ModelOptions
+from rewards.options import RewardOptions, RewardTerm
+from rewards.registry import REGISTERED, RewardError, resolve
+from rewards.scorer import Scorer, ScoreRequest
+from rl.compatibility import check
+from tests.documentation import ROOT, blocks, commands, run_command
+from tests.models import test_architecture, test_export, test_families
+from tests.models.published import PUBLISHED, write_checkpoint
+
+PAGE = "CONTRIBUTING.md"
+FAMILY, CHECKPOINT, NUMBERS, REWARD, REGISTRATION = blocks(PAGE, "python")
+(ALGORITHM,) = blocks(PAGE, "yaml")
+REWARD_COMMAND, ALGORITHM_COMMAND = commands(PAGE)
+
+
+def test_every_folder_of_the_layout_exists_and_none_is_left_out():
+    lines = (ROOT / PAGE).read_text().splitlines()
+    listed = {line.split("`")[1] for line in lines if line.startswith("| `")}
+    packages = {f"{file.parent.name}/" for file in ROOT.glob("*/__init__.py")}
+    assert listed == packages - {"tests/"}
+
+
+@pytest.fixture
+def aurora(monkeypatch: pytest.MonkeyPatch) -> TextFamily:
+    """The family and its published numbers, entered into the three tables."""
+    family = eval(FAMILY, vars(models.families).copy())
+    families = MappingProxyType({**FAMILIES, family.name: family})
+    for module in (models.families, models.export, test_families):
+        monkeypatch.setattr(module, "FAMILIES", families)
+    checkpoints = eval(f"{{{CHECKPOINT}}}", vars(tests.models.published).copy())
+    for table, entries in ((PUBLISHED, checkpoints), (test_families.PUBLISHED_NUMBERS, eval(f"{{{NUMBERS}}}"))):
+        ((name, entry),) = entries.items()
+        assert name == family.name
+        monkeypatch.setitem(table, name, entry)
+    return family
+
+
+@pytest.mark.parametrize("block_length", [None, 4])
+def test_new_family_passes_the_tests_of_the_others(aurora, tmp_path, block_length):
+    def load(name):
+        tensors = write_checkpoint(tmp_path / name, PUBLISHED[name])
+        return load_text_policy(ModelOptions(path=str(tmp_path / name)))[0], tensors
+
+    test_families.test_every_family_is_covered()
+    test_families.test_published_numbers(aurora.name)
+    test_architecture.test_equals_the_published_architecture(load, aurora.name, block_length)
+    test_export.test_round_trip_is_bitwise(tmp_path / "export", aurora.name, False)
+    assert read_text_spec(ModelOptions(path=str(tmp_path / aurora.name))).block_length == 8
+
+
+def test_new_family_names_its_adapters_as_published(aurora, tmp_path):
+    write_checkpoint(tmp_path / "model", PUBLISHED[aurora.name])
+    options = ModelOptions(path=str(tmp_path / "model"), lora=LoraOptions(rank=2))
+    policy, tokenizer = load_text_policy(options)
+    export_text_policy(policy, tokenizer, tmp_path / "adapter", adapter_only=True)
+    adapter = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert "model.layers.0.feed_forward.gate_proj" in adapter["target_modules"]
+
+
+@pytest.mark.parametrize(
+    ("omitted", "message"),
+    [
+        ({"tensor_names": {}}, r"no tensor model\.layers\.0\.mlp\.gate_proj"),
+        ({"config_fields": FAMILIES["sdar"].config_fields}, "lacks rms_norm_eps"),
+    ],
+    ids=["tensor_names", "config_fields"],
+)
+def test_without_its_names_the_checkpoint_does_not_load(aurora, tmp_path, monkeypatch, omitted, message):
+    write_checkpoint(tmp_path, PUBLISHED[aurora.name])
+    incomplete = dataclasses.replace(aurora, **omitted)
+    monkeypatch.setattr(models.families, "FAMILIES", {aurora.name: incomplete})
+    with pytest.raises(CheckpointError, match=message):
+        load_text_policy(ModelOptions(path=str(tmp_path)))
+
+
+def test_without_its_entry_the_family_is_unknown():
+    with pytest.raises(CheckpointError, match="aurora"):
+        models.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
+
+
+RIGHT = "1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1"
+COMPLETIONS = [RIGHT, f"{RIGHT}\n", RIGHT[:-2], RIGHT.replace("4", "5"), RIGHT.replace("\n", " "), f"{RIGHT} 1", ""]
+PAID = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def scored(function: str) -> list[float]:
+    """As a run scores: in the child process, by the name that the configuration gives."""
+    scorer = Scorer(RewardOptions(terms={"grid": RewardTerm(function=function)}))
+    scorer.start()
+    scores = scorer.score(ScoreRequest(["?"] * len(COMPLETIONS), COMPLETIONS, columns={"answer": COMPLETIONS}))
+    scorer.stop()
+    assert scores.failures == []
+    return scores.total.tolist()
+
+
+def test_own_reward_by_its_dotted_path(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_rewards.py").write_text(REWARD)
+    with pytest.raises(RewardError, match="my_rewards"):
+        resolve("my_rewards.grid")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert scored("my_rewards.grid") == PAID
+    assert "function: my_rewards.grid" in run_command(REWARD_COMMAND, monkeypatch, capsys)
+
+
+def test_registered_reward_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "grid.py").write_text(REWARD)
+    monkeypatch.setattr(rewards, "__path__", [*rewards.__path__, str(tmp_path)])
+    with pytest.raises(RewardError, match="no reward function is called 'grid'"):
+        resolve("grid")
+    ((name, path),) = eval(f"{{{REGISTRATION}}}").items()
+    monkeypatch.setitem(REGISTERED, name, path)
+    assert resolve(name)(completions=COMPLETIONS) == PAID
+
+
+@pytest.fixture
+def own_configs(tmp_path: Path) -> Path:
+    file = tmp_path / "my_configs" / "algorithm" / "rloo_wide.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(ALGORITHM)
+    return tmp_path / "my_configs"
+
+
+def composed(own_configs: Path, *overrides: str) -> Config:
+    return compose(["recipe=quickstart", "algorithm=rloo_wide", *overrides], own_configs).config
+
+
+def test_own_algorithm_is_what_its_file_says_and_can_train(own_configs, monkeypatch, capsys):
+    config = composed(own_configs)
+    check(config, read_text_spec(config.model))
+    algorithm = config.algorithm
+    assert algorithm.advantage is AdvantageKind.leave_one_out
+    assert (algorithm.clip, algorithm.clip_high) == (0.2, 0.28)
+    assert algorithm.denominator is Denominator.token
+    monkeypatch.chdir(own_configs.parent)
+    assert "my_configs/algorithm/rloo_wide.yaml" in run_command(ALGORITHM_COMMAND, monkeypatch, capsys)
+
+
+def test_own_algorithm_that_cannot_work_is_refused(own_configs):
+    with pytest.raises(ConfigError, match="objective=weighted has no ratio"):
+        check(composed(own_configs, "algorithm.objective=weighted"), None)
+    file = own_configs / "algorithm" / "rloo_wide.yaml"
+    file.write_text(ALGORITHM.replace("clip_high", "clip_hihg"))
+    with pytest.raises(ConfigError, match="clip_hihg"):
+        composed(own_configs)
