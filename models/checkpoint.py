@@ -18,7 +18,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from models.families import CheckpointError, TextFamily, recognise
 from models.lora import add_adapters
 from models.options import ModelOptions, Precision
-from models.precise import use_precise_norms
 from models.spec import text_spec
 from models.text import TextPolicy, TextSpec
 from models.tokenizer import load_tokenizer
@@ -48,8 +47,6 @@ def load_text_policy(
     with _named(folder):
         family, config, tokenizer, spec = _read_description(folder, options.family)
         network = _empty_network(family, config)
-        if options.precision is Precision.fp32:
-            use_precise_norms(network)
         _fill(network, _read_weights(folder, network, family, DTYPES[options.precision], torch.device(device)))
         # The CPU's fused attention computes exponentials with 20 bits, which rollout and replay would not agree on.
         network.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
