@@ -30,6 +30,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
+from configs.errors import UserError
 from configs.schema import Config
 from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.evaluate import Evaluation
@@ -63,10 +64,15 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.schedule_state = dict(schedule_state)
         self.console = Console()
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.first_update = self._find_checkpoint()
-        OmegaConf.save(resolved, self.folder / "config.yaml")
-        (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(resolved, self.folder / "config.yaml")
+            (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
+            ) from error
         self.metrics = MetricsWriter(self.folder)
         self.metrics.truncate_from(self.first_update)
         self.evaluations = _Lines(self.folder / "evaluations.jsonl", self.first_update)
@@ -146,7 +152,7 @@ class Run:
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
         """End of an update: its row, its kept trajectories, and after the first one the sanity table."""
-        if update == 0 and tickets:
+        if update == 0 and "ratio/mean" in metrics:
             self.progress.console.print(sanity_table(metrics, TOLERANCE[self.config.model.precision.value]))
         self._keep_trajectories(update, tickets)
         now = time.perf_counter()
@@ -180,7 +186,7 @@ class Run:
     # Going on
 
     def _find_checkpoint(self) -> int:
-        self._checkpoint = newest_complete(self.checkpoints) if self.config.run.resume else None
+        self._checkpoint = newest_complete(self.checkpoints, check_crc=True) if self.config.run.resume else None
         if self._checkpoint is None:
             return 0
         state = read_state(self._checkpoint)
