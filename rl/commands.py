@@ -53,6 +53,14 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
         generation.weights[weights.version] = ray.put(weights)
         evaluation = evaluate(generation, config, weights.version)
     console.print(f"{len(source.problems)} held-out problems, after {weights.version} updates: {evaluation.line()}")
+    if evaluation.failures:
+        first = evaluation.failures[0]
+        console.print(
+            f"{evaluation.unscored} of {evaluation.samples} samples could not be scored and were left out; first: "
+            f"{first.term}: {first.kind}: {first.message} on {first.completion!r}",
+            style="yellow",
+            markup=False,
+        )
     if output is not None:
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
         output.write_text(json.dumps({"update": evaluation.update, **evaluation.metrics(), **outcome}, indent=2))

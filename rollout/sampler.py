@@ -16,8 +16,8 @@ from rollout.options import Cache, SamplerOptions
 from rollout.reveal import RevealKernel
 
 NOT_FINITE = (
-    "the model's logits are not finite, so no token can be drawn. Before the first update: the checkpoint's weights are "
-    "damaged, or overflow in model.precision. Later: training has diverged; go on from an earlier checkpoint with a "
+    "the model's logits are not finite, so no token can be drawn. Before the first update: the checkpoint's weights "
+    "are damaged, or overflow in model.precision. Later: training has diverged; go on from an earlier checkpoint with a "
     "lower algorithm.optimizer.learning_rate"
 )
 
