@@ -17,8 +17,8 @@ from rollout.reveal import RevealKernel
 
 NOT_FINITE = (
     "the model's logits are not finite, so no token can be drawn. Before the first update: the checkpoint's weights "
-    "are damaged, or overflow in model.precision. Later: training has diverged; go on from an earlier checkpoint with a "
-    "lower algorithm.optimizer.learning_rate"
+    "are damaged, or overflow in model.precision. Later: training has diverged; go on from an earlier checkpoint with "
+    "a lower algorithm.optimizer.learning_rate"
 )
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ import pytest
 import ray
 from safetensors.torch import load_file, save_file
 
+from cluster import placement
 from models.tiny.create import main as create
 from rl import cli
 from rl.metrics import read_rows
-from tests.rl.training import SMALL, share_of_ones
+from tests.rl.bad_rewards import hangs, hangs_on_some, is_bad, not_a_number
+from tests.rl.training import SMALL
 
 ROOT = Path(__file__).parents[2]
 NO_LIMIT = "reward.max_failed_fraction=1.0"
@@ -48,19 +50,23 @@ class CommandLine:
 
     def __call__(self, *arguments: str | Path) -> Finished:
         self.capfd.readouterr()
-        joined: list[Any] = []
-        connect = ray.init
-        self.monkeypatch.setattr(sys, "argv", ["denoiserl", *map(str, arguments)])
-        self.monkeypatch.setattr(ray, "init", lambda *a, **k: (joined.append(a), connect(*a, **k)))
-        if ray.is_initialized():  # the shared cluster: any use of it places processes first
-            place = ray.util.placement_group
-            self.monkeypatch.setattr(
-                "cluster.placement.placement_group", lambda *a, **k: (joined.append(a), place(*a, **k))[1]
-            )
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
+        used: list[str] = []
+
+        def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                used.append(function.__name__)
+                return function(*arguments, **options)
+
+            return call
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["denoiserl", *map(str, arguments)])
+            patch.setattr(ray, "init", noted(ray.init))
+            patch.setattr(placement, "placement_group", noted(placement.placement_group))  # on the shared cluster
+            with pytest.raises(SystemExit) as caught:
+                cli.main()
         captured = self.capfd.readouterr()
-        return Finished(int(caught.value.code or 0), " ".join((captured.out + captured.err).split()), bool(joined))
+        return Finished(int(caught.value.code or 0), " ".join((captured.out + captured.err).split()), bool(used))
 
     def refuses(self, *arguments: str | Path) -> str:
         """The message of a request that must end before anything has been started."""
@@ -135,7 +141,7 @@ def rows_of(path: Path, rows: list[dict[str, Any]]) -> list[str]:
         ("quickstart", "expected key=value; did you mean recipe=quickstart?"),
         (
             "rollout.group_size=1",
-            "a group of one has no spread, advantage=zscore would be zero for every sample; use at",
+            "a group of one has no spread, advantage=zscore would be zero for every sample",
         ),
         ("rollout.sampler.max_new_tokens=250", "need 316 positions, sdar has 256; lower one of them"),
     ],
@@ -254,28 +260,8 @@ def test_reward_path(denoiserl: CommandLine, model: Path, tmp_path: Path, functi
     assert expected in message
 
 
-def hangs_on_some(completions: list[str], **columns: Any) -> list[float]:
-    """Never returns for a completion that begins with a character below '+' (one in ten of an untrained policy)."""
-    while any(is_bad(text) for text in completions):
-        time.sleep(1)
-    return share_of_ones(completions)
-
-
-def is_bad(text: str) -> bool:
-    return text.strip()[:1] < "+"
-
-
-def hangs(completions: list[str], **columns: Any) -> list[float]:
-    time.sleep(1000)
-    return []
-
-
-def not_a_number(completions: list[str], **columns: Any) -> list[float]:
-    return [float("nan")] * len(completions)
-
-
 def reward(function: Any) -> list[str]:
-    return [f"reward.terms.answer.function=tests.rl.test_bad_inputs.{function.__name__}", "reward.timeout_seconds=0.3"]
+    return [f"reward.terms.answer.function=tests.rl.bad_rewards.{function.__name__}", "reward.timeout_seconds=0.3"]
 
 
 def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
@@ -295,22 +281,23 @@ def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
     assert "samples could not be scored and were left out; first: answer: timeout: no answer within" in finished.output
 
 
-@pytest.mark.parametrize(("function", "kind"), [(hangs, "timeout"), (not_a_number, "not_finite")])
-def test_a_reward_that_scores_nothing_stops_the_run(
-    denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None, function: Any, kind: str
+def test_a_reward_that_always_hangs_stops_the_run(
+    denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
-    message = denoiserl.fails(*training(model, tmp_path, *reward(function)))
+    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs)))
     assert "16 of 16 samples of update 0 could not be scored, more than reward.max_failed_fraction=0.05" in message
     assert f"listed in {tmp_path}/bad/failures.jsonl" in message
-    assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == [kind] * 16
+    assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == ["timeout"] * 16
 
 
-def test_an_evaluation_that_cannot_be_scored_stops_the_run(
+def test_a_reward_of_nan_is_not_a_score_in_evaluations_either(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
     evaluation = ["evaluation.every=1", "data.evaluation.size=4"]
     message = denoiserl.fails(*training(model, tmp_path, *reward(not_a_number), *evaluation))
+    assert "first: answer: not_finite: returned nan; a finite number, or None, is expected" in message
     assert "8 of 8 samples of evaluation after update 0 could not be scored" in message
+    assert len(read_rows(tmp_path / "bad/failures.jsonl")) == 8
 
 
 # The cluster
