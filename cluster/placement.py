@@ -23,20 +23,30 @@ def joined(options: ClusterOptions) -> Iterator[None]:
     """A Ray cluster for the duration of the block: the given one, or one started here and stopped at the end."""
     already = ray.is_initialized()
     if not already:
-        ray.init(
-            address=options.address,
-            # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
-            # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
-            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}},
-            include_dashboard=False if options.address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        _join(options.address)
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+def _join(address: str | None) -> None:
+    try:
+        ray.init(
+            address=address,
+            # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
+            # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
+            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}},
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
+            f"cluster.address=null for one on this machine"
+        ) from error
 
 
 def _module_path() -> list[str]:

@@ -118,6 +118,8 @@ def _parse(text: str) -> Override:
             f"cannot read the value in '{text}'; quote it for the program as well as for the shell: "
             f"'{key}={json.dumps(value, ensure_ascii=False)}'"
         ) from error
+    if not override.key_or_group:
+        raise ConfigError(f"cannot read '{text}': expected key=value")
     if override.is_sweep_override():
         key, _, value = text.partition("=")
         raise ConfigError(f"'{text}' has several values; a list is written {key}=[{value}], a text {key}='\"{value}\"'")

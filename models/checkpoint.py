@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "*.py"]
 """All but the weights. The code is never run here; it goes along into an export, for tools that do run it."""
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
 
 
@@ -72,6 +74,20 @@ def read_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
         return _read_description(folder, options.family)[2]
 
 
+def check_weights(options: ModelOptions) -> None:
+    """Finds missing and truncated weight files by their headers, whose byte ranges must cover the files.
+
+    Costs milliseconds whatever their size. A hub checkpoint is left to the processes that will download it.
+
+    Raises:
+        CheckpointError: a file is missing, cut off, or not a safetensors file.
+    """
+    folder = _local_folder(options.path)
+    for file in [] if folder is None else _weight_files(folder):
+        with _opened(file):
+            pass
+
+
 def build_text_policy(
     config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, *, seed: int, family: str | None = None
 ) -> TextPolicy:
@@ -103,15 +119,23 @@ def published_config(policy: TextPolicy) -> dict[str, Any]:
 
 def find_checkpoint(path: str, patterns: list[str]) -> Path:
     """Folder of a checkpoint: embedded (`tiny/...`), on disk, or a hub id, of which `patterns` are downloaded."""
-    embedded = Path(__file__).parent / path
-    if path.startswith("tiny/") and embedded.is_dir():
-        return embedded
-    if Path(path).is_dir():
-        return Path(path)
+    folder = _local_folder(path)
+    if folder is not None:
+        return folder
+    if not HUB_ID.fullmatch(path):
+        raise CheckpointError(f"checkpoint {path!r}: there is no such folder, and a hub id would be OWNER/NAME")
     try:
         return Path(snapshot_download(path, allow_patterns=patterns))
     except (OSError, ValueError) as error:  # the hub's errors and the network's derive from these two
-        raise CheckpointError(f"checkpoint {path!r} is not a folder and not reachable on the hub: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"checkpoint {path!r} is not a folder and not reachable on the hub: {reason}") from error
+
+
+def _local_folder(path: str) -> Path | None:
+    embedded = Path(__file__).parent / path
+    if path.startswith("tiny/") and embedded.is_dir():
+        return embedded
+    return Path(path) if Path(path).is_dir() else None
 
 
 def _read_description(
@@ -206,12 +230,21 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    with _opened(file) as content:
+        for name in content.keys():  # noqa: SIM118 - no mapping: it cannot be iterated over
+            yield name, content.get_tensor(name)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Opening checks the header against the file's size; tensors are read when they are asked for."""
     try:
         with safe_open(file, framework="pt") as content:
-            for name in content.keys():  # noqa: SIM118 - no mapping: it cannot be iterated over
-                yield name, content.get_tensor(name)
+            yield content
     except SafetensorError as error:
-        raise CheckpointError(f"{file}: truncated or corrupt safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{file}: truncated or corrupt safetensors file ({error}); copy or download it again"
+        ) from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:

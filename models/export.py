@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from models.checkpoint import SMALL_FILES, published_config
-from models.families import FAMILIES
+from models.families import FAMILIES, CheckpointError
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
 from models.text import TextPolicy
 
@@ -35,11 +35,13 @@ def export_text_policy(
             adapter_config.json.
 
     Raises:
-        ValueError: `adapter_only` without adapters, or `folder` is `source_folder`.
+        CheckpointError: `adapter_only` without adapters, or `folder` is `source_folder`.
     """
     folder = Path(folder)
     if source_folder is not None and folder.resolve() == Path(source_folder).resolve():
-        raise ValueError(f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten")
+        raise CheckpointError(
+            f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten; choose another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if adapter_only:
         _write_adapter(policy, folder, source_folder)
@@ -63,7 +65,7 @@ def export_text_policy(
 def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path | None) -> None:
     """`PeftModel.from_pretrained(published model, folder)` loads this; keys follow PEFT's own saved adapters."""
     if not has_adapters(policy):
-        raise ValueError("adapter_only: the policy has no adapters")
+        raise CheckpointError("adapter_only: the policy has no adapters, since it was trained without model.lora")
     family = FAMILIES[policy.spec.family]
     tensors = {
         f"base_model.model.{family.published_name(module)}.{side}.weight": tensor.contiguous()

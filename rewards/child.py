@@ -27,7 +27,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.registry import RESERVED, RewardError, RewardFunction, resolve
+from rewards.registry import RewardError, RewardFunction, resolve_term
 
 _LENGTH = struct.Struct(">Q")
 _MESSAGE_LIMIT = 2000
@@ -62,7 +62,7 @@ def main() -> None:
     options: RewardOptions = pickle.loads(read_message(stream))
     _limit_memory(options.memory_gib)
     try:
-        functions = {name: _load(name, term) for name, term in options.terms.items()}
+        functions = {name: resolve_term(name, term) for name, term in options.terms.items()}
     except RewardError as error:
         write_message(stream, json.dumps({"error": str(error)}).encode())
         return
@@ -94,16 +94,6 @@ def _limit_memory(gib: float | None) -> None:
         limit, hard = int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _load(name: str, term: RewardTerm) -> RewardFunction:
-    taken = [argument for argument in term.args if argument in RESERVED]
-    if taken:
-        raise RewardError(f"reward.terms.{name}.args: {', '.join(taken)} is filled in by the trainer; remove it")
-    try:
-        return resolve(term.function)
-    except RewardError as error:
-        raise RewardError(f"reward.terms.{name}: {error}") from error
 
 
 def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rewards.options import RewardTerm
+
 RewardFunction = Callable[..., Any]
 
 REGISTERED = {
@@ -59,9 +61,22 @@ def resolve(name: str) -> RewardFunction:
     return function
 
 
+def resolve_term(name: str, term: RewardTerm) -> RewardFunction:
+    """The function of the term `reward.terms.NAME`. Raises RewardError, which names the term."""
+    taken = [argument for argument in term.args if argument in RESERVED]
+    if taken:
+        raise RewardError(f"reward.terms.{name}.args: {', '.join(taken)} is filled in by the trainer; remove it")
+    try:
+        return resolve(term.function)
+    except RewardError as error:
+        raise RewardError(f"reward.terms.{name}: {error}") from error
+
+
 def _check_signature(name: str, function: object) -> None:
     if not callable(function):
-        raise RewardError(f"reward function {name!r} is a {type(function).__name__}, which cannot be called")
+        raise RewardError(
+            f"reward function {name!r} names a value of type {type(function).__name__}, which cannot be called"
+        )
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # some functions written in C do not say

@@ -37,13 +37,16 @@ class RolloutActor:
     """Generates a ticket under the weights that come with it; a restarted one catches up by itself."""
 
     def __init__(self, config: Config, threads: int) -> None:
+        self.config = config
         self.device = device_and_threads(threads)
-        policy, tokenizer = load_text_policy(config.model, device=self.device, adapter_seed=config.run.seed)
-        self.worker = TextRolloutWorker(policy, tokenizer)
         self.version: int | None = None
 
     def ready(self) -> None:
-        """Returns when the constructor has."""
+        """Load the policy. Not in the constructor: of an error there, Ray reports no more than that the actor died."""
+        model, seed = self.config.model, self.config.run.seed
+        policy, tokenizer = load_text_policy(model, device=self.device, adapter_seed=seed)
+        self.worker = TextRolloutWorker(policy, tokenizer)
+        self.version = None
 
     def run(self, request: RolloutRequest, weights: PackedWeights) -> tuple[Any, ...]:
         """The ticket's trajectories, one object each, and its completions last."""

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from configs.errors import UserError
+
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 _COMPLETE = re.compile(r"u(\d{6,})")
@@ -24,7 +26,7 @@ _LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read or continued; the message says why and what to do."""
+    """A checkpoint cannot be written or read; the message says why and what to do."""
 
 
 # Writing
@@ -142,13 +144,14 @@ def checkpoint_of(root: Path, update: int | None = None) -> Path:
     """The checkpoint after `update` updates, by default the newest.
 
     Raises:
-        CheckpointError: there is none, or it is damaged; the message lists those there are.
+        UserError: there is none; the message lists those there are.
+        CheckpointError: it is damaged.
     """
     found = newest_complete(root) if update is None else root / f"u{update:06d}"
     if found is None or not found.is_dir():
         there = ", ".join(str(int(folder.name[1:])) for folder in reversed(_complete_folders(root)))
         wanted = "no checkpoint" if update is None else f"no checkpoint after update {update}"
-        raise CheckpointError(f"{root} holds {wanted}; there are: {there or 'none'}")
+        raise UserError(f"{root} holds {wanted}; there are: {there or 'none'}")
     if (damage := _damage(found, check_crc=False)) is not None:
         raise CheckpointError(f"checkpoint {found} is damaged: {damage}")
     return found
@@ -170,7 +173,7 @@ def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) ->
             max_staleness and the data's fingerprint.
 
     Raises:
-        CheckpointError: with every difference.
+        UserError: with every difference.
     """
     missing = "(not set)"
     current = json.loads(json.dumps(current))  # What was saved went through JSON too: tuples have become lists.
@@ -180,7 +183,7 @@ def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) ->
         if saved.get(name, missing) != current.get(name, missing)
     ]
     if differences:
-        raise CheckpointError(
+        raise UserError(
             "this configuration would not continue the run that wrote the checkpoint:\n"
             + "\n".join(differences)
             + "\nUse the old values, or start a new run under another run.name."

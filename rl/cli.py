@@ -5,6 +5,7 @@ Commands are thin, and what they need is imported inside them: `denoiserl config
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -145,6 +146,8 @@ PACKAGES = ("configs", "models", "rewards", "rollout", "cluster", "rl")
 def main() -> None:
     """Runs a command. An exception class of this project carries a message that names the cause and the fix: it is
     printed without a traceback. Exit code 2: the request was wrong and nothing was started; 1: the run failed."""
+    if os.getcwd() not in sys.path:  # `python -m` has it; reward functions are looked up there, here and in the workers
+        sys.path.append(os.getcwd())
     try:
         app()
     except Exception as error:

@@ -14,7 +14,7 @@ from cluster.placement import joined
 from cluster.weights import PackedWeights, pack_weights
 from configs.compose import Composed
 from configs.errors import UserError
-from models.checkpoint import find_checkpoint, read_text_spec, read_tokenizer
+from models.checkpoint import check_weights, find_checkpoint, read_text_spec, read_tokenizer
 from models.export import export_text_policy
 from models.lora import trainable_parameters
 from rl.compatibility import check
@@ -38,7 +38,11 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     check(config, spec)
     if config.data.evaluation is None:
         raise UserError("there are no held-out problems: set data.evaluation")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: its folder does not exist; create it first")
+    check_weights(config.model)
     source = PromptSource(open_source(config.data.evaluation), tokenizer, config.data)
+    source.check()
     if weights is None:
         policy, _ = load_run_policy(composed, None)
         weights = pack_weights(0, trainable_parameters(policy))
@@ -49,6 +53,14 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
         generation.weights[weights.version] = ray.put(weights)
         evaluation = evaluate(generation, config, weights.version)
     console.print(f"{len(source.problems)} held-out problems, after {weights.version} updates: {evaluation.line()}")
+    if evaluation.failures:
+        first = evaluation.failures[0]
+        console.print(
+            f"{evaluation.unscored} of {evaluation.samples} samples could not be scored and were left out; first: "
+            f"{first.term}: {first.kind}: {first.message} on {first.completion!r}",
+            style="yellow",
+            markup=False,
+        )
     if output is not None:
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
         output.write_text(json.dumps({"update": evaluation.update, **evaluation.metrics(), **outcome}, indent=2))
@@ -88,5 +100,8 @@ def export_run(run: Path, target: Path, update: int | None, adapter_only: bool) 
     weights = run_weights(run, update)
     policy, tokenizer = load_run_policy(composed, weights)
     source = find_checkpoint(composed.config.model.path, ["*.json"])
-    export_text_policy(policy, tokenizer, target, source_folder=source, adapter_only=adapter_only)
+    try:
+        export_text_policy(policy, tokenizer, target, source_folder=source, adapter_only=adapter_only)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
     Console().print(f"{policy.spec.family} checkpoint after {weights.version} updates written to {target}")

@@ -18,7 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from configs.schema import SourceKind, SourceOptions
 from rl.rows import DataError, Row, dataset_rows, file_rows, reasoning_gym_rows
 
-FINGERPRINT_ROWS = 256
+SPREAD_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,14 @@ class Problems(Sequence[Problem]):
         """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((self._options.prompt, self._options.response, self._size)).encode())
-        count = min(self._size, FINGERPRINT_ROWS)
-        for k in range(count):
-            index = k * (self._size - 1) // max(1, count - 1)
+        for index in self.spread():
             digest.update(_canonical(self._rows[index]).encode())
         return digest.hexdigest()
+
+    def spread(self) -> list[int]:
+        """At most 256 indices, evenly from the first to the last."""
+        count = min(self._size, SPREAD_ROWS)
+        return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
 
 
 def open_source(options: SourceOptions) -> Problems:

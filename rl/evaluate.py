@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.schema import Config
+from rewards.scorer import Failure
 from rl.generation import Generation, Scored
 from rl.schedule import TicketKind, evaluation_tickets
 from rl.statistics import Estimate, solve_rate
@@ -21,6 +22,8 @@ class Evaluation:
     reward: dict[str, float]
     tokens_per_round: dict[str, float]
     """Kept tokens a sample gains in one denoising round."""
+    failures: list[Failure]
+    """Why samples could not be scored."""
 
     @staticmethod
     def of(update: int, tickets: list[Scored], solved_at: float) -> Evaluation:
@@ -29,10 +32,19 @@ class Evaluation:
             mine = [ticket for ticket in tickets if ticket.ticket.kind is kind]
             rewards = np.concatenate([ticket.rewards for ticket in mine])
             solved[kind.value] = np.where(np.isnan(rewards), np.nan, rewards >= solved_at - 1e-9)
-            reward[kind.value] = float(np.nanmean(rewards))
+            reward[kind.value] = float(np.nanmean(rewards)) if not np.isnan(rewards).all() else float("nan")
             tokens = sum(ticket.completions.statistics["tokens"] for ticket in mine)
             speed[kind.value] = tokens / sum(ticket.completions.statistics["rounds"] for ticket in mine)
-        return Evaluation(update, solved, reward, speed)
+        failures = [failure for ticket in tickets for failure in ticket.failures]
+        return Evaluation(update, solved, reward, speed, failures)
+
+    @property
+    def unscored(self) -> int:
+        return sum(int(np.isnan(values).sum()) for values in self.solved.values())
+
+    @property
+    def samples(self) -> int:
+        return sum(values.size for values in self.solved.values())
 
     def estimates(self) -> dict[str, Estimate]:
         return {kind: solve_rate(values) for kind, values in self.solved.items()}

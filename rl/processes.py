@@ -13,7 +13,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.placement import ClusterError, reserved
 from configs.schema import Config
+from models.families import CheckpointError
+from rewards.registry import RewardError
 from rl.actors import LearnerActor, RewardActor, RolloutActor
+from rl.rows import DataError
+
+
+class RunFailed(RuntimeError):
+    """A mistake in the data, a reward or a checkpoint that showed only when the run was under way."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
         try:
             _make_ready(processes, cluster.startup_timeout_seconds)
             yield processes
+        except (DataError, RewardError, CheckpointError) as error:
+            raise RunFailed(str(error)) from error
         finally:
             for handles in (processes.rollout, processes.reward, processes.learners):
                 for handle in handles.values():

@@ -19,6 +19,15 @@ class PromptSource:
         self.tokenizer = tokenizer
         self.options = options
 
+    def check(self) -> None:
+        """Encode at most 256 problems, so that limits that do not suit the data are an error before anything starts.
+
+        Raises:
+            DataError: a prompt is longer than data.max_prompt_tokens, or cannot be rendered; names it.
+        """
+        for index in self.problems.spread():
+            self.encoded(index)
+
     def encoded(self, index: int) -> np.ndarray:
         """(P,) int32"""
         problem = self.problems[index]

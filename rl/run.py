@@ -30,7 +30,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
+from configs.errors import UserError
 from configs.schema import Config
+from rewards.scorer import Failure
 from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.evaluate import Evaluation
 from rl.generation import Scored
@@ -63,10 +65,15 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         self.schedule_state = dict(schedule_state)
         self.console = Console()
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.first_update = self._find_checkpoint()
-        OmegaConf.save(resolved, self.folder / "config.yaml")
-        (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(resolved, self.folder / "config.yaml")
+            (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
+            ) from error
         self.metrics = MetricsWriter(self.folder)
         self.metrics.truncate_from(self.first_update)
         self.evaluations = _Lines(self.folder / "evaluations.jsonl", self.first_update)
@@ -93,14 +100,15 @@ class Run:
             self._in_stage = False
 
     def note(self, text: str) -> None:
-        self.progress.console.print(f"[yellow]{text}[/]", highlight=False)
+        self.progress.console.print(text, style="yellow", markup=False, highlight=False)
 
     # What happened
 
     def batch_metrics(self, update: int, tickets: list[Scored], groups: int) -> dict[str, float]:
         """What the samples of an update were worth. Raises RewardsFailed when too many could not be scored."""
         rewards = np.concatenate([ticket.rewards for ticket in tickets])  # (problems, G)
-        self._check_failures(update, tickets, rewards.size)
+        failures = [failure for ticket in tickets for failure in ticket.failures]
+        self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
         statistics = {
             name: sum(ticket.completions.statistics[name] for ticket in tickets)
             for name in ("tokens", "rounds", "forwards", "token_forwards")
@@ -126,27 +134,29 @@ class Run:
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
         return metrics
 
-    def _check_failures(self, update: int, tickets: list[Scored], samples: int) -> None:
-        failures = [failure for ticket in tickets for failure in ticket.failures]
+    def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
+        """
+        Args:
+            what: `update` or `evaluation after update`.
+        """
         for failure in failures:
             self.failures.write({"update": update, **asdict(failure)})
-        unscored = sum(int(np.isnan(ticket.rewards).sum()) for ticket in tickets)
         if failures:
-            worst = failures[0]
+            first = failures[0]
             self.note(
-                f"update {update}: {unscored} of {samples} samples could not be scored and were left out; first: "
-                f"{worst.term}: {worst.kind}: {worst.message} on {worst.completion!r}"
+                f"{what} {update}: {unscored} of {samples} samples could not be scored and were left out; first: "
+                f"{first.term}: {first.kind}: {first.message} on {first.completion!r}"
             )
         limit = self.config.reward.max_failed_fraction
         if unscored > limit * samples:
             raise RewardsFailed(
-                f"{unscored} of {samples} samples of update {update} could not be scored, more than "
+                f"{unscored} of {samples} samples of {what} {update} could not be scored, more than "
                 f"reward.max_failed_fraction={limit:g}. They are listed in {self.failures.path}"
             )
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
         """End of an update: its row, its kept trajectories, and after the first one the sanity table."""
-        if update == 0 and tickets:
+        if update == 0 and "ratio/mean" in metrics:
             self.progress.console.print(sanity_table(metrics, TOLERANCE[self.config.model.precision.value]))
         self._keep_trajectories(update, tickets)
         now = time.perf_counter()
@@ -170,6 +180,14 @@ class Run:
         write_parquet(trajectories, folder / f"u{update:06d}.parquet")
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
+        """Raises RewardsFailed when too many samples could not be scored."""
+        self._check_failures(
+            evaluation.update,
+            "evaluation after update",
+            evaluation.failures,
+            evaluation.unscored,
+            evaluation.samples,
+        )
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
         self.evaluations.write({"update": evaluation.update, **evaluation.metrics(), **outcome})
         self.progress.show_evaluation(evaluation.update, evaluation.line())
@@ -180,7 +198,7 @@ class Run:
     # Going on
 
     def _find_checkpoint(self) -> int:
-        self._checkpoint = newest_complete(self.checkpoints) if self.config.run.resume else None
+        self._checkpoint = newest_complete(self.checkpoints, check_crc=True) if self.config.run.resume else None
         if self._checkpoint is None:
             return 0
         state = read_state(self._checkpoint)

@@ -10,8 +10,8 @@ from cluster.placement import joined
 from configs.compose import Composed
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
-from models.checkpoint import read_text_spec, read_tokenizer
-from rewards.registry import resolve
+from models.checkpoint import check_weights, read_text_spec, read_tokenizer
+from rewards.registry import resolve_term
 from rl.compatibility import check, is_supervised
 from rl.data import open_source
 from rl.generation import Generation
@@ -30,11 +30,19 @@ def train(composed: Composed) -> dict[str, Any]:
     config = composed.config
     spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
     check(config, spec)
-    for term in config.reward.terms.values():
-        resolve(term.function)
+    check_weights(config.model)
+    for name, term in config.reward.terms.items():
+        resolve_term(name, term)
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     supervised = is_supervised(config)
+    source = PromptSource(problems, tokenizer, config.data)
+    source.check()
+    sources = {TicketKind.train: source}
+    if held_out is not None:
+        held_out_source = PromptSource(held_out, tokenizer, config.data)
+        held_out_source.check()
+        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), held_out_source)
     schedule = Schedule(
         seed=config.run.seed,
         num_problems=len(problems),
@@ -44,12 +52,6 @@ def train(composed: Composed) -> dict[str, Any]:
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    source = PromptSource(problems, tokenizer, config.data)
-    sources = {TicketKind.train: source}
-    if held_out is not None:
-        sources |= dict.fromkeys(
-            (TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, tokenizer, config.data)
-        )
     curves = ("learner/loss",) if supervised else ("reward/mean", "reward/solve_rate")
     run = Run(config, composed.resolved, _schedule_state(config, problems.fingerprint()), curves)
     try:

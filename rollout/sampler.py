@@ -15,6 +15,16 @@ from rollout.denoiser import CachingDenoiser, Denoiser, RecomputingDenoiser
 from rollout.options import Cache, SamplerOptions
 from rollout.reveal import RevealKernel
 
+NOT_FINITE = (
+    "the model's logits are not finite, so no token can be drawn. Before the first update: the checkpoint's weights "
+    "are damaged, or overflow in model.precision. Later: training has diverged; go on from an earlier checkpoint with "
+    "a lower algorithm.optimizer.learning_rate"
+)
+
+
+class SamplingError(RuntimeError):
+    """The policy yields no distribution to sample from."""
+
 
 @dataclass
 class Samples:
@@ -97,6 +107,8 @@ class Sampler:
             row, offset = active.nonzero(as_tuple=True)  # (M,)
             column = offset + window.start
             logits = denoiser.predict(canvas, window, torch.stack([row, column]))
+            if not logits.sum().isfinite():
+                raise SamplingError(NOT_FINITE)
             sample = canvas.row[row]
             draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
             score = torch.full(active.shape, -torch.inf, device=logits.device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import UserError
 from rl.checkpoint import (
     MANIFEST,
     CheckpointError,
@@ -255,7 +256,7 @@ def test_another_schedule_is_refused_with_every_difference(tmp_path: Path) -> No
         pass
     saved = read_state(tmp_path / "u000001")["schedule"]
     check_same_schedule(saved, schedule)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UserError) as caught:
         check_same_schedule(saved, {"seed": 2, "group_size": 8, "data": "abc", "staleness": 1, "window": (1, 2)})
     message = str(caught.value)
     assert "seed: 1 in the checkpoint, 2 now" in message

@@ -1,0 +1,28 @@
+"""Reward functions that misbehave. A module of its own without heavy imports: the scoring process is started again, and
+imports it again, after each sample that hangs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def hangs_on_some(completions: list[str], **columns: Any) -> list[float]:
+    """Never returns for some; else the share of characters below 'A'."""
+    while any(is_bad(text) for text in completions):
+        time.sleep(1)
+    return [sum(character < "A" for character in text) / max(len(text), 1) for text in completions]
+
+
+def is_bad(text: str) -> bool:
+    """About one in ten completions of an untrained policy."""
+    return text.strip()[:1] < "+"
+
+
+def hangs(completions: list[str], **columns: Any) -> list[float]:
+    time.sleep(1000)
+    return []
+
+
+def not_a_number(completions: list[str], **columns: Any) -> list[float]:
+    return [float("nan")] * len(completions)
