@@ -48,10 +48,8 @@ def load_text_policy(
     folder = find_checkpoint(options.path, SMALL_FILES + WEIGHT_FILES)
     with _named(folder):
         family, config, tokenizer, spec = _read_description(folder, options.family)
-        network = _empty_network(family, config)
+        network = _empty_network(family, config, torch.device(device))
         _fill(network, _read_weights(folder, network, family, DTYPES[options.precision], torch.device(device)))
-        # The CPU's fused attention computes exponentials with 20 bits, which rollout and replay would not agree on.
-        network.set_attn_implementation("eager" if torch.device(device).type == "cpu" else "sdpa")
         if options.gradient_checkpointing:
             network.gradient_checkpointing_enable({"use_reentrant": False})
     policy = TextPolicy(network, spec)
@@ -99,7 +97,7 @@ def build_text_policy(
     """
     found = recognise(config, family)
     spec = text_spec(found, config, {}, tokenizer)
-    network = _empty_network(found, config)
+    network = _empty_network(found, config, torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     deviation = network.config.initializer_range
 
@@ -156,11 +154,15 @@ def _read_description(
     return family, config, tokenizer, spec
 
 
-def _empty_network(family: TextFamily, config: Mapping[str, Any]) -> PreTrainedModel:
+def _empty_network(family: TextFamily, config: Mapping[str, Any], device: torch.device) -> PreTrainedModel:
     network_config = family.network_config(config)
     network_config.published = dict(config)
     with torch.device("meta"):
-        return family.network_class(network_config)
+        network = family.network_class(network_config)
+    # The CPU's fused attention is less accurate, and how much so depends on the batch's shape: rollout and replay would
+    # differ by twice as much.
+    network.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    return network
 
 
 def _fill(network: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
