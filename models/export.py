@@ -40,7 +40,7 @@ def export_text_policy(
     folder = Path(folder)
     if source_folder is not None and folder.resolve() == Path(source_folder).resolve():
         raise CheckpointError(
-            f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten; choose another folder"
+            f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten; choose another"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if adapter_only:
