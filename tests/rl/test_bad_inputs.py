@@ -260,14 +260,15 @@ def test_reward_path(denoiserl: CommandLine, model: Path, tmp_path: Path, functi
     assert expected in message
 
 
-def reward(function: Any) -> list[str]:
-    return [f"reward.terms.answer.function=tests.rl.bad_rewards.{function.__name__}", "reward.timeout_seconds=0.3"]
+def reward(function: Any, deadline: float) -> list[str]:
+    name = f"tests.rl.bad_rewards.{function.__name__}"
+    return [f"reward.terms.answer.function={name}", f"reward.timeout_seconds={deadline}"]
 
 
 def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
-    finished = denoiserl(*training(model, tmp_path, *reward(hangs_on_some), NO_LIMIT, "run.updates=2"))
+    finished = denoiserl(*training(model, tmp_path, *reward(hangs_on_some, 0.3), NO_LIMIT, "run.updates=2"))
     assert finished.code == 0, finished.output
     assert "Traceback" not in finished.output
     failures = read_rows(tmp_path / "bad/failures.jsonl")
@@ -284,7 +285,7 @@ def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
 def test_a_reward_that_always_hangs_stops_the_run(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
-    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs)))
+    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs, 0.05)))
     assert "16 of 16 samples of update 0 could not be scored, more than reward.max_failed_fraction=0.05" in message
     assert f"listed in {tmp_path}/bad/failures.jsonl" in message
     assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == ["timeout"] * 16
@@ -294,7 +295,7 @@ def test_a_reward_of_nan_is_not_a_score_in_evaluations_either(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
     evaluation = ["evaluation.every=1", "data.evaluation.size=4"]
-    message = denoiserl.fails(*training(model, tmp_path, *reward(not_a_number), *evaluation))
+    message = denoiserl.fails(*training(model, tmp_path, *reward(not_a_number, 0.3), *evaluation))
     assert "first: answer: not_finite: returned nan; a finite number, or None, is expected" in message
     assert "8 of 8 samples of evaluation after update 0 could not be scored" in message
     assert len(read_rows(tmp_path / "bad/failures.jsonl")) == 8
