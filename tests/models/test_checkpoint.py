@@ -145,7 +145,7 @@ def test_build_text_policy_is_seeded_and_leaves_the_global_generator_alone():
 def test_missing_folder():
     with pytest.raises(CheckpointError, match="'no/such-model' is not a folder and not reachable on the hub"):
         read_text_spec(options("no/such-model"))
-    with pytest.raises(CheckpointError, match="is not a folder"):
+    with pytest.raises(CheckpointError, match="there is no such folder"):
         load_text_policy(options("/no/such/folder"))
 
 
