@@ -28,7 +28,7 @@ def test_a_callable_object_is_a_reward_function():
         ("", "no reward function is called ''"),
         ("no_such_package.reward", "importing 'no_such_package' failed with ModuleNotFoundError"),
         ("trl.rewards.acuracy_reward", "nearest names it has: .*accuracy_reward"),
-        ("tests.rewards.faulty_rewards.NOT_CALLABLE", "is a int, which cannot be called"),
+        ("tests.rewards.faulty_rewards.NOT_CALLABLE", "names a value of type int, which cannot be called"),
         ("tests.rewards.faulty_rewards.without_kwargs", r"must accept \*\*kwargs"),
         ("trl.rewards.get_soft_overlong_punishment", "if it \\*returns\\* a reward function, assign its result"),
     ],
