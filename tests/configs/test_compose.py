@@ -30,7 +30,7 @@ def test_typed_values_all_the_way_down() -> None:
 
 
 def test_explicit_values_win_over_the_recipe_and_the_recipe_over_its_groups() -> None:
-    assert compose(["recipe=quickstart"]).config.algorithm.optimizer.learning_rate == 1e-4  # the recipe's own
+    assert compose(["recipe=quickstart"]).config.algorithm.optimizer.learning_rate == 3e-4  # the recipe's own
     overridden = compose(["algorithm.optimizer.learning_rate=0.5", "recipe=quickstart"]).config
     assert overridden.algorithm.optimizer.learning_rate == 0.5
 

@@ -62,7 +62,7 @@ def test_reasoning_gym_templates_render_the_tasks_rows(name: str) -> None:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     prompt = environment.from_string(data.train.prompt).render(row)
     expected = {
-        "mini_sudoku": "_ _ 2 _\n_ 4 _ 1\n4 3 _ _\n_ _ _ _\n",
+        "mini_sudoku": "_ _ 2 _\n_ 4 _ 1\n4 3 _ _\n_ _ _ _",
         "countdown": "66 34 98 54 6 = 164",
         "chain_sum": "1663 - 5242 - 9376 - 8961 + 7634 =",
     }

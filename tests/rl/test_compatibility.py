@@ -63,7 +63,7 @@ SAMPLER = "rollout.sampler"
         ([f"{SAMPLER}.count=entropy_bound"], "use order=entropy"),
         ([f"{SAMPLER}.block_length=8"], "this checkpoint's attention has blocks of 4"),
         ([f"{SAMPLER}.rounds_per_block=5"], "a block of 4 tokens has at most 4 rounds"),
-        (["data.max_prompt_tokens=97"], "need 132 positions, tiny_block has 128"),
+        (["data.max_prompt_tokens=109"], "need 132 positions, tiny_block has 128"),
         (
             [f"{SAMPLER}.order=drawn_prob", "algorithm.likelihood.partition=shrink"],
             "only likelihood.partition=every_step can compute",
@@ -79,8 +79,8 @@ SAMPLER = "rollout.sampler"
         (["algorithm.optimizer.betas=[0.9]"], "must be two numbers in [0, 1)"),
         (["algorithm.optimizer.betas=[0.9,1]"], "must be two numbers in [0, 1)"),
         (["reward.max_failed_fraction=2"], "must lie in [0, 1]"),
-        (["rollout.prompts_per_update=24"], "prompts_per_update=24 is no multiple of prompts_per_ticket=16"),
-        (["algorithm.minibatches=17"], "some minibatches would be empty"),
+        (["rollout.prompts_per_update=24"], "prompts_per_update=24 is no multiple of prompts_per_ticket=32"),
+        (["algorithm.minibatches=65"], "some minibatches would be empty"),
         (["rollout.group_size=1"], "a group of one has no spread"),
         (["rollout.group_size=1", "algorithm.advantage=leave_one_out"], "advantage=leave_one_out would be zero"),
         (["data.train.size=null"], "data.train.size=null: reasoning-gym makes problems without end"),
@@ -88,8 +88,8 @@ SAMPLER = "rollout.sampler"
         (["data.evaluation=null"], "data.evaluation is null"),
         (["cluster.learner_gpus=2"], "cluster.learner_gpus=2: a process drives 0 or 1 GPU"),
         (["cluster.zero_stage=4"], "DeepSpeed has stages 0, 1, 2 and 3"),
-        (["cluster.learners=129"], "cluster.learners=129 is more than the 128 samples of an update"),
-        (["algorithm=sft", "cluster.learners=17"], "cluster.learners=17 is more than the 16 samples of an update"),
+        (["cluster.learners=513"], "cluster.learners=513 is more than the 512 samples of an update"),
+        (["algorithm=sft", "cluster.learners=65"], "cluster.learners=65 is more than the 64 samples of an update"),
     ],
 )
 def test_refused_on_a_block_model(overrides: list[str], expected: str) -> None:

@@ -142,7 +142,7 @@ def test_bf16_replays_within_its_rounding(straight, model, tmp_path):
     """Two bf16 steps of a logit between 2 and 4; a bf16 rotary table would add a relative error of 0.4 %."""
     small_run(model, tmp_path, "run.name=bf16", "model.precision=bf16", "cluster.zero_stage=1", "run.updates=3")
     rows = metrics(tmp_path / "bf16")
-    assert all(0 < row["logp/max_error"] < 0.04 for row in rows)
+    assert all(row["logp/max_error"] < 0.04 for row in rows)
     assert rows[2]["reward/mean"] != rows[0]["reward/mean"]
 
 
