@@ -9,7 +9,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 quickstart: .venv/installed  ## reinforcement learning on the embedded tiny model: minutes on two CPU cores
-	$(BIN)/denoiserl train recipe=quickstart
+	$(BIN)/denoiserl train recipe=quickstart run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
 	$(BIN)/pytest -m "not slow"

@@ -181,7 +181,8 @@ class RunOptions:
     """Updates between checkpoints; 0 never."""
     keep_checkpoints: int = 2
     resume: bool = True
-    """Go on from the newest complete checkpoint of the run folder, if there is one."""
+    """Go on from the newest complete checkpoint of the run folder, if there is one. False starts anew and keeps an
+    earlier run of that name under NAME.1, NAME.2, ..."""
     keep_trajectories: int = 1
     """Tickets of each update whose trajectories are written to the run folder."""
 

@@ -39,6 +39,7 @@ class RolloutActor:
     def __init__(self, config: Config, threads: int) -> None:
         self.config = config
         self.device = device_and_threads(threads)
+        self.worker: TextRolloutWorker | None = None
         self.version: int | None = None
 
     def ready(self) -> None:
@@ -50,6 +51,9 @@ class RolloutActor:
 
     def run(self, request: RolloutRequest, weights: PackedWeights) -> tuple[Any, ...]:
         """The ticket's trajectories, one object each, and its completions last."""
+        if self.worker is None:  # died while idle, and Ray has started it again
+            self.ready()
+        assert self.worker is not None
         if self.version != weights.version:
             load_weights(trainable_parameters(self.worker.policy), weights)
             self.version = weights.version
@@ -93,7 +97,7 @@ class LearnerActor:
 
         config = self.config
         join_group(host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device)
-        policy, self.tokenizer = load_text_policy(config.model, device=self.device, adapter_seed=config.run.seed)
+        policy, _ = load_text_policy(config.model, device=self.device, adapter_seed=config.run.seed)
         self.policy = policy
         reference = None
         if config.algorithm.kl.coefficient > 0:
@@ -155,14 +159,6 @@ class LearnerActor:
 
     def load(self, folder: str) -> None:
         self.engine.load(folder)
-
-    def export(self, folder: str) -> None:
-        """A checkpoint that other tools load, written by rank 0."""
-        from models.export import export_text_policy
-
-        with self.engine.gathered(list(self.policy.parameters())):
-            if self.rank == 0:
-                export_text_policy(self.policy, self.tokenizer, folder, source_folder=self.config.model.path)
 
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class Run:
         self.console = Console()
         self.first_update = self._find_checkpoint()
         try:
+            if not config.run.resume and self.folder.exists():
+                self.folder.rename(_free_name(self.folder))
             self.folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(resolved, self.folder / "config.yaml")
             (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
@@ -282,6 +285,11 @@ def _summary(rows: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> d
             },
         }
     return summary
+
+
+def _free_name(folder: Path) -> Path:
+    """`quickstart.1`, `quickstart.2`, ...: where an earlier run of the same name is kept."""
+    return next(name for i in count(1) if not (name := folder.with_name(f"{folder.name}.{i}")).exists())
 
 
 def _code_state() -> dict[str, Any]:

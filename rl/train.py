@@ -107,7 +107,7 @@ def _print_summary(run: Run, summary: dict[str, Any]) -> None:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
     stages = summary["stage_seconds"]
-    console.print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in stages.items() if value >= 0.5))
+    console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05))
     console.print(f"run folder: {run.folder}")
 
 

@@ -126,6 +126,13 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, t
     assert metrics(tmp_path / "resumed") == metrics(reference)
 
 
+def test_without_resume_an_earlier_run_is_kept_aside(straight, model, tmp_path):
+    small_run(model, tmp_path, "run.name=again", "run.updates=2")
+    small_run(model, tmp_path, "run.name=again", "run.updates=1", "run.resume=false")
+    assert len(metrics(tmp_path / "again")) == 1
+    assert len(metrics(tmp_path / "again.1")) == 2
+
+
 def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
     """LoRA trains adapters only, the reference is the model without them, and two learners still agree."""
     adapters = ["model.lora.rank=4", "algorithm.kl.coefficient=0.1", "run.updates=2"]
