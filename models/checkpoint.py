@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from models.exact_attention import EXACT
 from models.families import CheckpointError, TextFamily, recognise
 from models.lora import add_adapters
 from models.options import ModelOptions, Precision
@@ -159,9 +160,7 @@ def _empty_network(family: TextFamily, config: Mapping[str, Any], device: torch.
     network_config.published = dict(config)
     with torch.device("meta"):
         network = family.network_class(network_config)
-    # The CPU's fused attention is less accurate, and how much so depends on the batch's shape: rollout and replay would
-    # differ by twice as much.
-    network.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    network.set_attn_implementation(EXACT if device.type == "cpu" else "sdpa")
     return network
 
 

@@ -86,18 +86,11 @@ class TextPolicy(nn.Module):
         output = self.network.model(
             input_ids=input_ids,
             position_ids=position_ids,
-            attention_mask=self._mask(visible),
+            attention_mask=visible,
             past_key_values=cache,
             use_cache=cache is not None,
         )
         return output.last_hidden_state
-
-    def _mask(self, visible: Tensor) -> Tensor:
-        """Fused kernels take the bool mask; transformers' plain attention adds its mask to the scores."""
-        if self.network.config._attn_implementation != "eager":
-            return visible
-        hidden = torch.finfo(self.network.dtype).min
-        return torch.zeros(visible.shape, dtype=self.network.dtype, device=visible.device).masked_fill(~visible, hidden)
 
     def _head(self, hidden: Tensor, read: Tensor) -> Tensor:
         rows, columns = read[0], read[1] - self.spec.logit_shift
