@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.schema import AlgorithmOptions, Schedule
 from rl.denominators import decision_weights, divisor
@@ -294,7 +294,3 @@ def _weightless(item):
     if isinstance(item, Entry):
         return Entry(item.row, np.zeros_like(item.weight), 0.0, item.recorded)
     return item
-
-
-def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}

@@ -83,6 +83,7 @@ class Run:
         self.failures = _Lines(self.folder / "failures.jsonl", self.first_update - 1)
         self.progress = Progress(config.run.name, config.run.updates, self.first_update, curves, self.console)
         self.stages = dict.fromkeys(STAGES, 0.0)
+        self._in_stage = False
         self.last = time.perf_counter()
         self.started = self.last
 
@@ -91,7 +92,7 @@ class Run:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the block's seconds for a stage; of nested stages the outer one counts."""
-        if getattr(self, "_in_stage", False):
+        if self._in_stage:
             yield
             return
         self._in_stage = True
