@@ -9,6 +9,13 @@ from typing import Optional
 from omegaconf import MISSING
 
 
+class Modality(Enum):
+    """What the policy generates; decides how it is loaded, sampled and replayed."""
+
+    text = "text"
+    image = "image"
+
+
 class Precision(Enum):
     """Storage type of the weights and activations; log-probabilities are always computed in fp32."""
 
@@ -29,6 +36,7 @@ class LoraOptions:
 
 @dataclass
 class ModelOptions:
+    modality: Modality = Modality.text
     path: str = MISSING
     """Folder or hub id with config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded."""
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional

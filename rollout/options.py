@@ -75,6 +75,13 @@ class SamplerOptions:
 
 
 @dataclass
+class DenoisingOptions:
+    """How an image policy denoises: the sampler contract of image trajectories."""
+
+    steps: int = 10
+
+
+@dataclass
 class RolloutOptions:
     group_size: int = 8
     """Samples of one prompt."""
@@ -86,3 +93,5 @@ class RolloutOptions:
     timeout_seconds: float = 600.0
     """Deadline of one ticket."""
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    denoising: DenoisingOptions = field(default_factory=DenoisingOptions)
+    """Image models; `sampler` is for text."""
