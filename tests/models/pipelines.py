@@ -29,7 +29,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-CLIP_TOKENS, T5_TOKENS = 16, 12
+CLIP_TOKENS, T5_TOKENS = 16, 18
 CLIP_WIDTH, T5_WIDTH = 32, 64
 NAMES = ("sd", "sdxl", "sd3", "flux")
 
