@@ -97,5 +97,10 @@ class TextPolicy(nn.Module):
         return self.network.lm_head(hidden[rows, columns]).float()
 
     @property
+    def adaptable(self) -> nn.Module:
+        """Where adapters may go: everything but the output head."""
+        return self.network.model
+
+    @property
     def device(self) -> torch.device:
         return self.network.device
