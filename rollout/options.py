@@ -74,6 +74,70 @@ class SamplerOptions:
         return replace(self, temperature=0.0)
 
 
+class KernelKind(Enum):
+    """How much noise a denoising step of an image model adds, and how its mean makes room for it."""
+
+    ode = "ode"
+    """No noise: DDIM at eta 0 (arXiv 2010.02502), the Euler step of a flow."""
+    ddim = "ddim"
+    """DDIM with eta (arXiv 2010.02502): eta 1 is ancestral sampling as in DDPO."""
+    flow_sde = "flow_sde"
+    """Euler step of an SDE whose noise grows with the noise level (Flow-GRPO, arXiv 2505.05470). Its last step, if it
+    were stochastic, would leave noise in the image."""
+    dance_sde = "dance_sde"
+    """Euler step of an SDE with constant noise (DanceGRPO, arXiv 2505.07818)."""
+    cps = "cps"
+    """Coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952): no left-over noise, but the samples do not become
+    those of the data however many steps are taken."""
+    precise = "precise"
+    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522); eta sqrt(2) is `ddim` at 1."""
+
+
+class Reduction(Enum):
+    """How the log-probabilities of a latent's elements make that of a step."""
+
+    sum = "sum"
+    """The log-density, in nats."""
+    mean = "mean"
+    """Per element, as the published image trainers do: a clip width then depends on the latent's size."""
+
+
+class LatentPrecision(Enum):
+    """Type that latents are rounded to between the steps, before they are scored."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class WindowKind(Enum):
+    """Which steps draw noise and are trained; the others follow the ODE. Drawn per ticket: groups never mix windows."""
+
+    all = "all"
+    fixed = "fixed"
+    """`size` steps from `start`."""
+    random = "random"
+    """`size` steps at a place drawn between `start` and `stop` (Flow-GRPO-Fast)."""
+    sliding = "sliding"
+    """`size` steps that move one step towards the image every `every` updates, and from the end back to `start`
+    (MixGRPO, arXiv 2507.21802)."""
+
+
+@dataclass
+class WindowOptions:
+    kind: WindowKind = WindowKind.all
+    size: int = 4
+    """Steps; `all` ignores this and the three below."""
+    start: int = 0
+    """First step that a window may hold; step 0 is the noisiest."""
+    stop: Optional[int] = None  # noqa: UP045
+    """End, not included, of the steps a window may hold; null is after the last step that can draw noise."""
+    every: int = 25
+    """Updates between two moves of a sliding window."""
+    trained_fraction: float = 1.0
+    """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6)."""
+
+
 @dataclass
 class DenoisingOptions:
     """How an image policy denoises: the sampler contract of image trajectories."""
