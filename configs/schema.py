@@ -30,6 +30,14 @@ class Partition(Enum):
     one = "one"
 
 
+class NoiseLaw(Enum):
+    """How the noise level of an image's denoising loss is drawn."""
+
+    uniform = "uniform"
+    logit_normal = "logit_normal"
+    """More of the middle levels (Stable Diffusion 3)."""
+
+
 @dataclass
 class LikelihoodOptions:
     kind: LikelihoodKind = LikelihoodKind.replay
@@ -38,6 +46,10 @@ class LikelihoodOptions:
     """Rounds in a part (partition=shrink)."""
     segments: int = 4
     """Parts of a trace (partition=segments)."""
+    noise_law: NoiseLaw = NoiseLaw.uniform
+    """Images, kind=elbo."""
+    unconditional_gradient: bool = True
+    """Images with classifier-free guidance: differentiate the unconditional half too."""
 
 
 class Ratio(Enum):

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from models.image_families import FAMILIES
 from models.image_spec import Condition, Guidance, ImageSpec, Prediction
+from models.policy import Policy
 
 __all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
 
 
-class ImagePolicy(nn.Module):
+class ImagePolicy(Policy):
     """`network` is a diffusers UNet2DConditionModel, SD3Transformer2DModel or FluxTransformer2DModel."""
 
     def __init__(self, network: ModelMixin, spec: ImageSpec) -> None:

@@ -83,6 +83,7 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
         patch=patch,
         image_size=cells * pixels_per_cell,
         largest_size=None if positions is None else positions * patch * pixels_per_cell,
+        even_sigmas=family.even_sigmas,
         scheduler=scheduler,
     )
     return Description(family, spec, index, encoders)

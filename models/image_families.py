@@ -52,6 +52,8 @@ class ImageFamily:
     """Cells along a patch's edge; None: the network's config.json says so."""
     call: NetworkCall
     encode: PromptCall
+    even_sigmas: bool = False
+    """The pipeline hands its scheduler the sigmas 1, ..., 1 / steps instead of leaving it its own."""
 
 
 def _call_sd(
@@ -217,6 +219,7 @@ FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
                 patch=2,  # packed by the pipeline, so its config.json says 1
                 call=_call_flux,
                 encode=_encode_flux,
+                even_sigmas=True,
             ),
         )
     }

@@ -8,16 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-
-class Prediction(Enum):
-    """What the network's output stands for, with x = signal * x0 + noise * eps."""
-
-    epsilon = "epsilon"
-    """eps."""
-    v = "v"
-    """signal * eps - noise * x0 (arXiv 2202.00512); needs signal^2 + noise^2 = 1."""
-    flow = "flow"
-    """eps - x0; needs signal + noise = 1."""
+from models.prediction import Prediction
 
 
 class Guidance(Enum):
@@ -48,6 +39,8 @@ class ImageSpec:
     """Edge in pixels of the square images that the model was made for."""
     largest_size: int | None
     """Longest edge in pixels that the network has positions for; None is unlimited."""
+    even_sigmas: bool
+    """Whether the pipeline replaces a flow scheduler's own sigmas by 1, ..., 1 / steps."""
     scheduler: dict[str, Any]
     """The pipeline's scheduler_config.json, `_class_name` included."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -16,23 +16,10 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from models.options import LoraOptions
+from models.policy import Policy
 
 ADAPTER = "default"
 """Name of the adapter in PEFT."""
-
-
-class Policy(Protocol):
-    """What adapters need of a text or image policy."""
-
-    @property
-    def network(self) -> Any:
-        """The transformers or diffusers model; all parameters of the policy are its."""
-
-    @property
-    def adaptable(self) -> nn.Module:
-        """The part of the network whose linear layers may get adapters."""
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
 AnyPolicy = TypeVar("AnyPolicy", bound=Policy)

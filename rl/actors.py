@@ -11,12 +11,12 @@ import numpy as np
 import ray
 import torch
 from ray.util import get_node_ip_address
-from torch import nn
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
 from configs.schema import Config, LikelihoodKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
+from models.policy import Policy
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.learner import Group, Learner, Parity, Reference
@@ -128,7 +128,7 @@ class LearnerActor:
         with without_adapters(self.policy):
             yield self.engine
 
-    def _frozen_copy(self, policy: nn.Module) -> Reference:
+    def _frozen_copy(self, policy: Policy) -> Reference:
         """The policy as it was loaded."""
         policy.requires_grad_(False)
         return lambda: nullcontext(policy)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from rollout.kernels.gaussian import GaussianSteps, clip_from_kl
 from torch import Tensor
 
 from configs.schema import KlEstimator, Ratio
 from rl.scores import Scores
+from rollout.kernels.gaussian import GaussianSteps, clip_from_kl
 from rollout.noise import Purpose, normal
 
 

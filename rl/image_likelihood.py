@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from models.image_spec import Condition, ImageSpec
-from rollout.kernels.corruption import ForwardProcess
 from torch import Tensor
 
 from configs.schema import LikelihoodOptions, NoiseLaw
+from models.image_spec import Condition, ImageSpec
 from rl.gaussian_scores import GaussianScores
 from rl.likelihood import ScoredRow
 from rl.scores import Scores
 from rollout.guidance import Conditions, guided_output
 from rollout.image_sampler import Schedule
+from rollout.kernels.corruption import ForwardProcess
 from rollout.noise import Purpose, normal, uniform
 from rollout.options import DenoisingOptions
 from rollout.trajectory import ImageTrajectory, Trajectory, TrajectoryError, contract
@@ -128,8 +128,8 @@ Encode = Callable[[ImageTrajectory], tuple[Tensor, Condition]]
 
 
 class ImageElbo:
-    """Minus the denoising loss: draw a noise level and noise, score what the network makes of the mixture by its mean
-    squared error (DDPM's L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
+    """Minus the denoising loss: draw a noise level and noise, score the network's output by its mean squared error
+    (DDPM's L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
 
     The unweighted loss is no bound on the log-likelihood, but the same weighting of levels that the models were trained
     with.

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import torch
 from rich.console import Console
-from torch import nn
 
 from cluster.weights import PackedWeights
 from configs.schema import Config
 from models.options import Modality as Name
+from models.policy import Policy
 from rl.data import Problem
 from rl.likelihood import Likelihood
 from rl.schedule import TicketKind
@@ -54,15 +54,15 @@ class Modality(Protocol):
 
     def rollout_worker(self, device: torch.device) -> RolloutWorker: ...
 
-    def policy(self, device: torch.device) -> nn.Module:
+    def policy(self, device: torch.device) -> Policy:
         """The trained network, with adapters if the options ask for them."""
         ...
 
-    def likelihood(self, policy: nn.Module, device: torch.device) -> Likelihood:
+    def likelihood(self, policy: Policy, device: torch.device) -> Likelihood:
         """The one that `algorithm.likelihood` asks for."""
         ...
 
-    def exact_replay(self, policy: nn.Module, device: torch.device) -> Likelihood:
+    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood:
         """Reproduces what a rollout recorded."""
         ...
 

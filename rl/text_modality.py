@@ -10,7 +10,6 @@ from typing import cast
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from cluster.weights import PackedWeights, load_weights
@@ -19,6 +18,7 @@ from configs.schema import Config, LikelihoodKind, LikelihoodOptions
 from models.checkpoint import check_weights, find_checkpoint, load_text_policy, read_text_spec, read_tokenizer
 from models.export import export_text_policy
 from models.lora import trainable_parameters
+from models.policy import Policy
 from models.text import TextPolicy, TextSpec
 from rl.compatibility import check
 from rl.data import Problem
@@ -65,13 +65,13 @@ class TextModality:
     def policy(self, device: torch.device) -> TextPolicy:
         return load_text_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)[0]
 
-    def likelihood(self, policy: nn.Module, device: torch.device) -> TextReplay | TextElbo:
+    def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo:
         options = self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
             return TextElbo(cast(TextPolicy, policy).spec, device)
         return TextReplay(cast(TextPolicy, policy).spec, self.config.rollout.sampler, options, device)
 
-    def exact_replay(self, policy: nn.Module, device: torch.device) -> TextReplay:
+    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay:
         spec = cast(TextPolicy, policy).spec
         return TextReplay(spec, self.config.rollout.sampler, LikelihoodOptions(), device)
 

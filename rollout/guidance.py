@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from models.image_spec import Condition
 from torch import Tensor
+
+from models.image_spec import Condition
 
 
 @dataclass(frozen=True)

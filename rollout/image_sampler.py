@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from models.image_spec import Guidance, ImageSpec
 from torch import Tensor
 
+from models.image_spec import Guidance, ImageSpec
 from rollout.guidance import Conditions, guided_output
 from rollout.kernels.gaussian import GaussianSteps
 from rollout.kernels.levels import Level, levels

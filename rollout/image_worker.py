@@ -9,12 +9,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from models.image import ImagePolicy
 from models.image_codec import ImageCodec
 from models.image_spec import Condition
 from models.prompt_encoder import PromptEncoder
-from torch import Tensor
-
 from rollout.guidance import Conditions
 from rollout.image_sampler import Chains, ImageSampler, Schedule
 from rollout.kernels.window import trained_steps, window_steps

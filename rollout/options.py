@@ -90,7 +90,7 @@ class KernelKind(Enum):
     """Coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952): no left-over noise, but the samples do not become
     those of the data however many steps are taken."""
     precise = "precise"
-    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522); eta sqrt(2) is `ddim` at 1."""
+    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522); eta sqrt(2) is ddim's 1."""
 
 
 class Reduction(Enum):
@@ -143,6 +143,32 @@ class DenoisingOptions:
     """How an image policy denoises: the sampler contract of image trajectories."""
 
     steps: int = 10
+    kernel: KernelKind = KernelKind.precise
+    eta: float = 1.5
+    """Amount of noise in the kernel's own unit: ddim and cps 0 to 1, flow_sde 0.7, dance_sde 0.3, precise 1.5."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance, 1 is without; for FLUX.1-dev the scale that its network takes as an input."""
+    guidance_from: int = 0
+    """First step with classifier-free guidance."""
+    guidance_until: Optional[int] = None  # noqa: UP045
+    """End, not included, of the steps with it; null is all."""
+    height: Optional[int] = None  # noqa: UP045
+    """Pixels; null is what the model was made for."""
+    width: Optional[int] = None  # noqa: UP045
+    window: WindowOptions = field(default_factory=WindowOptions)
+    same_noise: bool = False
+    """All samples of a prompt start from the same noise (DanceGRPO)."""
+    storage: LatentPrecision = LatentPrecision.fp32
+    log_prob: Reduction = Reduction.sum
+    samples_per_forward: int = 64
+    """Samples that go through the network together in a rollout."""
+    evaluation_steps: Optional[int] = None  # noqa: UP045
+    """Steps of a greedy evaluation; null is the same as in training."""
+
+    def greedy(self) -> DenoisingOptions:
+        """No noise on the way: the ODE."""
+        steps = self.evaluation_steps or self.steps
+        return replace(self, kernel=KernelKind.ode, steps=steps, window=WindowOptions())
 
 
 @dataclass

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import nn
-
+from models.policy import Policy
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import Trajectory
 
@@ -51,7 +50,7 @@ class Completions:
 
 class RolloutWorker(Protocol):
     @property
-    def policy(self) -> nn.Module: ...
+    def policy(self) -> Policy: ...
 
     def run(self, request: RolloutRequest) -> tuple[Sequence[Trajectory], Completions, dict[str, float]]:
         """One trajectory a prompt, the completions, and sums over the ticket's samples of what they cost."""

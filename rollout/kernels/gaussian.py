@@ -105,7 +105,11 @@ class GaussianSteps:
             following = _combine(self._ode, x, output, step)
         else:
             following = self.mean(x, output, step) + _rows(self._std, step, x).float() * noise.float()
-        return following.to(_STORAGE[self.storage]).float()
+        return self.rounded(following)
+
+    def rounded(self, latents: Tensor) -> Tensor:
+        """fp32 latents as the storage type holds them."""
+        return latents.to(_STORAGE[self.storage]).float()
 
     def log_prob(self, following: Tensor, mean: Tensor, step: int | Tensor) -> Tensor:
         """(B,) fp64 log-density of the next latent, as `advance` returned it: after rounding, never before.

@@ -64,7 +64,7 @@ def levels(
     if name not in FLOW_SCHEDULERS + VARIANCE_PRESERVING_SCHEDULERS:
         supported = ", ".join(FLOW_SCHEDULERS + VARIANCE_PRESERVING_SCHEDULERS)
         raise KernelError(f"unknown scheduler {name!r}: scheduler_config.json must name one of {supported}")
-    _check_prediction(scheduler_config, prediction)
+    check_prediction(scheduler_config, prediction)
     trained = int(scheduler_config.get("num_train_timesteps", 1000))
     if not 1 <= steps <= trained:
         raise KernelError(
@@ -86,7 +86,8 @@ def levels(
     return result
 
 
-def _check_prediction(scheduler_config: Mapping[str, Any], prediction: Prediction) -> None:
+def check_prediction(scheduler_config: Mapping[str, Any], prediction: Prediction) -> None:
+    """Raises KernelError when a network with this prediction cannot have been trained with the scheduler."""
     name = scheduler_config["_class_name"]
     if name in FLOW_SCHEDULERS:
         expected = Prediction.flow
