@@ -174,6 +174,7 @@ class AlgorithmOptions:
 
 class SourceKind(Enum):
     reasoning_gym = "reasoning_gym"
+    scenes = "scenes"
     file = "file"
     """JSONL, JSON, CSV or Parquet, by extension."""
     dataset = "dataset"
