@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from models.checkpoint import DTYPES
 from models.files import CheckpointError, find_checkpoint, listed, local_folder, named, opened, weight_files
@@ -18,7 +20,8 @@ from models.image_description import Description, read_description
 from models.image_spec import ImageSpec
 from models.lora import add_adapters
 from models.options import ModelOptions
-from models.prompt_encoder import PromptEncoder
+from models.prompt_encoder import PromptEncoder, encoding_pipeline
+from models.prompt_limits import PromptLimits, load_prompt_tokenizer
 
 SMALL_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
 """Everything but weights: configurations and tokenizers."""
@@ -63,20 +66,31 @@ def load_prompt_encoder(options: ModelOptions, *, device: torch.device | str = "
         CheckpointError: as `load_image_policy`.
     """
     found = _describe(options)
-    components: dict[str, Any] = {}
-    for tokenizer, encoder in found.encoders.items():
+    tokenizers = _read_tokenizers(options, found)
+    limits = _limits(options, found, tokenizers)
+    components: dict[str, Any] = dict(tokenizers)
+    for encoder in found.encoders.values():
         folder = _download(options, encoder, ENCODER_WEIGHTS)
         encoder_class = getattr(transformers, found.index[encoder][1])
         network = _read_network(encoder_class, folder, ENCODER_WEIGHTS, dtype=DTYPES[options.precision])
         components[encoder] = network.to(device).eval().requires_grad_(False)
-        tokenizer_class = getattr(transformers, found.index[tokenizer][1])
-        components[tokenizer] = tokenizer_class.from_pretrained(folder.parent / tokenizer, local_files_only=True)
     if found.family.name == "sd3" and "text_encoder_3" not in components:
-        # The pipeline asks the network's config how wide T5's zeros must be.
-        config = SD3Transformer2DModel.load_config(folder.parent / found.family.denoiser)
+        # The pipeline asks the network's config how wide the zeros in place of T5 must be.
+        config = SD3Transformer2DModel.load_config(find_checkpoint(options.path, SMALL_FILES) / found.family.denoiser)
         with torch.device("meta"):
             components["transformer"] = SD3Transformer2DModel.from_config(config)
-    return PromptEncoder(found.family, found.index, components, options.max_sequence_length)
+    pipeline = encoding_pipeline(found.family, found.index, components)
+    return PromptEncoder(found.family, pipeline, limits, options.max_sequence_length)
+
+
+def read_prompt_limits(options: ModelOptions) -> PromptLimits:
+    """What `load_prompt_encoder` would hold prompts to, without the weights.
+
+    Raises:
+        CheckpointError: as `load_image_policy`.
+    """
+    found = _describe(options)
+    return _limits(options, found, _read_tokenizers(options, found))
 
 
 def load_image_codec(options: ModelOptions, *, device: torch.device | str = "cpu") -> ImageCodec:
@@ -127,6 +141,21 @@ def _download(options: ModelOptions, component: str, weights: str) -> Path:
     """A component's folder with its weights, in the precision that they were published in first: no fp16 variant."""
     shards = weights.replace(".safetensors", "-*.safetensors")
     return find_checkpoint(options.path, [*SMALL_FILES, f"{component}/{weights}", f"{component}/{shards}"]) / component
+
+
+def _limits(
+    options: ModelOptions, found: Description, tokenizers: Mapping[str, PreTrainedTokenizerBase]
+) -> PromptLimits:
+    t5 = next((tokenizer for tokenizer, encoder in found.encoders.items() if encoder == found.family.t5), None)
+    return PromptLimits(tokenizers, t5, options.max_sequence_length)
+
+
+def _read_tokenizers(options: ModelOptions, found: Description) -> dict[str, PreTrainedTokenizerBase]:
+    folder = find_checkpoint(options.path, SMALL_FILES)
+    return {
+        tokenizer: load_prompt_tokenizer(folder / tokenizer, found.index[tokenizer][1], found.texts[encoder])
+        for tokenizer, encoder in found.encoders.items()
+    }
 
 
 def _check_files(folder: Path, weights: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import transformers
 from diffusers import AutoencoderKL, ConfigMixin
+from transformers import PreTrainedConfig
 
 from models.files import CheckpointError, read_json
 from models.image_families import FAMILIES, ImageFamily
@@ -32,6 +33,8 @@ class Description:
     """model_index.json."""
     encoders: Mapping[str, str]
     """Tokenizer -> text encoder, by their folders; a T5 that the pipeline or the options leave out is not listed."""
+    texts: Mapping[str, PreTrainedConfig]
+    """Configuration of each of those text encoders."""
 
 
 def read_description(folder: Path, max_sequence_length: int) -> Description:
@@ -86,7 +89,7 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
         even_sigmas=family.even_sigmas,
         scheduler=scheduler,
     )
-    return Description(family, spec, index, encoders)
+    return Description(family, spec, index, encoders, texts)
 
 
 def _family(index: Mapping[str, Any]) -> ImageFamily:
@@ -155,7 +158,7 @@ def _check_channels(family: ImageFamily, network: Mapping[str, Any], vae: Mappin
             )
 
 
-def _check_widths(family: ImageFamily, network: Mapping[str, Any], texts: Mapping[str, Any]) -> None:
+def _check_widths(family: ImageFamily, network: Mapping[str, Any], texts: Mapping[str, PreTrainedConfig]) -> None:
     """The text encoders' widths must be those of the inputs that they feed."""
     clips = [config for encoder, config in texts.items() if encoder != family.t5]
     t5 = None if family.t5 is None or family.t5 not in texts else texts[family.t5].d_model

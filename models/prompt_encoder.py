@@ -9,32 +9,22 @@ import torch
 
 from models.image_families import ImageFamily
 from models.image_spec import Condition
-
-
-class PromptTooLongError(ValueError):
-    """A prompt that a text encoder would cut off."""
+from models.prompt_limits import PromptLimits
 
 
 class PromptEncoder:
     """Frozen text encoders of one pipeline."""
 
-    def __init__(
-        self, family: ImageFamily, index: Mapping[str, Any], components: Mapping[str, Any], max_sequence_length: int
-    ) -> None:
+    def __init__(self, family: ImageFamily, pipeline: Any, limits: PromptLimits, t5_tokens: int) -> None:
         """
         Args:
-            index: model_index.json, whose settings the pipeline gets.
-            components: the pipeline's tokenizers and text encoders by name; the pipeline has nothing else.
-            max_sequence_length: tokens that a T5 reads; the other encoders' limits are in their tokenizers.
+            pipeline: of the family's class; only its tokenizers and text encoders are used.
+            t5_tokens: to which T5 pads every prompt, in families that have one.
         """
         self._family = family
-        self._tokens = max_sequence_length
-        self._limits = {
-            tokenizer: max_sequence_length if encoder == family.t5 else components[tokenizer].model_max_length
-            for tokenizer, encoder in family.encoders.items()
-            if tokenizer in components
-        }
-        self._pipeline = _pipeline(family, index, components)
+        self._pipeline = pipeline
+        self._limits = limits
+        self._t5_tokens = t5_tokens
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Condition:
@@ -52,35 +42,30 @@ class PromptEncoder:
         if not prompts:
             raise ValueError("no prompts to encode")
         for prompt in prompts:
-            self._check_length(prompt)
+            self._limits.check(prompt)
         # One at a time: in a batch, the last bits of a row depend on how many others there are.
         encoded = {
-            prompt: self._family.encode(self._pipeline, [prompt], self._tokens) for prompt in dict.fromkeys(prompts)
+            prompt: self._family.encode(self._pipeline, [prompt], self._t5_tokens) for prompt in dict.fromkeys(prompts)
         }
         rows = [encoded[prompt] for prompt in prompts]
         pooled = [row.pooled for row in rows if row.pooled is not None]
         return Condition(torch.cat([row.embeds for row in rows]).float(), torch.cat(pooled).float() if pooled else None)
 
-    def _check_length(self, prompt: str) -> None:
-        for name, limit in self._limits.items():
-            length = len(getattr(self._pipeline, name)(prompt).input_ids)
-            if length > limit:
-                setting = "model.max_sequence_length" if self._family.encoders[name] == self._family.t5 else name
-                raise PromptTooLongError(
-                    f"prompt {prompt!r} has {length} tokens with the special ones, but {setting} allows {limit}; "
-                    "shorten it: the rest would not be seen"
-                )
 
+def encoding_pipeline(family: ImageFamily, index: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+    """The stock pipeline with these components and nothing else, which is enough for its `encode_prompt`.
 
-def _pipeline(family: ImageFamily, index: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
-    nothing: dict[str, Any] = dict.fromkeys(
+    Args:
+        index: model_index.json, whose settings the pipeline gets.
+    """
+    absent: dict[str, Any] = dict.fromkeys(
         ["scheduler", "vae", family.denoiser, *family.encoders, *family.encoders.values()]
     )
     if family.name == "sd":
-        nothing |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if family.name == "sdxl":
-        nothing |= {
+        absent |= {
             "add_watermarker": False,
             "force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True),
         }
-    return family.pipeline_class(**(nothing | dict(components)))
+    return family.pipeline_class(**(absent | dict(components)))
