@@ -89,8 +89,8 @@ class KernelKind(Enum):
     """Coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952): no left-over noise, but the samples do not become
     those of the data however many steps are taken."""
     precise = "precise"
-    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522). Eta may exceed 1: its authors
-    use 1.5, and sqrt(2) is `ddim` at 1."""
+    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522). Eta may exceed 1: the
+    authors use 1.5, and sqrt(2) is `ddim` at 1."""
 
 
 class Reduction(Enum):
