@@ -62,8 +62,8 @@ def normal(uid: Tensor, shape: Sequence[int], round_index: int | Tensor, purpose
     elements = math.prod(shape)
     pair = torch.arange((elements + 1) // 2, device=uid.device)
     step = torch.as_tensor(round_index, device=uid.device).reshape(-1, 1)
-    keys, pairs, steps = torch.broadcast_tensors(uid[:, None], pair, step)
-    word = _words(keys, pairs, steps, purpose)
+    key, position, counter = torch.broadcast_tensors(uid[:, None], pair, step)
+    word = _words(key, position, counter, purpose)
     radius = (-2 * torch.log1p(-_fraction(word[0], word[1]))).sqrt()  # 1 - u is never 0
     angle = 2 * math.pi * _fraction(word[2], word[3])
     both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)

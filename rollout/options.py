@@ -82,15 +82,15 @@ class KernelKind(Enum):
     ddim = "ddim"
     """DDIM with eta (arXiv 2010.02502): eta 1 is ancestral sampling as in DDPO."""
     flow_sde = "flow_sde"
-    """Euler step of an SDE whose noise grows with the noise level (Flow-GRPO, arXiv 2505.05470). Its last step, if it
-    were stochastic, would leave noise in the image."""
+    """Euler step of an SDE whose diffusion grows with the noise level (Flow-GRPO, arXiv 2505.05470)."""
     dance_sde = "dance_sde"
-    """Euler step of an SDE with constant noise (DanceGRPO, arXiv 2505.07818)."""
+    """Euler step of an SDE with constant diffusion (DanceGRPO, arXiv 2505.07818)."""
     cps = "cps"
     """Coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952): no left-over noise, but the samples do not become
     those of the data however many steps are taken."""
     precise = "precise"
-    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522); eta sqrt(2) is ddim's 1."""
+    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522). Eta may exceed 1: the
+    authors use 1.5, and sqrt(2) is `ddim` at 1."""
 
 
 class Reduction(Enum):

@@ -47,7 +47,7 @@ def estimates(prediction: Prediction, level: Level) -> tuple[Linear, Linear]:
 
 
 class GaussianSteps:
-    """N steps over N + 1 levels. `step` is an index, or one for each of B rows as a (B,) int64 tensor.
+    """N steps over N + 1 levels. `step` is an index, or one for each of B rows as a (B,) int64 tensor, best on the CPU.
 
     The last step is deterministic whatever the kernel: noise that it added would stay in the image.
     """
@@ -76,7 +76,8 @@ class GaussianSteps:
         self._ode = torch.tensor([_mean(*each) for each in zip(predicted, ode, strict=True)], dtype=torch.float64)
         self._mean = torch.tensor([_mean(*each) for each in zip(predicted, noisy, strict=True)], dtype=torch.float64)
         self._std = torch.tensor([each.std for each in noisy], dtype=torch.float64)
-        self._flow_time_step = torch.tensor([level.sigma - following.sigma for level, following in pairs]).double()
+        lengths = [level.sigma - following.sigma for level, following in pairs]
+        self._flow_time = torch.tensor(lengths, dtype=torch.float64)
 
     @property
     def stochastic_steps(self) -> tuple[int, ...]:
@@ -138,11 +139,11 @@ class GaussianSteps:
                 f"Flow-GRPO's KL is defined for {' and '.join(kind.name for kind in EULER_KINDS)}, not for "
                 f"{self.kind.name}: use the exact KL"
             )
-        length = _rows(self._flow_time_step, step, mean).flatten()
+        length = _rows(self._flow_time, step, mean).flatten()
         return self.kl(mean, reference_mean, step) * length
 
     def guard_log_ratio(self, following: Tensor, mean: Tensor, old_mean: Tensor, step: int | Tensor) -> Tensor:
-        """(B,) fp64 GRPO-Guard's normalised log-ratio, std * (log ratio + KL between the old step and the new).
+        """(B,) fp64 normalised log-ratio of GRPO-Guard (arXiv 2510.22319): std * (log ratio + KL of the two steps).
 
         With following = old_mean + std z it is the sum (or mean) of z (mean - old_mean): free of the plain ratio's bias
         and equally wide at every step.
@@ -174,10 +175,9 @@ class GaussianSteps:
         return self._std[_index(step, self._std)]
 
     def _positive_std(self, step: int | Tensor, like: Tensor) -> Tensor:
-        std = _rows(self._std, step, like)
-        if not bool((std > 0).all()):
-            raise KernelError(f"a deterministic step has no density: {step} is not only of {self.stochastic_steps}")
-        return std
+        if not (self.std(step) > 0).all():
+            raise KernelError(f"step {step}: only the steps {self.stochastic_steps} draw noise and have a density")
+        return _rows(self._std, step, like)
 
     def _reduce(self, elements: Tensor) -> Tensor:
         flat = elements.flatten(1)

@@ -83,8 +83,8 @@ def _std(kind: KernelKind, eta: float, level: Level, following: Level) -> float:
 def _euler_form(diffusion: float, level: Level, following: Level) -> Transition:
     """Euler-Maruyama step of dx = (v + diffusion^2 / (2 sigma) eps) dsigma + diffusion dw, from sigma down to sigma'.
 
-    In terms of the estimates its mean is (1 - sigma') x0_hat + (sigma' - std^2 / (2 sigma)) eps_hat: what Flow-GRPO
-    (arXiv 2505.05470, eq. 9) writes with x and v, rearranged.
+    In terms of the estimates its mean is (1 - sigma') x0_hat + (sigma' - std^2 / (2 sigma)) eps_hat: the update rule
+    that Flow-GRPO (arXiv 2505.05470) writes with x and v, and DanceGRPO (arXiv 2505.07818) with the score.
     """
     std = diffusion * math.sqrt(level.sigma - following.sigma)
     scale = following.signal + following.noise
@@ -95,7 +95,7 @@ def _euler_form(diffusion: float, level: Level, following: Level) -> Transition:
 
 def _diffusion(kind: KernelKind, eta: float, level: Level, second: Level) -> float:
     if kind is KernelKind.dance_sde:
-        return eta  # arXiv 2505.07818, with a constant epsilon_t
+        return eta
     # Flow-GRPO's eta sqrt(sigma / (1 - sigma)) is infinite at sigma 1. The published code puts the second level's sigma
     # into the denominator if sigma is exactly 1, so a schedule from 0.999 gets a diffusion of 22. Capping the sigma of
     # the denominator by that of the second level is the same at 1, continuous below, and changes no later step.
