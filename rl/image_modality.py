@@ -22,6 +22,7 @@ from models.image_checkpoint import (
     load_prompt_encoder,
     read_image_spec,
 )
+from models.image_export import export_image_policy
 from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
@@ -148,11 +149,9 @@ class ImageModality:
         console.print(f"{len(completions.outputs)} images written to {output}")
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
-        from models.image_export import export_image_policy
-
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
-        export_image_policy(policy, self.config.model, target, adapter_only=adapter_only)
+        export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only)
         return "LoRA weights for diffusers" if adapter_only else f"{policy.spec.family} pipeline for diffusers"
 
     def _size(self) -> tuple[int, int]:
