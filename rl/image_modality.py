@@ -21,11 +21,13 @@ from models.image_checkpoint import (
     load_image_policy,
     load_prompt_encoder,
     read_image_spec,
+    read_prompt_limits,
 )
 from models.image_export import export_image_policy
 from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
+from models.prompt_limits import PromptLimits, PromptTooLongError
 from rl.compatibility import check
 from rl.data import Problem
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
@@ -55,8 +57,15 @@ class ImageModality:
         check(self.config, self.spec)
         check_image_weights(self.config.model)
 
+    @cached_property
+    def prompt_limits(self) -> PromptLimits:
+        return read_prompt_limits(self.config.model)
+
     def prompt(self, problem: Problem) -> str:
-        """The length is checked where the text encoders are, by the rollout worker."""
+        try:
+            self.prompt_limits.check(problem.prompt)
+        except PromptTooLongError as error:
+            raise DataError(f"{problem.id}: {error}") from error
         return problem.prompt
 
     def sampler(self, kind: TicketKind) -> DenoisingOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from configs.schema import AdvantageKind
-from rl.advantages import advantages, has_signal
+from configs.schema import AdvantageKind, AlgorithmOptions, RunningOptions
+from rl.advantages import STD_EPSILON, AdvantageEstimator, advantages, has_signal
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
@@ -100,3 +101,82 @@ def test_infinite_and_batched_rewards_are_refused() -> None:
             advantages(rewards, AdvantageKind.centred)
         with pytest.raises(ValueError, match=r"infinite|one group"):
             has_signal(rewards)
+
+
+# Advantages over a whole update, and over a prompt's history.
+
+
+def estimator(kind: AdvantageKind, **options) -> AdvantageEstimator:
+    return AdvantageEstimator(AlgorithmOptions(advantage=kind, **options))
+
+
+def two_groups() -> list[np.ndarray]:
+    return [np.array([0.0, 1.0, NAN, 2.0]), np.array([10.0, 10.5, 10.0, 10.5])]
+
+
+def test_global_std_centres_by_group_and_scales_by_the_update():
+    groups = two_groups()
+    std = np.concatenate(groups)[[0, 1, 3, 4, 5, 6, 7]].std()
+    (first, valid), (second, _) = estimator(AdvantageKind.global_std)(groups, ["a", "b"])
+    np.testing.assert_allclose(first, np.array([-1, 0, 0, 1]) / (std + STD_EPSILON), rtol=1e-6)
+    np.testing.assert_allclose(second, np.array([-0.25, 0.25, -0.25, 0.25]) / (std + STD_EPSILON), rtol=1e-6)
+    assert valid.tolist() == [True, True, False, True]
+
+
+def test_batch_compares_all_samples_of_the_update():
+    groups = two_groups()
+    scored = np.concatenate(groups)[[0, 1, 3, 4, 5, 6, 7]]
+    found = estimator(AdvantageKind.batch)(groups, ["a", "b"])
+    every = np.concatenate([advantage[valid] for advantage, valid in found])
+    np.testing.assert_allclose(every, (scored - scored.mean()) / (scored.std() + STD_EPSILON), rtol=1e-5)
+
+
+def test_running_statistics_take_over_once_there_are_enough():
+    """DDPO's tracker, read independently: the prompt's latest rewards, this update's included."""
+    running = estimator(AdvantageKind.running, running=RunningOptions(buffer=6, minimum=6))
+    rewards = np.random.default_rng(0).normal(size=(4, 2, 4))
+    history: dict[str, list[float]] = {"a": [], "b": []}
+    for update in rewards:
+        found = running(list(update), ["a", "b"])
+        for prompt, group, (advantage, _) in zip("ab", update, found, strict=True):
+            history[prompt] = [*history[prompt], *group][-6:]
+            known = np.array(history[prompt])
+            source = known if len(known) >= 6 else update
+            np.testing.assert_allclose(advantage, (group - source.mean()) / (source.std() + STD_EPSILON), rtol=1e-5)
+
+
+def test_running_statistics_survive_a_checkpoint():
+    options = {"running": RunningOptions(buffer=8, minimum=4)}
+    straight, stopped = (estimator(AdvantageKind.running, **options) for _ in range(2))
+    first, second = np.random.default_rng(1).normal(size=(2, 2, 4))
+    for each in (straight, stopped):
+        each(list(first), ["a", "b"])
+    resumed = estimator(AdvantageKind.running, **options)
+    resumed.load(json.loads(json.dumps(stopped.state())))
+    forgetful = estimator(AdvantageKind.running, **options)
+    expected, found, forgotten = (each(list(second), ["a", "b"]) for each in (straight, resumed, forgetful))
+    for one, other, third in zip(expected, found, forgotten, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        assert (one[0] != third[0]).any()
+
+
+@pytest.mark.parametrize("kind", [AdvantageKind.zscore, AdvantageKind.batch])
+def test_advantages_are_limited(kind):
+    groups = [np.array([0.0] * 99 + [1.0])]
+    assert estimator(kind)(groups, ["a"])[0][0].max() > 5
+    assert estimator(kind, advantage_clip=5.0)(groups, ["a"])[0][0].max() == 5
+
+
+def test_equal_rewards_teach_only_when_others_are_compared_with():
+    """And nothing explodes: no division by a spread of nothing."""
+    equal, other = np.full(4, 0.3), np.array([0.0, 0.0, 0.0, 1.0])
+    for kind in (AdvantageKind.zscore, AdvantageKind.global_std, AdvantageKind.centred):
+        judge = estimator(kind)
+        (advantage, _), _ = judge([equal, other], ["a", "b"])
+        assert not judge.teaches(equal, advantage)
+        assert np.abs(advantage).max() < 1e-6
+    judge = estimator(AdvantageKind.batch)
+    (advantage, _), _ = judge([equal, other], ["a", "b"])
+    assert judge.teaches(equal, advantage)
+    (alone, _) = judge([equal], ["a"])[0]
+    assert not judge.teaches(equal, alone)

@@ -1,0 +1,105 @@
+"""Image options that cannot work are refused before anything starts, each with the reason and the way out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from configs.compose import compose
+from configs.errors import ConfigError
+from models.image_spec import Guidance, ImageSpec
+from models.prediction import Prediction
+from rl.compatibility import check
+
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+DDIM = {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "clip_sample": False, "steps_offset": 1}
+SPEC = ImageSpec(
+    family="sd3",
+    prediction=Prediction.flow,
+    guidance=Guidance.classifier_free,
+    distilled=False,
+    latent_channels=4,
+    pixels_per_cell=4,
+    patch=1,
+    image_size=32,
+    largest_size=64,
+    even_sigmas=False,
+    scheduler=FLOW,
+)
+BASE = [
+    "algorithm=precise_grpo",
+    "model.modality=image",
+    "model.path=somewhere",
+    "data.train.name=leg_counting",
+    "data.train.size=10",
+    "evaluation.every=0",
+    "reward.terms.a.function=math",
+    "run.name=x",
+]
+
+
+def checked(*overrides: str, spec: ImageSpec | None = SPEC) -> None:
+    check(compose([*BASE, *overrides]).config, spec)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["ddpo", "ddpo_sf", "flow_grpo", "flow_grpo_fast", "dance_grpo", "mix_grpo", "grpo_guard", "precise_grpo"],
+)
+def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
+    checked(f"algorithm={algorithm}")
+    checked(f"algorithm={algorithm}", spec=replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollout.denoising.steps=0"], "rollout.denoising.steps=0: must be at least 1"),
+        (["rollout.denoising.kernel=ode"], "kernel=ode draws no noise"),
+        (["rollout.denoising.guidance_until=11"], "guidance_until=11"),
+        (["rollout.denoising.window.kind=fixed", "rollout.denoising.window.start=8"], "outside the 9 steps"),
+        (["rollout.denoising.window.kind=random", "rollout.denoising.window.stop=12"], "outside the 9 steps"),
+        (["rollout.denoising.window.kind=sliding", "rollout.denoising.window.size=0"], "must be at least 1"),
+        (["rollout.denoising.window.trained_fraction=0"], "trained_fraction=0"),
+        (["rollout.denoising.height=30"], "multiple of 4"),
+        (["rollout.denoising.height=128"], "beyond the 64"),
+        (["rollout.denoising.kernel=ddim"], "eta=1.5"),
+        (["algorithm.kl.estimator=flow_grpo"], "use estimator=exact"),
+        (["algorithm.likelihood.partition=shrink"], "partition=shrink groups rounds of a text"),
+        (["algorithm.denominator=canvas"], "counts the positions of a text"),
+        (["algorithm.ratio=guard", "rollout.denoising.storage=bf16"], "needs rollout.denoising.storage=fp32"),
+        (["algorithm.clip_kl=0"], "clip_kl=0"),
+        (["algorithm=sft"], "set data.train.image"),
+    ],
+)
+def test_options_that_cannot_work(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        checked(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scheduler": DDIM}, "predicts flow, but its DDIMScheduler is configured for epsilon"),
+        ({"prediction": Prediction.epsilon}, "predicts epsilon"),
+        ({"scheduler": {"_class_name": "UniPCMultistepScheduler"}}, "unknown scheduler"),
+        ({"family": "flux", "guidance": Guidance.none, "distilled": True}, "distilled to a few steps.*FLUX.1-dev"),
+    ],
+)
+def test_checkpoints_that_cannot_be_trained_so(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        checked(spec=replace(SPEC, **changes))
+
+
+def test_guidance_of_a_model_that_takes_none():
+    spec = replace(SPEC, family="flux", guidance=Guidance.none)
+    with pytest.raises(ConfigError, match="takes none"):
+        checked("rollout.denoising.guidance=3.5", spec=spec)
+
+
+def test_gaussian_options_are_not_for_text():
+    text = ["recipe=quickstart"]
+    for option in ("algorithm.ratio=guard", "algorithm.kl.estimator=exact", "algorithm.kl.estimator=flow_grpo"):
+        with pytest.raises(ConfigError, match="Gaussian"):
+            check(compose([*text, option]).config, None)
