@@ -53,6 +53,26 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
     return _ReasoningGymRows(dataset)
 
 
+class _SceneRows(Sequence[Row]):
+    def __init__(self, size: int, seed: int, split: str, careless: float) -> None:
+        self._size, self._seed, self._split, self._careless = size, seed, split, careless
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        from rewards.scenes.world import choose, demonstration
+
+        composition = choose(self._split, self._seed, index)
+        image = demonstration(composition, self._seed, index, self._careless)
+        return {"prompt": composition.text, "image": image}
+
+
+def scene_rows(options: SourceOptions) -> Sequence[Row]:
+    assert options.size is not None
+    return _SceneRows(options.size, options.seed, options.split, float(options.args.get("careless", 0.0)))
+
+
 def file_rows(options: SourceOptions) -> Sequence[Row]:
     path = Path(options.name)
     readers: dict[str, Callable[[Path], Sequence[Row]]] = {

@@ -1,0 +1,58 @@
+"""A text-to-image diffusion or flow model: one of diffusers' own networks, called as its stock pipeline does."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from models.image_families import FAMILIES
+from models.image_spec import Condition, Guidance, ImageSpec, Prediction
+from models.policy import Policy
+
+__all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
+
+
+class ImagePolicy(Policy):
+    """`network` is a diffusers UNet2DConditionModel, SD3Transformer2DModel or FluxTransformer2DModel."""
+
+    def __init__(self, network: ModelMixin, spec: ImageSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+
+    def forward(
+        self, latents: Tensor, time: Tensor, embeds: Tensor, pooled: Tensor | None, guidance: Tensor | None
+    ) -> Tensor:
+        """The network's output, without classifier-free guidance: the caller batches both halves.
+
+        Args:
+            latents: (B, C, h, w) fp32.
+            time: (B,) fp32, in the units of the pipeline's scheduler: its training steps (0 to 1000) for every family;
+                a flow model's is 1000 times its noise level.
+            embeds: (B, T, W) and pooled (B, V) or None: a `Condition`.
+            guidance: (B,) fp32 scale where `spec.guidance` is embedded, else None.
+
+        Returns:
+            (B, C, h, w) fp32, to be read by `spec.prediction`.
+        """
+        if (guidance is not None) != (self.spec.guidance is Guidance.embedded):
+            raise ValueError(
+                f"this model's guidance is {self.spec.guidance.value}: a guidance scale is an input of the network "
+                "exactly where it is embedded"
+            )
+        precision = self.network.dtype
+        call = FAMILIES[self.spec.family].call
+        pooled = None if pooled is None else pooled.to(precision)
+        return call(
+            self.network, self.spec, latents.to(precision), time, embeds.to(precision), pooled, guidance
+        ).float()
+
+    @property
+    def adaptable(self) -> nn.Module:
+        """Where adapters may go: everywhere."""
+        return self.network
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
