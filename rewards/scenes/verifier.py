@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from rewards.image import picture
 from rewards.scenes.world import (
     BACKGROUND,
     COLOURS,
@@ -126,10 +127,7 @@ def detect(image: np.ndarray) -> tuple[list[Thing], int]:
     Raises:
         ValueError: the array is no picture.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        what = f"{image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
-        raise ValueError(f"a picture is an array (height, width, 3) of uint8, not {what}")
-    height, width = image.shape[:2]
+    height, width, _ = picture(image).shape
     enlarged = Image.fromarray(image).resize((width * _ENLARGED, height * _ENLARGED), Image.Resampling.BILINEAR)
     classes = _classify(np.asarray(enlarged, np.float32))
     things: list[Thing] = []
