@@ -13,6 +13,12 @@ from models.policy import Policy
 __all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
 
 
+SMALLEST_BATCH = 16
+"""On the CPU, matrix products with fewer rows (the time embedding has one a sample) and convolutions of a single image
+take another path, and a row's last bits would depend on its batch mates. From 16 on they were bitwise equal in batches
+of every size, with one thread and with two."""
+
+
 class ImagePolicy(Policy):
     """`network` is a diffusers UNet2DConditionModel, SD3Transformer2DModel or FluxTransformer2DModel."""
 
@@ -41,12 +47,16 @@ class ImagePolicy(Policy):
                 f"this model's guidance is {self.spec.guidance.value}: a guidance scale is an input of the network "
                 "exactly where it is embedded"
             )
+        count = len(latents)
+        if latents.device.type == "cpu" and count < SMALLEST_BATCH:
+            latents, time, embeds = _padded(latents), _padded(time), _padded(embeds)
+            pooled = None if pooled is None else _padded(pooled)
+            guidance = None if guidance is None else _padded(guidance)
         precision = self.network.dtype
         call = FAMILIES[self.spec.family].call
         pooled = None if pooled is None else pooled.to(precision)
-        return call(
-            self.network, self.spec, latents.to(precision), time, embeds.to(precision), pooled, guidance
-        ).float()
+        output = call(self.network, self.spec, latents.to(precision), time, embeds.to(precision), pooled, guidance)
+        return output.float()[:count]
 
     @property
     def adaptable(self) -> nn.Module:
@@ -56,3 +66,8 @@ class ImagePolicy(Policy):
     @property
     def device(self) -> torch.device:
         return self.network.device
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """SMALLEST_BATCH rows, the last one repeated."""
+    return torch.cat([rows, rows[-1:].expand(SMALLEST_BATCH - len(rows), *rows.shape[1:])])

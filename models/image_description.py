@@ -43,6 +43,10 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
     Raises:
         CheckpointError: a file is missing, the pipeline is of no supported class, or two components do not fit.
     """
+    if not (folder / "model_index.json").is_file():
+        raise CheckpointError(
+            f"{folder / 'model_index.json'}: no such file; an image model must be the folder of a diffusers pipeline"
+        )
     index = read_json(folder / "model_index.json")
     family = _family(index)
     encoders = _encoders(family, index, max_sequence_length)

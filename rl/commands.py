@@ -90,9 +90,10 @@ def show_samples(
 
 def export_run(run: Path, target: Path, update: int | None, adapter_only: bool) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
+    modality = modality_of(run_configuration(run, []).config)
     weights = run_weights(run, update)
     try:
-        written = modality_of(run_configuration(run, []).config).export(weights, target, adapter_only)
+        written = modality.export(weights, target, adapter_only)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
     Console().print(f"{written} after {weights.version} updates written to {target}")

@@ -1,8 +1,9 @@
-"""Tiny random pipelines of the four stock classes, and a plain deterministic sampler to compare them with ours."""
+"""Tiny random pipelines of the four stock classes, and inputs for their networks."""
 
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from transformers import (
     T5EncoderModel,
     T5Tokenizer,
 )
+
+from models.image import Guidance, ImagePolicy
+from models.options import ModelOptions
 
 CLIP_TOKENS, T5_TOKENS = 16, 18
 CLIP_WIDTH, T5_WIDTH = 32, 64
@@ -202,3 +206,26 @@ def t5_tokenizer() -> T5Tokenizer:
     """One token a letter, and one a word's beginning."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     return T5Tokenizer(vocab=[*pieces, *((letter, -3.0) for letter in string.ascii_lowercase)], extra_ids=0)
+
+
+def image_options(folder: Path, **changes: Any) -> ModelOptions:
+    return ModelOptions(path=str(folder), **({"max_sequence_length": T5_TOKENS} | changes))
+
+
+def random_inputs(policy: ImagePolicy, rows: int = 3, seed: int = 1) -> dict[str, torch.Tensor | None]:
+    """Arguments of `policy`, of its condition's shapes; the images are 32 x 48 pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    family = policy.spec.family
+    tokens, width, pooled = {
+        "sd": (CLIP_TOKENS, CLIP_WIDTH, None),
+        "sdxl": (CLIP_TOKENS, 2 * CLIP_WIDTH, 24),
+        "sd3": (CLIP_TOKENS + T5_TOKENS, T5_WIDTH, 24 + 20),
+        "flux": (T5_TOKENS, T5_WIDTH, CLIP_WIDTH),
+    }[family]
+    return {
+        "latents": torch.randn(rows, *policy.spec.latent_shape(32, 48), generator=generator),
+        "time": torch.rand(rows, generator=generator) * 1000,
+        "embeds": torch.randn(rows, tokens, width, generator=generator),
+        "pooled": None if pooled is None else torch.randn(rows, pooled, generator=generator),
+        "guidance": torch.full((rows,), 3.5) if policy.spec.guidance is Guidance.embedded else None,
+    }

@@ -64,7 +64,7 @@ def test_dance_sde_is_the_published_step():
 
 
 def test_dance_sde_is_flow_sde_where_their_diffusions_meet():
-    """8.4.1 of the literature survey: equal diffusion, equal step, whatever the schedule."""
+    """Equal diffusion, equal step, whatever the schedule."""
     for name, schedule in SCHEDULES.items():
         level, following, second = schedule(10)[4], schedule(10)[5], schedule(10)[1]
         tau = 0.7 * math.sqrt(level.sigma / (1 - level.sigma))
