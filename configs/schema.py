@@ -175,6 +175,9 @@ class AlgorithmOptions:
 class SourceKind(Enum):
     reasoning_gym = "reasoning_gym"
     scenes = "scenes"
+    """Prompts of the scene world, with pictures as demonstrations; splits `train` and `held_out`."""
+    digits = "digits"
+    """Prompts for handwritten digits, with pictures of them; splits `train`, `reward` and `held_out`."""
     file = "file"
     """JSONL, JSON, CSV or Parquet, by extension."""
     dataset = "dataset"
@@ -185,14 +188,15 @@ class SourceKind(Enum):
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
     name: str = MISSING
-    """Task name, file path, or dataset id."""
+    """Task name, file path, or dataset id; scenes and digits only label their problems with it."""
     split: str = "train"
     size: Optional[int] = None  # noqa: UP045
-    """Number of problems; null takes all (reasoning_gym needs a number)."""
+    """Number of problems; null takes all (reasoning_gym and the training scenes have no end and need a number)."""
     seed: int = 0
-    """Of the reasoning-gym task."""
+    """Of the reasoning-gym task, of the scenes, or of the order of the digits."""
     args: dict[str, Any] = field(default_factory=dict)
-    """Options of the reasoning-gym task, or of `load_dataset`."""
+    """Options of the reasoning-gym task, or of `load_dataset`; for scenes `careless`, the fraction of demonstrations
+    that violate their prompt."""
     prompt: str = "{{ prompt }}"
     """Jinja template over the columns of one row."""
     response: Optional[str] = None  # noqa: UP045

@@ -26,7 +26,6 @@ from rl.text_compatibility import text_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.image import ImageSpec
-
     from models.text import TextSpec
 
 AT_LEAST = {
@@ -167,8 +166,8 @@ def _rollout(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     train, evaluation = config.data.train, config.data.evaluation
     for name, source in (("data.train", train), ("data.evaluation", evaluation)):
-        if source is not None and source.kind is SourceKind.reasoning_gym and source.size is None:
-            yield f"{name}.size=null: reasoning-gym makes problems without end; set a number"
+        if source is not None and source.size is None and _endless(source):
+            yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
     if evaluation is not None and _overlap(train, evaluation):
         yield (
             "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
@@ -176,7 +175,13 @@ def _data(config: Config) -> Iterator[str]:
         )
 
 
+def _endless(source: SourceOptions) -> bool:
+    return source.kind is SourceKind.reasoning_gym or (source.kind is SourceKind.scenes and source.split == "train")
+
+
 def _overlap(first: SourceOptions, second: SourceOptions) -> bool:
+    if first.kind is second.kind and first.kind in (SourceKind.scenes, SourceKind.digits):
+        return first.split == second.split  # whatever the seed: the splits share no prompt, or no picture
     if (first.kind, first.name, first.args) != (second.kind, second.name, second.args):
         return False
     if first.kind is SourceKind.reasoning_gym:

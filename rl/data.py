@@ -16,7 +16,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from configs.schema import SourceKind, SourceOptions
-from rl.rows import DataError, Row, dataset_rows, file_rows, reasoning_gym_rows, scene_rows
+from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
 
 SPREAD_ROWS = 256
 
@@ -103,7 +103,9 @@ def open_source(options: SourceOptions) -> Problems:
     if options.kind is SourceKind.reasoning_gym:
         return Problems(reasoning_gym_rows(options), options, options.name)
     if options.kind is SourceKind.scenes:
-        return Problems(scene_rows(options), options, "scenes")
+        return Problems(scene_rows(options), options, options.name)
+    if options.kind is SourceKind.digits:
+        return Problems(digit_rows(options), options, options.name)
     if options.kind is SourceKind.file:
         return Problems(file_rows(options), options, Path(options.name).name)
     return Problems(dataset_rows(options), options, Path(options.name).name)
