@@ -44,6 +44,8 @@ BORDER = 0.5
 """Least distance of a bounding box from the picture's edge."""
 RELATION_DISTANCE = 5.0
 """Least distance of the centres of two things, along the relation's axis."""
+TRIES = {1: 1, 2: 16, 3: 128, 4: 1024}
+"""Arrangements drawn at once, by number of things: one in 600 of four things keeps them apart."""
 HELD_OUT_ONE_IN = 8
 SINGLE_GROUP_FRACTION = 0.25
 """Of training prompts; there are far fewer of these compositions than of pairs, and they are what pairs are made of."""
@@ -214,25 +216,28 @@ def place(composition: Composition, generator: np.random.Generator) -> Scene:
     the first group gets the first ones. This has the same distribution as rejecting wrong orders.
     """
     kinds = [group.kind for group in composition.groups for _ in range(group.count)]
-    count, tries = len(kinds), 32 * 4 ** max(0, len(kinds) - 2)
-    axis = 0 if composition.relation in ("left of", "right of") else 1
-    descending = composition.relation in ("below", "right of")
+    count, tries = len(kinds), TRIES[len(kinds)]
     while True:
         sizes = generator.uniform(SMALLEST, LARGEST, (tries, count))
         low, high = sizes / 2 + BORDER, SIZE - sizes / 2 - BORDER
         centres = low[..., None] + generator.random((tries, count, 2)) * (high - low)[..., None]
-        if composition.relation:
-            order = np.argsort(-centres[..., axis] if descending else centres[..., axis], axis=1)
-            centres = np.take_along_axis(centres, order[..., None], axis=1)
-            sizes = np.take_along_axis(sizes, order, axis=1)
-        fits = _apart(centres, sizes)
-        if composition.relation:
-            edge = composition.first.count  # sorted: the nearest pair across the groups
-            fits &= np.abs(centres[:, edge, axis] - centres[:, edge - 1, axis]) >= RELATION_DISTANCE
-        if fits.any():
-            chosen = int(np.argmax(fits))
-            places = zip(kinds, centres[chosen].tolist(), sizes[chosen].tolist(), strict=True)
-            return Scene(tuple(Thing(*kind, x, y, size) for kind, (x, y), size in places))
+        apart = _apart(centres, sizes)
+        for places, sides in zip(centres[apart], sizes[apart], strict=True):
+            order = _order(composition, places)
+            if order is not None:
+                arranged = zip(kinds, places[order].tolist(), sides[order].tolist(), strict=True)
+                return Scene(tuple(Thing(*kind, x, y, size) for kind, (x, y), size in arranged))
+
+
+def _order(composition: Composition, centres: np.ndarray) -> np.ndarray | None:
+    """Which place (n, 2) each thing gets, first group first; None when the relation would be too close to call."""
+    if composition.relation is None:
+        return np.arange(len(centres))
+    along = centres[:, 0] if composition.relation in ("left of", "right of") else centres[:, 1]
+    along = along if composition.relation in ("left of", "above") else -along
+    order = np.argsort(along)
+    edge = composition.first.count  # where the second group begins
+    return order if along[order[edge]] - along[order[edge - 1]] >= RELATION_DISTANCE else None
 
 
 def _apart(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
