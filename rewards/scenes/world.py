@@ -257,25 +257,21 @@ def render(scene: Scene) -> np.ndarray:
     """(32, 32, 3) uint8."""
     image = np.full((SIZE, SIZE, 3), BACKGROUND, np.float32)
     for thing in scene.things:
-        covered = coverage(thing.shape, SIZE, SIZE, thing.x, thing.y, thing.size, thing.size)[..., None]
+        covered = _coverage(thing)[..., None]
         image += covered * (np.array(COLOURS[thing.colour], np.float32) - image)
     return np.rint(image).astype(np.uint8)
 
 
-def coverage(shape: str, height: int, width: int, x: float, y: float, across: float, down: float) -> np.ndarray:
-    """(height, width) float32: how much of each pixel a shape covers.
-
-    Args:
-        x, y, across, down: centre, width and height of the shape's bounding box.
-    """
-    u = ((np.arange(width * _SAMPLES, dtype=np.float32) + 0.5) / _SAMPLES - x) * (2 / across)
-    v = ((np.arange(height * _SAMPLES, dtype=np.float32) + 0.5) / _SAMPLES - y) * (2 / down)
-    points = _inside(shape, u[None, :], v[:, None])
-    return points.reshape(height, _SAMPLES, width, _SAMPLES).mean(axis=(1, 3), dtype=np.float32)
+def _coverage(thing: Thing) -> np.ndarray:
+    """(32, 32) float32: how much of each pixel a thing covers."""
+    points = (np.arange(SIZE * _SAMPLES, dtype=np.float32) + 0.5) / _SAMPLES
+    u, v = ((points - centre) * (2 / thing.size) for centre in (thing.x, thing.y))
+    covered = inside(thing.shape, u[None, :], v[:, None])
+    return covered.reshape(SIZE, _SAMPLES, SIZE, _SAMPLES).mean(axis=(1, 3), dtype=np.float32)
 
 
-def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Which points a shape contains; its bounding box is [-1, 1] x [-1, 1]."""
+def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Which points (u, v) a shape contains; its bounding box is [-1, 1] x [-1, 1]."""
     if shape == "circle":
         return u**2 + v**2 <= 1
     if shape == "square":
