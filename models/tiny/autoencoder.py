@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-CHANNELS = (16, 32, 32)
+CHANNELS = (24, 24, 24)
 LATENT_CHANNELS = 4
+LEARNING_RATE = 1e-2
 LATENT_NOISE = 0.1
 """Noise put on the latents while fitting, relative to their spread: what a sampler leaves must not show."""
 
 
-def fit_autoencoder(images: np.ndarray, *, seed: int, updates: int = 1500, batch: int = 32) -> AutoencoderKL:
+def fit_autoencoder(images: np.ndarray, *, seed: int, updates: int = 2000, batch: int = 16) -> AutoencoderKL:
     """Four times smaller latents that decode to the image they were encoded from.
 
     Args:
@@ -27,9 +28,9 @@ def fit_autoencoder(images: np.ndarray, *, seed: int, updates: int = 1500, batch
         torch.manual_seed(seed)
         autoencoder = _empty_autoencoder(images.shape[1])
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-        optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.0)
+        optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
         for update in range(updates):
-            optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (update + 1) / 50) * _cosine(update / updates)
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1.0, (update + 1) / 50) * _cosine(update / updates)
             target = pixels[torch.randint(len(pixels), (batch,))]
             latents = autoencoder.encode(target).latent_dist.mean
             noise = LATENT_NOISE * latents.std().detach() * torch.randn_like(latents)
@@ -54,7 +55,7 @@ def _empty_autoencoder(size: int) -> AutoencoderKL:
         block_out_channels=CHANNELS,
         down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
         up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
-        layers_per_block=1,
+        layers_per_block=0,
         norm_num_groups=8,
         mid_block_add_attention=False,
         force_upcast=False,
