@@ -30,6 +30,14 @@ class Partition(Enum):
     one = "one"
 
 
+class NoiseLaw(Enum):
+    """How the noise level of an image's denoising loss is drawn."""
+
+    uniform = "uniform"
+    logit_normal = "logit_normal"
+    """More of the middle levels (Stable Diffusion 3)."""
+
+
 @dataclass
 class LikelihoodOptions:
     kind: LikelihoodKind = LikelihoodKind.replay
@@ -38,11 +46,17 @@ class LikelihoodOptions:
     """Rounds in a part (partition=shrink)."""
     segments: int = 4
     """Parts of a trace (partition=segments)."""
+    noise_law: NoiseLaw = NoiseLaw.uniform
+    """Images, kind=elbo."""
+    unconditional_gradient: bool = True
+    """Images with classifier-free guidance: differentiate the unconditional half too."""
 
 
 class Ratio(Enum):
     element = "element"
     """One importance ratio for each decision."""
+    guard = "guard"
+    """The element ratio of Gaussian steps without its bias, and as wide at every step (GRPO-Guard)."""
     none = "none"
 
 
@@ -53,9 +67,20 @@ class ObjectiveKind(Enum):
 
 
 class AdvantageKind(Enum):
+    """What a sample's reward is compared with, and the unit of the difference."""
+
     zscore = "zscore"
+    """Group mean, group standard deviation."""
     centred = "centred"
+    """Group mean."""
     leave_one_out = "leave_one_out"
+    """Mean of the other samples of the group."""
+    global_std = "global_std"
+    """Group mean, standard deviation of the whole update (Flow-GRPO)."""
+    batch = "batch"
+    """Mean and standard deviation of the whole update."""
+    running = "running"
+    """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
     """One for every sample: supervised learning."""
 
@@ -77,6 +102,10 @@ class KlEstimator(Enum):
     k1 = "k1"
     k2 = "k2"
     k3 = "k3"
+    exact = "exact"
+    """Closed form, for Gaussian steps."""
+    flow_grpo = "flow_grpo"
+    """As Flow-GRPO's code has it: squared distance of the means over 2 tau^2, without the step's length."""
 
 
 @dataclass
@@ -84,6 +113,16 @@ class KlOptions:
     coefficient: float = 0.0
     """0 needs no reference model."""
     estimator: KlEstimator = KlEstimator.k3
+
+
+@dataclass
+class RunningOptions:
+    """Statistics of advantage=running."""
+
+    buffer: int = 32
+    """Latest rewards of a prompt that are kept."""
+    minimum: int = 16
+    """With fewer, the update's own mean and standard deviation are taken."""
 
 
 class Schedule(Enum):
@@ -111,11 +150,17 @@ class AlgorithmOptions:
     ratio: Ratio = Ratio.element
     objective: ObjectiveKind = ObjectiveKind.ppo_clip
     advantage: AdvantageKind = AdvantageKind.zscore
+    advantage_clip: Optional[float] = None  # noqa: UP045
+    """Advantages are limited to this size; null is unlimited."""
+    running: RunningOptions = field(default_factory=RunningOptions)
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     clip: float = 0.2
     clip_high: Optional[float] = None  # noqa: UP045
     """Upper clip half-width; null is the same as `clip`."""
+    clip_kl: Optional[float] = None  # noqa: UP045
+    """Clip width in nats: the width of the ratio when one decision has moved this far from the old policy. Unlike
+    `clip`, which it replaces, it means the same for every latent size and convention."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     minibatches: int = 1
@@ -129,6 +174,10 @@ class AlgorithmOptions:
 
 class SourceKind(Enum):
     reasoning_gym = "reasoning_gym"
+    scenes = "scenes"
+    """Prompts of the scene world, with pictures as demonstrations; splits `train` and `held_out`."""
+    digits = "digits"
+    """Prompts for handwritten digits, with pictures of them; splits `train`, `reward` and `held_out`."""
     file = "file"
     """JSONL, JSON, CSV or Parquet, by extension."""
     dataset = "dataset"
@@ -139,18 +188,21 @@ class SourceKind(Enum):
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
     name: str = MISSING
-    """Task name, file path, or dataset id."""
+    """Task name, file path, or dataset id; scenes and digits only label their problems with it."""
     split: str = "train"
     size: Optional[int] = None  # noqa: UP045
-    """Number of problems; null takes all (reasoning_gym needs a number)."""
+    """Number of problems; null takes all (reasoning_gym and the training scenes have no end and need a number)."""
     seed: int = 0
-    """Of the reasoning-gym task."""
+    """Of the reasoning-gym task, of the scenes, or of the order of the digits."""
     args: dict[str, Any] = field(default_factory=dict)
-    """Options of the reasoning-gym task, or of `load_dataset`."""
+    """Options of the reasoning-gym task, or of `load_dataset`; for scenes `careless`, the fraction of demonstrations
+    that violate their prompt."""
     prompt: str = "{{ prompt }}"
     """Jinja template over the columns of one row."""
     response: Optional[str] = None  # noqa: UP045
-    """Jinja template of the demonstration, for supervised training."""
+    """Jinja template of the demonstration, for supervised training of a text model."""
+    image: Optional[str] = None  # noqa: UP045
+    """Column with the demonstration's image, for supervised training of an image model; rewards do not see it."""
 
 
 @dataclass

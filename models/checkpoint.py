@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from models.exact_attention import EXACT
-from models.families import CheckpointError, TextFamily, recognise
+from models.families import TextFamily, recognise
+from models.files import CheckpointError, find_checkpoint, listed, local_folder, named, opened, read_json, weight_files
 from models.lora import add_adapters
 from models.options import ModelOptions, Precision
 from models.spec import text_spec
@@ -28,7 +24,6 @@ SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "*.py"]
 """All but the weights. The code is never run here; it goes along into an export, for tools that do run it."""
 WEIGHT_FILES = ["*.safetensors"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
 
 
@@ -47,7 +42,7 @@ def load_text_policy(
         CheckpointError: the checkpoint cannot be found, or one of its files, fields or tensors is wrong.
     """
     folder = find_checkpoint(options.path, SMALL_FILES + WEIGHT_FILES)
-    with _named(folder):
+    with named(folder):
         family, config, tokenizer, spec = _read_description(folder, options.family)
         network = _empty_network(family, config, torch.device(device))
         _fill(network, _read_weights(folder, network, family, DTYPES[options.precision], torch.device(device)))
@@ -62,14 +57,14 @@ def load_text_policy(
 def read_text_spec(options: ModelOptions) -> TextSpec:
     """What `load_text_policy` would put into `policy.spec`, from the checkpoint's small files only."""
     folder = find_checkpoint(options.path, SMALL_FILES)
-    with _named(folder):
+    with named(folder):
         return _read_description(folder, options.family)[-1]
 
 
 def read_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
     """The tokenizer that `load_text_policy` would return, without the weights."""
     folder = find_checkpoint(options.path, SMALL_FILES)
-    with _named(folder):
+    with named(folder):
         return _read_description(folder, options.family)[2]
 
 
@@ -81,9 +76,9 @@ def check_weights(options: ModelOptions) -> None:
     Raises:
         CheckpointError: a file is missing, cut off, or not a safetensors file.
     """
-    folder = _local_folder(options.path)
-    for file in [] if folder is None else _weight_files(folder):
-        with _opened(file):
+    folder = local_folder(options.path)
+    for file in [] if folder is None else weight_files(folder, WEIGHTS):
+        with opened(file):
             pass
 
 
@@ -116,35 +111,14 @@ def published_config(policy: TextPolicy) -> dict[str, Any]:
     return copy.deepcopy(policy.network.config.published)
 
 
-def find_checkpoint(path: str, patterns: list[str]) -> Path:
-    """Folder of a checkpoint: embedded (`tiny/...`), on disk, or a hub id, of which `patterns` are downloaded."""
-    folder = _local_folder(path)
-    if folder is not None:
-        return folder
-    if not HUB_ID.fullmatch(path):
-        raise CheckpointError(f"checkpoint {path!r}: there is no such folder, and a hub id would be OWNER/NAME")
-    try:
-        return Path(snapshot_download(path, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # the hub's errors and the network's derive from these two
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"checkpoint {path!r} is not a folder and not reachable on the hub: {reason}") from error
-
-
-def _local_folder(path: str) -> Path | None:
-    embedded = Path(__file__).parent / path
-    if path.startswith("tiny/") and embedded.is_dir():
-        return embedded
-    return Path(path) if Path(path).is_dir() else None
-
-
 def _read_description(
     folder: Path, family_name: str | None
 ) -> tuple[TextFamily, dict[str, Any], PreTrainedTokenizerBase, TextSpec]:
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
     family = recognise(config, family_name)
     tokenizer = load_tokenizer(folder)
-    spec = text_spec(family, config, _read_json(generation) if generation.is_file() else {}, tokenizer)
+    spec = text_spec(family, config, read_json(generation) if generation.is_file() else {}, tokenizer)
     if tokenizer.chat_template is None:
         if spec.vocab_size != family.vocab_size:
             raise CheckpointError(
@@ -182,7 +156,7 @@ def _read_weights(
     """Tensors by transformers' names: all of the network's, and of the right shapes."""
     wanted = {family.published_name(name): (name, parameter) for name, parameter in network.named_parameters()}
     tied_head = family.published_name("lm_head.weight") if network.config.tie_word_embeddings else None
-    files = _weight_files(folder)
+    files = weight_files(folder, WEIGHTS)
     tensors: dict[str, Tensor] = {}
     surplus: dict[str, Path] = {}
     repeated_head: Tensor | None = None
@@ -203,10 +177,10 @@ def _read_weights(
                 tensors[name] = tensor.to(device=device, dtype=dtype, copy=True)
     missing = [published for published, (name, _) in wanted.items() if name not in tensors]
     if missing:
-        raise CheckpointError(f"{files[0] if len(files) == 1 else folder / INDEX}: no tensor {_listed(missing)}")
+        raise CheckpointError(f"{files[0] if len(files) == 1 else folder / INDEX}: no tensor {listed(missing)}")
     if surplus:
         file = next(iter(surplus.values()))
-        raise CheckpointError(f"{file}: unexpected tensor {_listed(list(surplus))}; family {family.name} has none such")
+        raise CheckpointError(f"{file}: unexpected tensor {listed(list(surplus))}; family {family.name} has none such")
     if repeated_head is not None:
         embedding = tensors["model.embed_tokens.weight"]
         if not torch.equal(repeated_head.to(embedding), embedding):
@@ -216,60 +190,7 @@ def _read_weights(
     return tensors
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file():
-        weight_map = _read_json(folder / INDEX).get("weight_map")
-        if not weight_map:
-            raise CheckpointError(f"{folder / INDEX}: no weight_map")
-        files = [folder / name for name in dict.fromkeys(weight_map.values())]
-    else:
-        files = [folder / WEIGHTS]
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file}: no such file; the weights must be {WEIGHTS}, or shards listed by {INDEX}")
-    return files
-
-
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    with _opened(file) as content:
+    with opened(file) as content:
         for name in content.keys():  # noqa: SIM118 - no mapping: it cannot be iterated over
             yield name, content.get_tensor(name)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """Opening checks the header against the file's size; tensors are read when they are asked for."""
-    try:
-        with safe_open(file, framework="pt") as content:
-            yield content
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{file}: truncated or corrupt safetensors file ({error}); copy or download it again"
-        ) from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: no such file") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: must contain a JSON object")
-    return content
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-@contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    """Adds the checkpoint's folder to errors that do not name it."""
-    try:
-        yield
-    except CheckpointError as error:
-        if str(folder) in str(error):
-            raise
-        raise CheckpointError(f"checkpoint {folder}: {error}") from error

@@ -26,15 +26,12 @@ from transformers import (
 )
 
 from models import chat_templates
+from models.files import CheckpointError
 
 SHIFT_NEEDS_FULL_ATTENTION = (
     "block-causal attention together with a logit shift is not supported: the first token of each block would be read "
     "at the last token of the block before, which saw nothing of its own block and is not part of a block-wise forward"
 )
-
-
-class CheckpointError(ValueError):
-    """A checkpoint, or a description of one, that cannot be used; the message names the file, field or tensor."""
 
 
 @dataclass(frozen=True)

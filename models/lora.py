@@ -1,13 +1,14 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) inside a policy, through PEFT.
 
-PEFT replaces the target layers in place, so `policy.network.model` and `.lm_head` stay where they are. The reference
-model of a KL penalty costs no memory: it is the policy `without_adapters`.
+PEFT replaces the target layers in place, so the parts of `policy.network` stay where they are. The reference model of a
+KL penalty costs no memory: it is the policy `without_adapters`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -15,17 +16,21 @@ from peft.tuners import lora
 from torch import Tensor, nn
 
 from models.options import LoraOptions
-from models.text import TextPolicy
+from models.policy import Policy
 
 ADAPTER = "default"
 """Name of the adapter in PEFT."""
 
 
-def add_adapters(policy: TextPolicy, options: LoraOptions, seed: int) -> None:
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
+
+
+def add_adapters(policy: Policy, options: LoraOptions, seed: int) -> None:
     """Puts adapters into the policy and freezes everything else. The policy computes what it did before.
 
     Args:
-        options: `target_modules` are the last parts of transformers' module names, whatever the published ones are.
+        options: `target_modules` are the last parts of transformers' or diffusers' module names, such as "q_proj" or
+            "to_out.0", whatever the published ones are.
         seed: of the adapters' first weights; torch's global generators are left as they were.
 
     Raises:
@@ -33,11 +38,13 @@ def add_adapters(policy: TextPolicy, options: LoraOptions, seed: int) -> None:
     """
     if has_adapters(policy):
         raise ValueError("the policy has adapters already; merge them or load it again")
-    modules = policy.network.model.named_modules()
-    linear = {name.rpartition(".")[2] for name, module in modules if isinstance(module, nn.Linear)}
-    unknown = sorted(set(options.target_modules) - linear)
+    linear = [name for name, module in policy.adaptable.named_modules() if isinstance(module, nn.Linear)]
+    unknown = [
+        target for target in options.target_modules if not any(f".{name}".endswith(f".{target}") for name in linear)
+    ]
     if unknown or not options.target_modules:
-        raise ValueError(f"model.lora.target_modules: {unknown} not found; available: {sorted(linear)}")
+        available = sorted({_short_name(name) for name in linear})
+        raise ValueError(f"model.lora.target_modules: {unknown} not found; available: {available}")
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,  # type: ignore[arg-type]  # PEFT only divides it by the rank
@@ -51,7 +58,7 @@ def add_adapters(policy: TextPolicy, options: LoraOptions, seed: int) -> None:
 
 
 @contextmanager
-def without_adapters(policy: TextPolicy) -> Iterator[TextPolicy]:
+def without_adapters(policy: AnyPolicy) -> Iterator[AnyPolicy]:
     """The policy as it was before `add_adapters`, for the duration of the block: the reference model."""
     layers = list(_lora_layers(policy).values())
     if not layers:
@@ -65,23 +72,24 @@ def without_adapters(policy: TextPolicy) -> Iterator[TextPolicy]:
             layer.enable_adapters(True)
 
 
-def has_adapters(policy: TextPolicy) -> bool:
+def has_adapters(policy: Policy) -> bool:
     return bool(_lora_layers(policy))
 
 
-def trainable_parameters(policy: TextPolicy) -> dict[str, nn.Parameter]:
+def trainable_parameters(policy: Policy) -> dict[str, nn.Parameter]:
     """What an optimizer updates, by name: the adapters where there are some, else every weight."""
     return {name: parameter for name, parameter in policy.named_parameters() if parameter.requires_grad}
 
 
 @torch.no_grad()
-def merged_state_dict(policy: TextPolicy) -> dict[str, Tensor]:
-    """Weights of the network by transformers' names, with the adapters added in; tied weights appear once.
+def merged_state_dict(policy: Policy) -> dict[str, Tensor]:
+    """The network's weights and saved buffers by its library's names, adapters added in; tied weights appear once.
 
     Without adapters the tensors are the policy's own, not copies.
     """
     layers = _lora_layers(policy)
-    tensors = {}
+    saved = policy.network.state_dict().keys()
+    tensors = {name: buffer for name, buffer in policy.network.named_buffers() if name in saved}
     for name, parameter in policy.network.named_parameters():
         module, _, leaf = name.rpartition(".")
         if ".lora_" in name:
@@ -97,14 +105,14 @@ def merged_state_dict(policy: TextPolicy) -> dict[str, Tensor]:
     return tensors
 
 
-def adapter_config(policy: TextPolicy) -> LoraConfig:
+def adapter_config(policy: Policy) -> LoraConfig:
     config = policy.network.peft_config[ADAPTER]
     assert isinstance(config, LoraConfig)
     return config
 
 
-def adapter_tensors(policy: TextPolicy) -> dict[tuple[str, str], Tensor]:
-    """Adapter weights by (transformers' name of the adapted module, "lora_A" or "lora_B")."""
+def adapter_tensors(policy: Policy) -> dict[tuple[str, str], Tensor]:
+    """Adapter weights by (the network's name of the adapted module, "lora_A" or "lora_B")."""
     return {
         (module, side): getattr(layer, side)[ADAPTER].weight.detach()
         for module, layer in _lora_layers(policy).items()
@@ -112,5 +120,11 @@ def adapter_tensors(policy: TextPolicy) -> dict[tuple[str, str], Tensor]:
     }
 
 
-def _lora_layers(policy: TextPolicy) -> dict[str, lora.Linear]:
+def _lora_layers(policy: Policy) -> dict[str, lora.Linear]:
     return {name: module for name, module in policy.network.named_modules() if isinstance(module, lora.Linear)}
+
+
+def _short_name(module: str) -> str:
+    """The part of a module's name that tells its role: "q_proj", or "to_out.0" for an element of a list."""
+    parts = module.split(".")
+    return ".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])

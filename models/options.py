@@ -9,6 +9,13 @@ from typing import Optional
 from omegaconf import MISSING
 
 
+class Modality(Enum):
+    """What the policy generates; decides how it is loaded, sampled and replayed."""
+
+    text = "text"
+    image = "image"
+
+
 class Precision(Enum):
     """Storage type of the weights and activations; log-probabilities are always computed in fp32."""
 
@@ -30,11 +37,15 @@ class LoraOptions:
 @dataclass
 class ModelOptions:
     path: str = MISSING
-    """Folder or hub id with config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded."""
+    """Folder or hub id. Text: config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded.
+    Images: a diffusers pipeline with model_index.json."""
+    modality: Modality = Modality.text
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
-    """The model family's name in the registry; recognised from config.json when null."""
+    """A text model's family in the registry; recognised from config.json when null. An image pipeline names its own."""
     precision: Precision = Precision.fp32
     lora: Optional[LoraOptions] = None  # noqa: UP045
     """Train adapters only; null trains every weight."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
+    max_sequence_length: int = 256
+    """T5 tokens of an image prompt (SD3, FLUX), at most 512; SD3 runs without T5 if 0. Other models do not read it."""

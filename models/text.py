@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from models.attention import visibility
+from models.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TextSpec:
         return tuple(sorted(special | set(range(self.tokenizer_size, self.vocab_size))))
 
 
-class TextPolicy(nn.Module):
+class TextPolicy(Policy):
     """`network` is a transformers `...ForCausalLM`; its causal mask is always replaced by `models.attention`."""
 
     def __init__(self, network: PreTrainedModel, spec: TextSpec) -> None:
@@ -95,6 +96,11 @@ class TextPolicy(nn.Module):
     def _head(self, hidden: Tensor, read: Tensor) -> Tensor:
         rows, columns = read[0], read[1] - self.spec.logit_shift
         return self.network.lm_head(hidden[rows, columns]).float()
+
+    @property
+    def adaptable(self) -> nn.Module:
+        """Where adapters may go: everything but the output head."""
+        return self.network.model
 
     @property
     def device(self) -> torch.device:

@@ -1,12 +1,8 @@
 """Mathematical answers, compared by math-verify behind checks of what it is known to get wrong.
 
 math-verify compares values: it drops units, ignores the base of a number, rounds to six decimals, takes a set for a
-<<<<<<< HEAD
-tuple and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in one of
-=======
-tuple and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in any of
->>>>>>> rewards
-these.
+tuple and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in any
+of these.
 
 Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored. Degrees and
 currency signs are ignored. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain words are compared as

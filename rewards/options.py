@@ -13,6 +13,7 @@ class RewardTerm:
     function: str = MISSING
     """A registered name (`reasoning_gym`, `math`) or the dotted path of any function with TRL's reward signature."""
     weight: float = 1.0
+    """A term of weight 0 is a measure: it is reported, never rewarded, and its failures cost no sample."""
     conversational: bool = False
     """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
     args: dict[str, Any] = field(default_factory=dict)

@@ -19,6 +19,10 @@ RewardFunction = Callable[..., Any]
 REGISTERED = {
     "reasoning_gym": "rewards.reasoning.reasoning_gym",
     "math": "rewards.math_answer.math",
+    "scene": "rewards.scenes.reward.scene",
+    "jpeg_compressibility": "rewards.image.jpeg_compressibility",
+    "jpeg_incompressibility": "rewards.image.jpeg_incompressibility",
+    "digit_probability": "rewards.digits.digit_probability",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 

@@ -49,7 +49,8 @@ class Failure:
     term: str
     kind: FailureKind
     message: str
-    completion: Any
+    completion: str
+    """The text; of an image, its shape."""
 
 
 @dataclass
@@ -86,8 +87,9 @@ class Scorer:
     def score(self, request: ScoreRequest) -> Scores:
         """Score every sample with every term.
 
-        A sample's total is NaN when any term failed on it, or when every term returned None. As in TRL, None means that
-        a term does not apply to the sample and leaves it out of the sum.
+        A sample's total is NaN when any rewarded term failed on it, or when every one returned None. As in TRL, None
+        means that a term does not apply to the sample and leaves it out of the sum. Terms of weight 0 are measures:
+        they are reported, and neither their None nor their failure touches the total.
 
         Time is bounded: for each term, at most one deadline of the batch, what honest samples need one at a time, and
         `LOST_LIMIT` deadlines and restarts of the process.
@@ -108,18 +110,20 @@ class Scorer:
         for name, term in self._options.terms.items():
             call = _TermCall(self._process, self._options, name, self._pace[name], request, columns)
             values = call.run()
-            present = ~np.isnan(values)
-            total[present] += term.weight * values[present]
-            applies |= present
-            failed[[failure.index for failure in call.failures]] = True
+            if term.weight != 0:
+                present = ~np.isnan(values)
+                total[present] += term.weight * values[present]
+                applies |= present
+                failed[[failure.index for failure in call.failures]] = True
             terms[name] = values
             failures += call.failures
             for metric, value in call.metrics:
                 metrics.setdefault(metric, []).append(value)
         for index in np.flatnonzero(~applies & ~failed):
-            message = "every term returned None for this sample"
-            completion = request.completions[index]
-            failures.append(Failure(int(index), ", ".join(terms), "not_applicable", message, completion))
+            rewarded = ", ".join(name for name, term in self._options.terms.items() if term.weight != 0)
+            message = "every rewarded term returned None for this sample"
+            completion = _short(request.completions[index])
+            failures.append(Failure(int(index), rewarded, "not_applicable", message, completion))
         total[failed | ~applies] = np.nan
         return Scores(total, terms, failures, {name: float(np.mean(values)) for name, values in metrics.items()})
 
@@ -225,7 +229,15 @@ class _TermCall:
         return [value if value is not None and np.isfinite(value) else np.nan for value in values]
 
     def _fail(self, index: int, kind: FailureKind, message: str) -> None:
-        self.failures.append(Failure(index, self._name, kind, message, self._request.completions[index]))
+        completion = _short(self._request.completions[index])
+        self.failures.append(Failure(index, self._name, kind, message, completion))
+
+
+def _short(completion: Any) -> str:
+    """A completion as a failure keeps it, which goes into a log: a text whole, of an image only its size."""
+    if isinstance(completion, np.ndarray):
+        return f"image {completion.shape} of {completion.dtype}"
+    return str(completion)
 
 
 def _text(error: Exception) -> str:
@@ -237,6 +249,8 @@ def _check(options: RewardOptions) -> None:
         raise RewardError("reward.terms is empty; name at least one, e.g. reward.terms.task.function=reasoning_gym")
     if not options.timeout_seconds > 0:
         raise RewardError(f"reward.timeout_seconds is {options.timeout_seconds}; it must be positive")
+    if all(isinstance(term, RewardTerm) and term.weight == 0 for term in options.terms.values()):
+        raise RewardError("every term of reward.terms has weight 0 and is only a measure; give one another weight")
     for name, term in options.terms.items():
         if not isinstance(term, RewardTerm):
             raise RewardError(f"reward.terms.{name} is a {type(term).__name__}; convert the config with to_object")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -12,16 +13,19 @@ import torch
 from ray.util import get_node_ip_address
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
-from configs.schema import Config, LikelihoodKind, LikelihoodOptions
-from models.checkpoint import load_text_policy
+from configs.schema import Config, LikelihoodKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
+from models.policy import Policy
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
-from rl.learner import Group, Learner
-from rl.text_likelihood import TextElbo, TextReplay
+from rl.learner import Group, Learner, Parity, Reference
+from rl.modality import modality_of
 from rollout.trajectory import Trajectory
-from rollout.worker import Completions, RolloutRequest, TextRolloutWorker
+from rollout.worker import Completions, RolloutRequest, RolloutWorker
+
+if TYPE_CHECKING:
+    from rl.engine import Engine
 
 GroupReference = tuple[ray.ObjectRef | Trajectory, np.ndarray, np.ndarray]
 """A trajectory (where it lies in the object store), the advantage of each sample, and which samples are valid."""
@@ -39,26 +43,24 @@ class RolloutActor:
     def __init__(self, config: Config, threads: int) -> None:
         self.config = config
         self.device = device_and_threads(threads)
-        self.worker: TextRolloutWorker | None = None
+        self.worker: RolloutWorker | None = None
         self.version: int | None = None
 
     def ready(self) -> None:
         """Load the policy. Not in the constructor: of an error there, Ray reports no more than that the actor died."""
-        model, seed = self.config.model, self.config.run.seed
-        policy, tokenizer = load_text_policy(model, device=self.device, adapter_seed=seed)
-        self.worker = TextRolloutWorker(policy, tokenizer)
+        self.worker = modality_of(self.config).rollout_worker(self.device)
         self.version = None
 
     def run(self, request: RolloutRequest, weights: PackedWeights) -> tuple[Any, ...]:
-        """The ticket's trajectories, one object each, and its completions last."""
+        """The ticket's trajectories, one object each, then its completions, and its statistics last."""
         if self.worker is None:  # died while idle, and Ray has started it again
             self.ready()
         assert self.worker is not None
         if self.version != weights.version:
             load_weights(trainable_parameters(self.worker.policy), weights)
             self.version = weights.version
-        trajectories, completions = self.worker.run(request)
-        return (*trajectories, completions)
+        trajectories, completions, statistics = self.worker.run(request)
+        return (*trajectories, completions, statistics)
 
 
 class RewardActor:
@@ -71,7 +73,7 @@ class RewardActor:
         self.worker.ready()
 
     def score(self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int) -> Scores:
-        return self.worker.score(ScoreRequest(prompts, completions.texts, completions.ids, columns, update))
+        return self.worker.score(ScoreRequest(prompts, completions.outputs, completions.ids, columns, update))
 
 
 class LearnerActor:
@@ -97,51 +99,45 @@ class LearnerActor:
 
         config = self.config
         join_group(host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device)
-        policy, _ = load_text_policy(config.model, device=self.device, adapter_seed=config.run.seed)
-        self.policy = policy
+        modality = modality_of(config)
+        self.policy = modality.policy(self.device)
+        adapters_off = self._adapters_off if has_adapters(self.policy) else None
         reference = None
         if config.algorithm.kl.coefficient > 0:
-            reference = self._reference()
-        engine = Engine(
-            policy,
+            reference = adapters_off or self._frozen_copy(modality.policy(self.device))
+        self.engine = Engine(
+            self.policy,
             config.algorithm.optimizer,
             zero_stage=config.cluster.zero_stage,
             bf16=config.model.precision is Precision.bf16,
         )
-        replay = TextReplay(policy.spec, config.rollout.sampler, config.algorithm.likelihood, self.device)
         elbo = config.algorithm.likelihood.kind is LikelihoodKind.elbo
-        self.engine = engine
         self.learner = Learner(
-            engine,
-            TextElbo(policy.spec, self.device) if elbo else replay,
-            None if elbo else TextReplay(policy.spec, config.rollout.sampler, LikelihoodOptions(), self.device),
+            self.engine,
+            modality.likelihood(self.policy, self.device),
+            None if elbo else modality.exact_replay(self.policy, self.device),
             reference,
+            adapters_off,
             config.algorithm,
             config.run.updates,
             self.device,
         )
 
-    def _reference(self) -> Any:
-        """The policy as it was loaded: itself without adapters, or a frozen copy."""
-        if has_adapters(self.policy):
+    @contextmanager
+    def _adapters_off(self) -> Iterator[Engine]:
+        with without_adapters(self.policy):
+            yield self.engine
 
-            @contextmanager
-            def adapters_off():
-                with without_adapters(self.policy):
-                    yield self.engine
+    def _frozen_copy(self, policy: Policy) -> Reference:
+        """The policy as it was loaded."""
+        policy.requires_grad_(False)
+        return lambda: nullcontext(policy)
 
-            return adapters_off
-        frozen, _ = load_text_policy(self.config.model, device=self.device)
-        frozen.requires_grad_(False)
+    def parity(self, groups: list[GroupReference]) -> Parity:
+        return self.learner.parity(_fetch(groups, self.config.rollout.timeout_seconds))
 
-        @contextmanager
-        def copy():
-            yield frozen
-
-        return copy
-
-    def parity_gap(self, groups: list[GroupReference]) -> float:
-        return self.learner.parity_gap(_fetch(groups, self.config.rollout.timeout_seconds))
+    def likely_cause(self, groups: list[GroupReference], limit: float) -> str:
+        return self.learner.likely_cause(_fetch(groups, self.config.rollout.timeout_seconds), limit)
 
     def step(self, update: int, minibatches: list[list[GroupReference]], fresh: bool) -> dict[str, float]:
         return self.learner.step(

@@ -1,10 +1,15 @@
-"""How much better a sample is than the others of its group (one prompt's G samples)."""
+"""How much better a sample is than others: those of its group (one prompt's G samples), of its update, or of its prompt
+in earlier updates."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from configs.schema import AdvantageKind
+from configs.schema import AdvantageKind, AlgorithmOptions
 
 STD_EPSILON = 1e-4
 """Added to the standard deviation; the value of the public GRPO trainers, small beside any reward scale in use."""
@@ -12,8 +17,83 @@ EQUAL_TOLERANCE = 1e-6
 """Rewards closer than this, relative to the largest, are equal: sums of weighted terms round differently."""
 
 
-def advantages(rewards: np.ndarray, kind: AdvantageKind) -> tuple[np.ndarray, np.ndarray]:
-    """Advantages of one group.
+Advantages = tuple[np.ndarray, np.ndarray]
+"""(G,) float32, 0 where invalid; (G,) bool, valid."""
+
+
+class AdvantageEstimator:
+    """Advantages of all groups of an update; remembers rewards between updates where the kind asks for it."""
+
+    def __init__(self, options: AlgorithmOptions) -> None:
+        self.options = options
+        self.history: dict[str, deque[float]] = {}
+        """Latest rewards of each prompt, oldest first (advantage=running)."""
+
+    def __call__(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
+        """
+        Args:
+            rewards: (G,) of each group, NaN for a sample that could not be scored.
+            prompts: key of each group's prompt; groups of one prompt share their history.
+        """
+        kind, limit = self.options.advantage, self.options.advantage_clip
+        checked = [_checked(group) for group in rewards]
+        if kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
+            found = self._over_the_update(checked, prompts)
+        else:
+            found = [advantages(group, kind) for group in checked]
+        if limit is None:
+            return found
+        return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
+
+    def teaches(self, rewards: np.ndarray, advantage: np.ndarray) -> bool:
+        """Whether a group can change the policy. Compared with others than its own, equal rewards can."""
+        if self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
+            return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
+        return has_signal(rewards)
+
+    def _over_the_update(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
+        """With m and s the mean and population standard deviation over all scored samples of the update:
+
+        - batch: (r - m) / (s + 1e-4);
+        - global_std: (r - group mean) / (s + 1e-4), Flow-GRPO's default (arXiv 2505.05470): a group whose rewards
+          hardly differ is not blown up to unit spread;
+        - running: m and s of the prompt's latest `buffer` rewards, this update's included (DDPO, arXiv 2305.13301,
+          appendix D); of the update while there are fewer than `minimum`.
+        """
+        scored = np.concatenate([group[~np.isnan(group)] for group in rewards])
+        mean, std = (float(scored.mean()), float(scored.std())) if len(scored) else (0.0, 0.0)
+        if self.options.advantage is AdvantageKind.running:
+            self._remember(rewards, prompts)
+        result: list[Advantages] = []
+        for group, prompt in zip(rewards, prompts, strict=True):
+            valid = ~np.isnan(group)
+            centre, unit = mean, std
+            if self.options.advantage is AdvantageKind.global_std:
+                valid &= valid.sum() > 1
+                centre = float(group[valid].mean()) if valid.any() else 0.0
+            elif self.options.advantage is AdvantageKind.running:
+                latest = self.history.get(prompt, ())
+                if len(latest) >= self.options.running.minimum:
+                    centre, unit = float(np.mean(latest)), float(np.std(latest))
+            advantage = np.where(valid, (group - centre) / (unit + STD_EPSILON), 0.0)
+            result.append((advantage.astype(np.float32), valid))
+        return result
+
+    def _remember(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> None:
+        for group, prompt in zip(rewards, prompts, strict=True):
+            latest = self.history.setdefault(prompt, deque(maxlen=self.options.running.buffer))
+            latest.extend(group[~np.isnan(group)].tolist())
+
+    def state(self) -> dict[str, Any]:
+        """As JSON, for a checkpoint."""
+        return {prompt: list(latest) for prompt, latest in self.history.items()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.history = {prompt: deque(latest, self.options.running.buffer) for prompt, latest in state.items()}
+
+
+def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
+    """Advantages of one group by itself.
 
     With r the scored rewards, m their mean and n their number:
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from configs.compose import Composed
 
 app = typer.Typer(
-    help="Reinforcement learning for diffusion language models.",
+    help="Reinforcement learning for diffusion models: text and images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,15 +76,23 @@ def sample(
     overrides: Overrides = None,
     run: RunFolder = None,
     update: Update = None,
-    prompt: Annotated[Optional[str], typer.Option(help="Without it: the first held-out problem.")] = None,  # noqa: UP045
-    count: Annotated[int, typer.Option(min=1, help="Completions to draw.")] = 1,
-    greedy: Annotated[bool, typer.Option("--greedy", help="The most probable token at every position.")] = False,
+    prompt: Annotated[Optional[str], typer.Option(help="Without it: the first held-out problems.")] = None,  # noqa: UP045
+    problems: Annotated[int, typer.Option(min=1, help="Held-out problems to take.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="Completions of each.")] = 1,
+    greedy: Annotated[
+        bool,
+        typer.Option("--greedy", help="Most probable tokens; for images: no noise on the way."),
+    ] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="Images: the denoising strip of each.")] = False,
+    output: Annotated[Optional[Path], typer.Option(help="Images: the PNG to write; samples.png by default.")] = None,  # noqa: UP045
     config_dir: ConfigDir = None,
 ) -> None:
-    """Draw completions and print their unmasking round by round."""
+    """Draw completions: text with its unmasking round by round, images as a grid."""
     from rl.commands import show_samples
+    from rl.modality import ShowOptions
 
-    show_samples(*_policy(overrides, run, update, config_dir), prompt, count, greedy)
+    options = ShowOptions(count, greedy, steps, output)
+    show_samples(*_policy(overrides, run, update, config_dir), prompt, problems, options)
 
 
 @app.command()

@@ -6,53 +6,48 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import ray
+import torch
 from rich.console import Console
+from rich.table import Table
 
 from cluster.placement import joined
 from cluster.weights import PackedWeights, pack_weights
 from configs.compose import Composed
 from configs.errors import UserError
-from models.checkpoint import check_weights, find_checkpoint, read_text_spec, read_tokenizer
-from models.export import export_text_policy
 from models.lora import trainable_parameters
-from rl.compatibility import check
-from rl.data import open_source
-from rl.encode import encode_prompt
-from rl.evaluate import evaluate
+from rl.data import Problem, open_source
+from rl.evaluate import Evaluation, evaluate
 from rl.generation import Generation
+from rl.modality import ShowOptions, modality_of
 from rl.processes import started
 from rl.prompts import PromptSource
-from rl.saved import load_run_policy, run_configuration, run_weights
-from rl.schedule import TicketKind, derive_seed, sample_uid
-from rl.show import show_unmasking
-from rollout.groups import Origin
-from rollout.worker import RolloutRequest, TextRolloutWorker
+from rl.saved import run_configuration, run_weights
+from rl.schedule import TicketKind
 
 
 def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Path | None) -> None:
     """Greedy and sampled solve rate on the held-out problems, on the cluster that the configuration describes."""
     config = composed.config
-    spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
-    check(config, spec)
+    modality = modality_of(config)
+    modality.check()
     if config.data.evaluation is None:
         raise UserError("there are no held-out problems: set data.evaluation")
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: its folder does not exist; create it first")
-    check_weights(config.model)
-    source = PromptSource(open_source(config.data.evaluation), tokenizer, config.data)
+    source = PromptSource(open_source(config.data.evaluation), modality)
     source.check()
     if weights is None:
-        policy, _ = load_run_policy(composed, None)
-        weights = pack_weights(0, trainable_parameters(policy))
+        weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     console = Console()
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with joined(config.cluster), started(config, generating=True, learning=False) as processes:
-        generation = Generation(config, processes, sources, lambda _: nullcontext(), console.print)
+        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
         generation.weights[weights.version] = ray.put(weights)
         evaluation = evaluate(generation, config, weights.version)
     console.print(f"{len(source.problems)} held-out problems, after {weights.version} updates: {evaluation.line()}")
+    if any(evaluation.terms.values()):
+        console.print(_terms_table(evaluation))
     if evaluation.failures:
         first = evaluation.failures[0]
         console.print(
@@ -67,41 +62,38 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
         console.print(f"written to {output}")
 
 
+def _terms_table(evaluation: Evaluation) -> Table:
+    table = Table(title="reward terms, mean over problems, 95 % intervals", title_justify="left")
+    table.add_column("term")
+    for kind in evaluation.terms:
+        table.add_column(kind, justify="right")
+    for name in dict.fromkeys(name for terms in evaluation.terms.values() for name in terms):
+        estimates = (terms.get(name) for terms in evaluation.terms.values())
+        table.add_row(name, *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" if e else "" for e in estimates))
+    return table
+
+
 def show_samples(
-    composed: Composed, weights: PackedWeights | None, prompt: str | None, count: int, greedy: bool
+    composed: Composed, weights: PackedWeights | None, prompt: str | None, problems: int, options: ShowOptions
 ) -> None:
-    """Draw completions of one prompt, or of the first held-out problem, and show how each was unmasked."""
+    """Draw completions of one prompt, or of the first held-out problems, and show how each came about."""
     config = composed.config
-    policy, tokenizer = load_run_policy(composed, weights)
-    if prompt is None:
-        if config.data.evaluation is None:
-            raise UserError("no prompt: give --prompt, or set data.evaluation to show its first problem")
-        prompt = open_source(config.data.evaluation)[0].prompt
-    ids = encode_prompt(tokenizer, prompt, config.data.system_prompt, config.data.max_prompt_tokens)
-    seed = derive_seed(config.run.seed, "sample")
-    request = RolloutRequest(
-        origin=Origin(0, 0, 0, seed),
-        prompt_ids=("prompt",),
-        prompts=(np.asarray(ids),),
-        uids=tuple(sample_uid(seed, 0, sample) for sample in range(count)),
-        sampler=config.rollout.sampler.greedy() if greedy else config.rollout.sampler,
-    )
-    (trajectory,), _ = TextRolloutWorker(policy, tokenizer).run(request)
-    console = Console()
-    console.print(prompt, style="bold", markup=False)
-    for sample in range(count):
-        console.rule(f"sample {sample + 1} of {count}")
-        show_unmasking(trajectory, sample, tokenizer, policy.spec.mask_id, console)
+    if prompt is not None:
+        wanted = [Problem("prompt", prompt, None, {})]
+    elif config.data.evaluation is None:
+        raise UserError("no prompt: give --prompt, or set data.evaluation to show its first problems")
+    else:
+        held_out = open_source(config.data.evaluation)
+        wanted = [held_out[index] for index in range(min(problems, len(held_out)))]
+    modality_of(config).show(weights, wanted, options, Console())
 
 
 def export_run(run: Path, target: Path, update: int | None, adapter_only: bool) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
-    composed = run_configuration(run, [])
+    modality = modality_of(run_configuration(run, []).config)
     weights = run_weights(run, update)
-    policy, tokenizer = load_run_policy(composed, weights)
-    source = find_checkpoint(composed.config.model.path, ["*.json"])
     try:
-        export_text_policy(policy, tokenizer, target, source_folder=source, adapter_only=adapter_only)
+        written = modality.export(weights, target, adapter_only)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
-    Console().print(f"{policy.spec.family} checkpoint after {weights.version} updates written to {target}")
+    Console().print(f"{written} after {weights.version} updates written to {target}")

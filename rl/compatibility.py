@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from configs.errors import ConfigError
 from configs.schema import (
@@ -17,14 +17,15 @@ from configs.schema import (
     Denominator,
     LikelihoodKind,
     ObjectiveKind,
-    Partition,
     Ratio,
     SourceKind,
     SourceOptions,
 )
-from rollout.options import Cache, Count, Order
+from models.options import Modality
+from rl.text_compatibility import text_problems
 
-if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
+if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
+    from models.image import ImageSpec
     from models.text import TextSpec
 
 AT_LEAST = {
@@ -68,11 +69,9 @@ ABOVE_ZERO = (
     "cluster.startup_timeout_seconds",
     "cluster.step_timeout_seconds",
 )
-SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
-PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)
 
 
-def check(config: Config, spec: TextSpec | None) -> None:
+def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
     """Refuses a configuration that cannot train.
 
     Args:
@@ -81,8 +80,14 @@ def check(config: Config, spec: TextSpec | None) -> None:
     Raises:
         ConfigError: every problem found, one a line.
     """
-    problems = [*_ranges(config), *_sampler(config, spec), *_lengths(config, spec)]
-    problems += [*_algorithm(config), *_rollout(config), *_data(config), *_evaluation(config), *_cluster(config)]
+    if config.model.modality is Modality.image:
+        from rl.image_compatibility import image_problems
+
+        own = image_problems(config, cast("ImageSpec | None", spec))
+    else:
+        own = text_problems(config, cast("TextSpec | None", spec))
+    problems = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
+    problems += [*_data(config), *_evaluation(config), *_cluster(config)]
     if problems:
         raise ConfigError("\n  ".join(["these options cannot work:", *problems]))
 
@@ -115,55 +120,6 @@ def _get(config: Config, path: str) -> float | None:
     return None if parent is None else getattr(parent, name)
 
 
-def _sampler(config: Config, spec: TextSpec | None) -> Iterator[str]:
-    name, sampler = "rollout.sampler", config.rollout.sampler
-    for option, least in SAMPLER_AT_LEAST.items():
-        value = getattr(sampler, option)
-        if value is not None and value < least:
-            yield f"{name}.{option}={value}: must be at least {least}"
-    if not 0 < sampler.top_p <= 1:
-        yield f"{name}.top_p={sampler.top_p}: must lie in (0, 1]; 1 keeps every token"
-    if sampler.count in (Count.threshold, Count.factor) and sampler.order not in PROBABILITY_ORDERS:
-        yield (
-            f"{name}.count={sampler.count.name} compares scores with probabilities, but "
-            f"order={sampler.order.name} does not rank by one; use order=max_prob"
-        )
-    if sampler.count is Count.entropy_bound and sampler.order is not Order.entropy:
-        yield f"{name}.count=entropy_bound sums entropies in the order of entropy; use order=entropy"
-    if spec is None:
-        return
-    if sampler.cache is Cache.block and spec.block_length is None:
-        yield (
-            f"{name}.cache=block: {spec.family} is bidirectional, its finished blocks change with every new token, "
-            f"so a cache would not be exact; use cache=none"
-        )
-    if spec.block_length is not None and sampler.block_length not in (None, spec.block_length):
-        yield (
-            f"{name}.block_length={sampler.block_length}: this checkpoint's attention has blocks of "
-            f"{spec.block_length}; use block_length=null"
-        )
-    block = spec.block_length or sampler.block_length or sampler.max_new_tokens
-    if sampler.count is Count.quota and (sampler.rounds_per_block or 0) > block:
-        yield (
-            f"{name}.rounds_per_block={sampler.rounds_per_block}: a block of {block} tokens has at most {block} "
-            f"rounds; use null for one token a round"
-        )
-
-
-def _lengths(config: Config, spec: TextSpec | None) -> Iterator[str]:
-    if spec is None:
-        return
-    name, sampler = "rollout.sampler", config.rollout.sampler
-    prompt, new = config.data.max_prompt_tokens, sampler.max_new_tokens
-    block = spec.block_length or 1
-    positions = -(-(prompt + new) // block) * block  # the terminal block is kept whole
-    if positions > spec.max_length:
-        yield (
-            f"data.max_prompt_tokens={prompt} and {name}.max_new_tokens={new} need {positions} positions, "
-            f"{spec.family} has {spec.max_length}; lower one of them"
-        )
-
-
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm = config.algorithm
     supervised = is_supervised(config)
@@ -174,8 +130,6 @@ def _algorithm(config: Config) -> Iterator[str]:
         yield f"algorithm.objective=weighted has no ratio, but ratio={algorithm.ratio.name}; use ratio=none"
     if supervised and algorithm.objective is not ObjectiveKind.weighted:
         yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
-    if supervised and config.data.train.response is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.response to a template of them"
     if supervised and replay:
         yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
     if not supervised and not replay:
@@ -184,12 +138,6 @@ def _algorithm(config: Config) -> Iterator[str]:
         yield "algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind=elbo use 0"
     if not replay and algorithm.denominator is Denominator.step:
         yield "algorithm.denominator=step averages over the parts of a replay; with likelihood.kind=elbo use sequence"
-    order = config.rollout.sampler.order
-    if replay and order.depends_on_draw and algorithm.likelihood.partition is not Partition.every_step:
-        yield (
-            f"rollout.sampler.order={order.name} reveals positions by the drawn tokens; its log-probability has a "
-            f"correction that only likelihood.partition=every_step can compute; use that, or order=max_prob"
-        )
 
 
 def _rollout(config: Config) -> Iterator[str]:
@@ -211,11 +159,6 @@ def _rollout(config: Config) -> Iterator[str]:
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
             f"for every sample; use at least 2"
         )
-    if rollout.sampler.temperature == 0:
-        yield (
-            "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
-            "use a temperature above 0"
-        )
     if not config.reward.terms:
         yield "reward.terms is empty, there is nothing to learn from; choose a file, for example reward=math"
 
@@ -223,8 +166,8 @@ def _rollout(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     train, evaluation = config.data.train, config.data.evaluation
     for name, source in (("data.train", train), ("data.evaluation", evaluation)):
-        if source is not None and source.kind is SourceKind.reasoning_gym and source.size is None:
-            yield f"{name}.size=null: reasoning-gym makes problems without end; set a number"
+        if source is not None and source.size is None and _endless(source):
+            yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
     if evaluation is not None and _overlap(train, evaluation):
         yield (
             "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
@@ -232,7 +175,13 @@ def _data(config: Config) -> Iterator[str]:
         )
 
 
+def _endless(source: SourceOptions) -> bool:
+    return source.kind is SourceKind.reasoning_gym or (source.kind is SourceKind.scenes and source.split == "train")
+
+
 def _overlap(first: SourceOptions, second: SourceOptions) -> bool:
+    if first.kind is second.kind and first.kind in (SourceKind.scenes, SourceKind.digits):
+        return first.split == second.split  # whatever the seed: the splits share no prompt, or no picture
     if (first.kind, first.name, first.args) != (second.kind, second.name, second.args):
         return False
     if first.kind is SourceKind.reasoning_gym:

@@ -16,7 +16,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from configs.schema import SourceKind, SourceOptions
-from rl.rows import DataError, Row, dataset_rows, file_rows, reasoning_gym_rows
+from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
 
 SPREAD_ROWS = 256
 
@@ -29,7 +29,9 @@ class Problem:
     response: str | None
     """The demonstration, for supervised training."""
     columns: Row
-    """The whole row, for reward functions."""
+    """The row, for reward functions; without the demonstration's image."""
+    image: Any = None
+    """The demonstration of an image model, for supervised training."""
 
 
 class Problems(Sequence[Problem]):
@@ -61,7 +63,13 @@ class Problems(Sequence[Problem]):
         if not prompt.strip():
             raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
         response = None if self._response is None else self._response(name, row)
-        return Problem(name, prompt, response, row)
+        image = None
+        if self._options.image is not None:
+            if self._options.image not in row:
+                raise DataError(f"problem {name} has no column {self._options.image!r}, which `image` names")
+            image = row[self._options.image]
+            row = {column: value for column, value in row.items() if column != self._options.image}
+        return Problem(name, prompt, response, row, image)
 
     def fingerprint(self) -> str:
         """Hash of what is in the source, the same in every process and wherever the file lies.
@@ -94,6 +102,10 @@ def open_source(options: SourceOptions) -> Problems:
     """
     if options.kind is SourceKind.reasoning_gym:
         return Problems(reasoning_gym_rows(options), options, options.name)
+    if options.kind is SourceKind.scenes:
+        return Problems(scene_rows(options), options, options.name)
+    if options.kind is SourceKind.digits:
+        return Problems(digit_rows(options), options, options.name)
     if options.kind is SourceKind.file:
         return Problems(file_rows(options), options, Path(options.name).name)
     return Problems(dataset_rows(options), options, Path(options.name).name)

@@ -10,7 +10,7 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.generation import Generation, Scored
 from rl.schedule import TicketKind, evaluation_tickets
-from rl.statistics import Estimate, solve_rate
+from rl.statistics import Estimate, mean, solve_rate
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,37 @@ class Evaluation:
     solved: dict[str, np.ndarray]
     """(problems, samples) of 0 and 1 for `greedy` and `sampled`, NaN where unscored."""
     reward: dict[str, float]
-    tokens_per_round: dict[str, float]
-    """Kept tokens a sample gains in one denoising round."""
+    terms: dict[str, dict[str, Estimate]]
+    """Mean of each reward term by kind: the parts of the reward, and measures that are not rewarded (weight 0)."""
+    rollout: dict[str, dict[str, float]]
+    """What the samples were like, by kind; names depend on the modality."""
     failures: list[Failure]
     """Why samples could not be scored."""
+    first: dict[str, Scored]
+    """First ticket of each kind, whose completions can be looked at."""
+    prompts: dict[str, list[str]]
+    """Prompts of the first ticket's completions."""
 
     @staticmethod
-    def of(update: int, tickets: list[Scored], solved_at: float) -> Evaluation:
-        solved, reward, speed = {}, {}, {}
+    def of(update: int, tickets: list[Scored], solved_at: float, generation: Generation) -> Evaluation:
+        solved, reward, terms, rollout, first, prompts = {}, {}, {}, {}, {}, {}
         for kind in dict.fromkeys(ticket.ticket.kind for ticket in tickets):
             mine = [ticket for ticket in tickets if ticket.ticket.kind is kind]
             rewards = np.concatenate([ticket.rewards for ticket in mine])
             solved[kind.value] = np.where(np.isnan(rewards), np.nan, rewards >= solved_at - 1e-9)
             reward[kind.value] = float(np.nanmean(rewards)) if not np.isnan(rewards).all() else float("nan")
-            tokens = sum(ticket.completions.statistics["tokens"] for ticket in mine)
-            speed[kind.value] = tokens / sum(ticket.completions.statistics["rounds"] for ticket in mine)
+            terms[kind.value] = {
+                name: estimate
+                for name in mine[0].terms
+                if (estimate := mean_if_any(np.concatenate([ticket.terms[name] for ticket in mine]))) is not None
+            }
+            sums = {name: sum(ticket.statistics[name] for ticket in mine) for name in mine[0].statistics}
+            rollout[kind.value] = generation.modality.rollout_metrics(sums, rewards.size)
+            first[kind.value] = mine[0]
+            ticket = mine[0].ticket
+            prompts[kind.value], _ = generation.sources[kind].columns(ticket.problem_indices, ticket.samples)
         failures = [failure for ticket in tickets for failure in ticket.failures]
-        return Evaluation(update, solved, reward, speed, failures)
+        return Evaluation(update, solved, reward, terms, rollout, failures, first, prompts)
 
     @property
     def unscored(self) -> int:
@@ -54,7 +68,9 @@ class Evaluation:
         for kind, estimate in self.estimates().items():
             metrics |= estimate.metrics(f"evaluation/{kind}/solve_rate")
             metrics[f"evaluation/{kind}/reward"] = self.reward[kind]
-            metrics[f"evaluation/{kind}/tokens_per_round"] = self.tokens_per_round[kind]
+            metrics |= {f"evaluation/{kind}/{name}": value for name, value in self.rollout[kind].items()}
+            for name, term in self.terms[kind].items():
+                metrics |= term.metrics(f"evaluation/{kind}/term/{name}")
         return metrics
 
     def line(self) -> str:
@@ -78,4 +94,10 @@ def evaluate(generation: Generation, config: Config, update: int) -> Evaluation:
         )
     ]
     generation.ask(tickets)
-    return Evaluation.of(update, generation.collect(tickets), config.reward.solved_at)
+    return Evaluation.of(update, generation.collect(tickets), config.reward.solved_at, generation)
+
+
+def mean_if_any(values: np.ndarray) -> Estimate | None:
+    """Mean of a term over the problems that it applies to; None for fewer than two, which have no interval."""
+    applies = ~np.isnan(values).all(axis=-1)
+    return mean(values) if applies.sum() > 1 else None

@@ -18,12 +18,11 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
+from rl.modality import Modality
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
 from rl.schedule import Ticket, TicketKind, sample_uid
-from rollout.groups import Origin
-from rollout.options import SamplerOptions
-from rollout.worker import Completions, RolloutRequest
+from rollout.worker import Origin, RolloutRequest
 
 MAX_ATTEMPTS = 3
 """Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
@@ -45,7 +44,7 @@ class Job:
     kind: str
     """`rollout` or `reward`"""
     references: list[ray.ObjectRef]
-    """Trajectories, then completions, then (kind reward) scores."""
+    """Trajectories, then completions, then statistics, then (kind reward) scores."""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -60,11 +59,12 @@ class Restart:
 
 @dataclass
 class Scored:
-    """A finished ticket. Trajectories stay in the object store; only small things are here."""
+    """A finished ticket. Trajectories and completions stay in the object store; only small things are here."""
 
     ticket: Ticket
     trajectories: list[ray.ObjectRef]
-    completions: Completions
+    completions: ray.ObjectRef
+    statistics: dict[str, float]
     rewards: np.ndarray
     """(problems, samples) float64, NaN where unscored"""
     terms: dict[str, np.ndarray]
@@ -77,6 +77,7 @@ class Generation:
         self,
         config: Config,
         processes: Processes,
+        modality: Modality,
         sources: dict[TicketKind, PromptSource],
         stage: Callable[[str], AbstractContextManager[None]],
         note: Callable[[str], None],
@@ -88,6 +89,7 @@ class Generation:
         """
         self.config = config
         self.processes = processes
+        self.modality = modality
         self.sources = sources
         self.stage = stage
         self.note = note
@@ -131,7 +133,7 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
-            call = self.processes.rollout[name].run.options(num_returns=len(ticket.problem_indices) + 1)
+            call = self.processes.rollout[name].run.options(num_returns=len(ticket.problem_indices) + 2)
             references = call.remote(self._request(ticket), self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
 
@@ -150,13 +152,8 @@ class Generation:
                 for group in range(len(prompts))
                 for sample in range(ticket.samples)
             ),
-            sampler=self._sampler(ticket.kind),
+            sampler=self.modality.sampler(ticket.kind),
         )
-
-    def _sampler(self, kind: TicketKind) -> SamplerOptions:
-        """Greedy evaluation differs from training in its temperature only."""
-        sampler = self.config.rollout.sampler
-        return sampler.greedy() if kind is TicketKind.greedy else sampler
 
     def _issue_rewards(self) -> None:
         while self._idle["reward"] and self._to_score:
@@ -164,7 +161,7 @@ class Generation:
             name = self._idle["reward"].popleft()
             ticket = job.ticket
             prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
-            scores = self.processes.reward[name].score.remote(job.references[-1], prompts, columns, ticket.update)
+            scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:
@@ -208,11 +205,12 @@ class Generation:
 
     def _accept(self, job: Job, scores: Any) -> None:
         shape = (len(job.ticket.problem_indices), job.ticket.samples)
-        *trajectories, completions, _ = job.references
+        *trajectories, completions, statistics, _ = job.references
         self._scored[key(job.ticket)] = Scored(
             ticket=job.ticket,
             trajectories=trajectories,
-            completions=result_of(completions, job.worker),
+            completions=completions,
+            statistics=result_of(statistics, job.worker),
             rewards=scores.total.reshape(shape),
             terms={name: values.reshape(shape) for name, values in scores.terms.items()},
             failures=scores.failures,

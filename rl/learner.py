@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +21,13 @@ from configs.schema import AlgorithmOptions, Schedule
 from rl.denominators import decision_weights, divisor
 from rl.engine import Engine
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
-from rl.objectives import decision_loss, kl_to_reference
+from rl.objectives import decision_loss
+from rl.scores import Scores
 from rollout.trajectory import Trajectory
+
+Reference = Callable[[], AbstractContextManager[Callable[..., Tensor]]]
+"""Opens a context whose value is another model than the one in training."""
+Item = TypeVar("Item")
 
 
 class LearnerError(RuntimeError):
@@ -37,6 +43,14 @@ class Group:
     """(G,) fp32"""
     valid: np.ndarray
     """(G,) bool: scored. A group with none keeps ranks in step and weighs nothing."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    gap: float
+    """Largest |recorded - recomputed| log-probability, over all ranks."""
+    by_step: dict[int, float]
+    """The same for each step of this rank's sample."""
 
 
 @dataclass
@@ -77,7 +91,8 @@ class Learner:
         engine: Engine,
         likelihood: Likelihood,
         exact_replay: Likelihood | None,
-        reference: Callable[[], AbstractContextManager[Callable[..., Tensor]]] | None,
+        reference: Reference | None,
+        adapters_off: Reference | None,
         options: AlgorithmOptions,
         total_updates: int,
         device: torch.device,
@@ -85,29 +100,56 @@ class Learner:
         """
         Args:
             exact_replay: reproduces recorded log-probabilities, for the parity gate; None without rollouts.
-            reference: a context manager whose value is the frozen model; None without KL.
+            reference: the frozen model; None without KL.
+            adapters_off: the policy without its adapters; None when it has none.
         """
         self.engine = engine
         self.likelihood = likelihood
         self.exact_replay = exact_replay
         self.reference = reference
+        self.adapters_off = adapters_off
         self.options = options
         self.total_updates = total_updates
         self.device = device
 
-    def parity_gap(self, groups: Sequence[Group]) -> float:
-        """Largest |recorded - recomputed| log-probability over one micro-batch of each rank, without gradient."""
+    def parity(self, groups: Sequence[Group]) -> Parity:
+        """Replays one sample of each rank before anything is learned; the gap is the largest over ranks."""
+        trajectory = groups[0].trajectory.take([0])
+        by_step = self._gaps(trajectory)
+        gap = self._maximum(max(by_step.values(), default=0.0))
+        return Parity(gap, by_step)
+
+    def likely_cause(self, groups: Sequence[Group], limit: float) -> str:
+        """Replays the sample under one change at a time; the change that closes the gap names its cause."""
+        trajectory = groups[0].trajectory.take([0])
+        suspects = {
+            "a row's result depends on its batch (attention or convolution kernels chosen by shape)": {"alone": True},
+            "a layer behaves differently in training mode, such as dropout": {"training": False},
+            "the rollout ran without the adapters that the learner has": {"adapters": False},
+        }
+        for cause, change in suspects.items():
+            if self._maximum(max(self._gaps(trajectory, **change).values(), default=0.0)) <= limit:
+                return cause
+        return "rollout and learner load different weights or precisions"
+
+    def _gaps(
+        self, trajectory: Trajectory, *, alone: bool = False, training: bool = True, adapters: bool = True
+    ) -> dict[int, float]:
+        """Largest |recorded - recomputed| log-probability of each step of a trajectory of one sample."""
         assert self.exact_replay is not None
-        trajectories = [groups[0].trajectory.take([0])]
-        rows = self.exact_replay.rows(trajectories, 0)
-        batches = self._in_step(micro_batches(rows, self.options.micro_batch_tokens))
-        gap = 0.0
-        with torch.no_grad():
-            for batch in batches:
-                recomputed = self.exact_replay.log_prob(self.engine, batch).cpu().numpy()
-                recorded = np.concatenate([trajectories[0].logp[0, row.decision] for row in batch])
-                gap = max(gap, float(np.abs(recorded - recomputed).max(initial=0.0)))
-        return self._maximum(gap)
+        self.engine.module.train(training)
+        rows = self.exact_replay.rows([trajectory], 0)
+        batches = [[row] for row in rows] if alone else micro_batches(rows, self.options.micro_batch_tokens)
+        gaps: dict[int, float] = {}
+        switched = nullcontext(self.engine) if adapters or self.adapters_off is None else self.adapters_off()
+        with torch.no_grad(), switched as model:
+            for batch in self._in_step(batches, lambda row: row):
+                recomputed = self.exact_replay.score(model, batch).log_prob.cpu().numpy()
+                recorded = np.concatenate([trajectory.logp[0, row.decision] for row in batch])
+                steps = np.concatenate([row.step for row in batch])
+                for step, gap in zip(steps.tolist(), np.abs(recorded - recomputed).tolist(), strict=True):
+                    gaps[step] = max(gaps.get(step, 0.0), gap)
+        return dict(sorted(gaps.items()))
 
     def step(self, update: int, minibatches: Sequence[Sequence[Group]], fresh: bool) -> dict[str, float]:
         """All optimizer updates of one rollout.
@@ -170,7 +212,7 @@ class Learner:
         ]
         by_row = {id(entry.row): entry for entry in entries}
         batches = micro_batches(rows, self.options.micro_batch_tokens)
-        return self._in_step([[by_row[id(row)] for row in batch] for batch in batches])
+        return self._in_step([[by_row[id(row)] for row in batch] for batch in batches], _weightless)
 
     def _weights(self, trajectories: list[Trajectory], rows: list[ScoredRow]) -> list[np.ndarray]:
         """(G, D) weight of each decision of each trajectory."""
@@ -189,21 +231,22 @@ class Learner:
                         entry.old = entry.recorded
                 elif several:
                     with torch.no_grad():
-                        scored = self.likelihood.log_prob(self.engine, [e.row for e in batch]).cpu().numpy()
+                        scored = self.likelihood.score(self.engine, [e.row for e in batch]).log_prob.cpu().numpy()
                     splits = np.cumsum([len(entry.recorded) for entry in batch])[:-1]
                     for entry, old in zip(batch, np.split(scored, splits), strict=True):
                         entry.old = old
 
     def _accumulate(self, batch: list[Entry], statistics: Statistics, first: bool) -> None:
         """Forward and backward of one micro-batch."""
-        log_prob = self.likelihood.log_prob(self.engine, [entry.row for entry in batch])
+        scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+        log_prob = scores.log_prob
         weight = self._flat([entry.weight for entry in batch])
         advantage = self._flat([np.full(len(e.recorded), e.advantage, np.float32) for e in batch])
         old = log_prob.detach() if batch[0].old is None else self._flat([e.old for e in batch if e.old is not None])
-        decision = decision_loss(log_prob, old, advantage, self.options)
+        decision = decision_loss(scores, old, advantage, self.options)
         loss = (weight * decision.loss).sum()
         if self.reference is not None:
-            kl = self._kl(batch, log_prob)
+            kl = self._kl(batch, scores)
             loss = loss + self.options.kl.coefficient * (weight * kl).sum()
             statistics.sums["kl"] += float(kl.detach()[weight > 0].sum())
         if not torch.isfinite(loss):
@@ -226,17 +269,17 @@ class Learner:
                 gap = float((log_prob.detach() - recorded)[used].abs().max())
                 statistics.maxima["logprob_gap"] = max(statistics.maxima["logprob_gap"], gap)
 
-    def _kl(self, batch: list[Entry], log_prob: Tensor) -> Tensor:
+    def _kl(self, batch: list[Entry], scores: Scores) -> Tensor:
         assert self.reference is not None
         with torch.no_grad(), self.reference() as frozen:
-            reference = self.likelihood.log_prob(frozen, [entry.row for entry in batch])
-        return kl_to_reference(log_prob, reference, self.options.kl.estimator)
+            reference = self.likelihood.score(frozen, [entry.row for entry in batch])
+        return scores.kl(reference, self.options.kl.estimator)
 
     def _parity_metric(self, minibatches: Sequence[Sequence[Group]], fresh: bool) -> float | None:
         """Only where the training forward itself does not measure it."""
         if self.exact_replay is None or self.likelihood.exact or not fresh:
             return None
-        return self.parity_gap(minibatches[0])
+        return self.parity(minibatches[0]).gap
 
     def _metrics(
         self, statistics: Statistics, gradient_norm: float, gap: float | None, update: int, fresh: bool
@@ -271,10 +314,10 @@ class Learner:
             return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
         return options.learning_rate * warmup
 
-    def _in_step(self, batches: list[list]) -> list[list]:
-        """As many batches on every rank: the ranks' collectives must pair up. The repeats weigh nothing."""
+    def _in_step(self, batches: list[list[Item]], idle: Callable[[Item], Item]) -> list[list[Item]]:
+        """As many batches on every rank, whose collectives must pair up; `idle` makes the repeats count nothing."""
         wanted = int(self._maximum(float(len(batches))))
-        return batches + [[_weightless(item) for item in batches[-1][-1:]] for _ in range(wanted - len(batches))]
+        return batches + [[idle(batches[-1][-1])] for _ in range(wanted - len(batches))]
 
     def _flat(self, arrays: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
@@ -290,7 +333,5 @@ class Learner:
         return tensor.item()
 
 
-def _weightless(item):
-    if isinstance(item, Entry):
-        return Entry(item.row, np.zeros_like(item.weight), 0.0, item.recorded)
-    return item
+def _weightless(entry: Entry) -> Entry:
+    return Entry(entry.row, np.zeros_like(entry.weight), 0.0, entry.recorded)

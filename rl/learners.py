@@ -13,16 +13,19 @@ import ray
 from cluster.placement import ClusterError
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.learner import LearnerError
+from rl.learner import LearnerError, Parity
 from rl.processes import ActorDied, gather
 
 GATE = {"fp32": 1e-4, "bf16": 5e-2}
 """Largest |recorded - recomputed| log-probability that training starts with, by precision."""
 
+SHOWN_STEPS = 20
+
 
 class Learners:
-    def __init__(self, config: Config, handles: dict[str, Any]) -> None:
+    def __init__(self, config: Config, handles: dict[str, Any], note: Callable[[str], None]) -> None:
         self.config = config
+        self.note = note
         self.handles = handles
         self._parity_checked = False
 
@@ -61,14 +64,20 @@ class Learners:
         return [[minibatch[rank::ranks] or [weightless] for minibatch in minibatches] for rank in range(ranks)]
 
     def _check_parity(self, groups: list[GroupReference]) -> None:
-        gaps = self._call("replay a sample", "parity_gap", lambda rank: ([groups[rank % len(groups)]],))
-        gap, limit = max(gaps.values()), GATE[self.config.model.precision.value]
-        if not gap <= limit:
+        def one_group(rank: int) -> list[GroupReference]:
+            return [groups[rank % len(groups)]]
+
+        limit = GATE[self.config.model.precision.value]
+        parity: Parity = self._call("replay a sample", "parity", lambda rank: (one_group(rank),))["learner-0"]
+        if not parity.gap <= limit:
+            cause = self._call("replay a sample", "likely_cause", lambda rank: (one_group(rank), limit))["learner-0"]
             raise LearnerError(
-                f"replaying fresh samples gives log-probabilities up to {gap:.3g} away from the recorded ones "
-                f"(limit {limit:g}): the gradient would be wrong. Likely causes: rollout and learner load different "
-                f"weights or precisions, or a model whose forward depends on its batch"
+                f"replaying fresh samples gives log-probabilities up to {parity.gap:.3g} away from the recorded ones "
+                f"(limit {limit:g}): the gradient would be wrong. Likely cause: {cause}.\n"
+                f"  largest gap of each step: {_listed(parity.by_step)}"
             )
+        steps = _listed(parity.by_step)
+        self.note(f"parity: replayed log-probabilities differ by at most {parity.gap:.2g}; by step {steps}")
         self._parity_checked = True
 
     def _call(self, what: str, method: str, arguments: Callable[[int], tuple]) -> dict[str, Any]:
@@ -85,3 +94,8 @@ class Learners:
             raise ClusterError(
                 f"{error}. Its optimizer state is lost; run the same command again to go on from the newest checkpoint"
             ) from error
+
+
+def _listed(gaps: dict[int, float]) -> str:
+    shown = [f"{step}: {gap:.1g}" for step, gap in list(gaps.items())[:SHOWN_STEPS]]
+    return ", ".join(shown) + (f", and {len(gaps) - SHOWN_STEPS} more" if len(gaps) > SHOWN_STEPS else "")

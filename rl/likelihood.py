@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
+from rl.scores import Scores
 from rollout.trajectory import Trajectory
 
 Content = TypeVar("Content")
@@ -46,8 +47,8 @@ class Likelihood(Protocol):
         """Rows of every sample; fresh noise, where it needs any, is keyed by (sample, update)."""
         ...
 
-    def log_prob(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
-        """(sum of m,) fp32 log-probabilities, rows in order; differentiable in the model's weights."""
+    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
+        """Scores of all rows' decisions, rows in order."""
         ...
 
 

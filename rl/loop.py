@@ -13,12 +13,12 @@ import ray
 
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.advantages import advantages, has_signal
+from rl.advantages import AdvantageEstimator
 from rl.evaluate import evaluate
 from rl.generation import Generation, Scored
 from rl.learners import Learners
 from rl.run import Run
-from rl.schedule import Schedule, Ticket
+from rl.schedule import Schedule, Ticket, TicketKind
 
 
 class Loop:
@@ -30,6 +30,7 @@ class Loop:
         self.generation = generation
         self.learners = learners
         self.run = run
+        self.advantages = AdvantageEstimator(config.algorithm)
         self.update = 0
 
     def run_to_end(self) -> None:
@@ -66,13 +67,17 @@ class Loop:
 
     def groups(self, tickets: list[Scored]) -> list[GroupReference]:
         """Trajectory, advantages and valid samples of every group that can teach something, in ticket order."""
-        algorithm = self.config.algorithm
+        rewards = [group for ticket in tickets for group in ticket.rewards]
+        trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
+        problems = self.generation.sources[TicketKind.train].problems
+        prompts = [problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices]
         groups: list[GroupReference] = []
-        for ticket in tickets:
-            for trajectory, rewards in zip(ticket.trajectories, ticket.rewards, strict=True):
-                advantage, valid = advantages(rewards, algorithm.advantage)
-                if valid.any() and (has_signal(rewards) or not algorithm.filter_zero_variance):
-                    groups.append((trajectory, advantage, valid))
+        for trajectory, reward, (advantage, valid) in zip(
+            trajectories, rewards, self.advantages(rewards, prompts), strict=True
+        ):
+            teaches = self.advantages.teaches(reward, advantage)
+            if valid.any() and (teaches or not self.config.algorithm.filter_zero_variance):
+                groups.append((trajectory, advantage, valid))
         return groups
 
     def publish(self) -> None:
@@ -97,14 +102,15 @@ class Loop:
             return
         with (
             self.run.stage("checkpoint"),
-            self.run.new_checkpoint(self.update, self.generation.weights) as folder,
+            self.run.new_checkpoint(self.update, self.generation.weights, self.advantages.state()) as folder,
         ):
             self.learners.save(folder)
 
     def resume(self) -> None:
         if (checkpoint := self.run.resume_point()) is None:
             return
-        folder, self.update = checkpoint
+        folder, self.update, advantages = checkpoint
+        self.advantages.load(advantages)
         self.learners.load(folder)
         for version, packed in self.run.saved_weights(folder).items():
             self.generation.weights[version] = ray.put(packed)

@@ -1,4 +1,4 @@
-"""What is minimised for each decision, given its log-probability. Pure functions of (M,) fp32 tensors."""
+"""What is minimised for each decision, given what its likelihood says. Pure functions of (M,) fp32 tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, KlEstimator, ObjectiveKind
+from configs.schema import AlgorithmOptions, ObjectiveKind
+from rl.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -20,31 +21,31 @@ class DecisionLoss:
     """(M,) bool: the clip took the gradient away"""
 
 
-def decision_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, options: AlgorithmOptions) -> DecisionLoss:
+def decision_loss(scores: Scores, old_log_prob: Tensor, advantage: Tensor, options: AlgorithmOptions) -> DecisionLoss:
     """Loss of each decision, before weights and denominator."""
     if options.objective is ObjectiveKind.weighted:
-        return DecisionLoss(
-            -advantage * log_prob, torch.ones_like(log_prob).detach(), torch.zeros_like(log_prob, dtype=torch.bool)
-        )
-    return _ppo_clip(log_prob, old_log_prob, advantage, options)
+        ones = torch.ones_like(scores.log_prob).detach()
+        return DecisionLoss(-advantage * scores.log_prob, ones, torch.zeros_like(ones, dtype=torch.bool))
+    low, high = _clip(scores, options)
+    log_ratio = scores.log_ratio(old_log_prob, options.ratio)
+    result = _ppo_clip(log_ratio, advantage, low, high)
+    return DecisionLoss(result.loss * scores.loss_scale(options.ratio), result.ratio, result.clipped)
 
 
-def _ppo_clip(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, options: AlgorithmOptions) -> DecisionLoss:
-    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(log_prob - old) (PPO, arXiv 1707.06347, eq. 7; the
-    asymmetric clip is DAPO's, arXiv 2503.14476, eq. 10)."""
+def _ppo_clip(log_ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) -> DecisionLoss:
+    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(log_ratio) (PPO, arXiv 1707.06347, eq. 7; the asymmetric
+    clip is DAPO's, arXiv 2503.14476, eq. 10)."""
     # Beyond e^20 a ratio is noise; unbounded it becomes infinite, and infinity times a zero advantage is NaN.
-    ratio = (log_prob - old_log_prob).clamp(-20, 20).exp()
-    high = options.clip if options.clip_high is None else options.clip_high
-    unclipped, clipped = ratio * advantage, ratio.clamp(1 - options.clip, 1 + high) * advantage
+    ratio = log_ratio.clamp(-20, 20).exp()
+    unclipped, clipped = ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage
     return DecisionLoss(-torch.minimum(unclipped, clipped), ratio.detach(), clipped < unclipped)
 
 
-def kl_to_reference(log_prob: Tensor, reference_log_prob: Tensor, estimator: KlEstimator) -> Tensor:
-    """(M,) estimate of KL(policy || reference) at decisions drawn from the policy, by J. Schulman's k1, k2, k3
-    ("Approximating KL divergence", 2020). With u = log reference - log policy: -u, u^2 / 2, e^u - 1 - u."""
-    u = reference_log_prob - log_prob
-    if estimator is KlEstimator.k1:
-        return -u
-    if estimator is KlEstimator.k2:
-        return 0.5 * u.square()
-    return u.expm1() - u
+def _clip(scores: Scores, options: AlgorithmOptions) -> tuple[Tensor, Tensor]:
+    """(M,) half-widths below and above 1."""
+    if options.clip_kl is not None:
+        clip = scores.clip_of(options.clip_kl, options.ratio)
+        return clip, clip
+    high = options.clip if options.clip_high is None else options.clip_high
+    ones = torch.ones_like(scores.log_prob).detach()
+    return ones * options.clip, ones * high

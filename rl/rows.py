@@ -1,4 +1,5 @@
-"""The rows of a source: what a reasoning-gym task, a file or a data set holds, as an indexable sequence of columns."""
+"""The rows of a source, as an indexable sequence of columns: a reasoning-gym task, the scene world, digits, a file, a
+data set."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.schema import SourceOptions
+from rewards.digits import WORDS as DIGIT_WORDS
+from rewards.digits import digit_images
+from rewards.scenes.world import Split, choose, compositions, demonstration
 
 Row = dict[str, Any]
 
@@ -51,6 +57,68 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
             f"reasoning_gym task {options.name!r} refuses the args {dict(options.args)}: {error}; it knows {allowed}"
         ) from error
     return _ReasoningGymRows(dataset)
+
+
+class _SceneRows(Sequence[Row]):
+    """`prompt` and `composition`, the same text; `image`, the demonstration, (32, 32, 3) uint8, drawn at access."""
+
+    def __init__(self, size: int, seed: int, split: Split, careless: float) -> None:
+        self._size, self._seed, self._split, self._careless = size, seed, split, careless
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        composition = choose(self._split, self._seed, index)
+        image = demonstration(composition, self._seed, index, self._careless)
+        return {"prompt": composition.text, "composition": composition.text, "image": image}
+
+
+def scene_rows(options: SourceOptions) -> Sequence[Row]:
+    careless = options.args.get("careless", 0.0)
+    if unknown := sorted(set(options.args) - {"careless"}):
+        raise DataError(f"scenes have no args {', '.join(unknown)}; they know careless")
+    if isinstance(careless, bool) or not isinstance(careless, int | float) or not 0 <= careless <= 1:
+        raise DataError(f"careless={careless!r} of scenes is the probability of a wrong picture: choose 0 to 1")
+    _check_seed(options)
+    if options.split == "held_out":
+        return _SceneRows(len(compositions("held_out")), options.seed, "held_out", careless)
+    if options.split != "train":
+        raise DataError(f"scenes have no split {options.split!r}: choose train or held_out")
+    if options.size is None or options.size < 1:
+        raise DataError(f"size={options.size} of the training scenes, which have no end: ask for at least one")
+    return _SceneRows(options.size, options.seed, "train", careless)
+
+
+def _check_seed(options: SourceOptions) -> None:
+    if options.seed < 0:
+        raise DataError(f"seed={options.seed} of {options.name}: choose 0 or more")
+
+
+class _DigitRows(Sequence[Row]):
+    """`prompt`; `digit`, an int; `image`, (32, 32, 3) uint8."""
+
+    def __init__(self, images: np.ndarray, digits: np.ndarray) -> None:
+        self._images, self._digits = images, digits
+
+    def __len__(self) -> int:
+        return len(self._digits)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        digit = int(self._digits[index])
+        return {"prompt": f"the digit {DIGIT_WORDS[digit]}", "digit": digit, "image": self._images[index]}
+
+
+def digit_rows(options: SourceOptions) -> Sequence[Row]:
+    if options.args:
+        raise DataError(f"args {dict(options.args)} have no meaning for digits: remove them")
+    _check_seed(options)
+    try:
+        images, digits = digit_images(options.split)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    order = np.random.default_rng(options.seed).permutation(len(digits))
+    return _DigitRows(images[order], digits[order])
 
 
 def file_rows(options: SourceOptions) -> Sequence[Row]:

@@ -7,7 +7,8 @@ runs/NAME/
   failures.jsonl                  samples that could not be scored, with their text
   trajectories/u000012.parquet    the kept tickets of an update
   checkpoints/u000040/            complete, or not there
-  summary.json  reward_curve.png
+  pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
+  summary.json  reward_curve.png  before_after_greedy.png
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, 
 from rl.evaluate import Evaluation
 from rl.generation import Scored
 from rl.metrics import MetricsWriter, read_rows
+from rl.modality import Modality
+from rl.pictures import before_after
 from rl.plots import reward_curve
 from rl.progress import Progress
 from rl.sanity import sanity_table
@@ -55,13 +58,21 @@ class RewardsFailed(RuntimeError):
 
 
 class Run:
-    def __init__(self, config: Config, resolved: DictConfig, schedule_state: Mapping[str, Any], curves: Sequence[str]):
+    def __init__(
+        self,
+        config: Config,
+        resolved: DictConfig,
+        modality: Modality,
+        schedule_state: Mapping[str, Any],
+        curves: Sequence[str],
+    ) -> None:
         """
         Args:
             schedule_state: what decides which samples are drawn when; a resume with another one is refused.
             curves: metrics that the progress display draws.
         """
         self.config = config
+        self.modality = modality
         self.folder = Path(config.run.folder) / config.run.name
         self.checkpoints = self.folder / "checkpoints"
         self.schedule_state = dict(schedule_state)
@@ -113,10 +124,7 @@ class Run:
         rewards = np.concatenate([ticket.rewards for ticket in tickets])  # (problems, G)
         failures = [failure for ticket in tickets for failure in ticket.failures]
         self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
-        statistics = {
-            name: sum(ticket.completions.statistics[name] for ticket in tickets)
-            for name in ("tokens", "rounds", "forwards", "token_forwards")
-        }
+        sums = {name: sum(t.statistics[name] for t in tickets) for name in tickets[0].statistics}
         scored = rewards[~np.isnan(rewards)]
         metrics = {
             "reward/mean": float(scored.mean()) if len(scored) else 0.0,
@@ -126,12 +134,9 @@ class Run:
             "groups/used": groups,
             "groups/without_signal_fraction": 1 - groups / len(rewards),
             "rollout/staleness": update - min(ticket.ticket.version for ticket in tickets),
-            "rollout/tokens_mean": statistics["tokens"] / rewards.size,
-            "rollout/tokens_per_round": statistics["tokens"] / statistics["rounds"],
-            "rollout/stopped_fraction": float(np.mean([s for ticket in tickets for s in ticket.completions.stopped])),
-            "rollout/forwards": statistics["forwards"],
-            "rollout/token_forwards": statistics["token_forwards"],
         }
+        rollout = self.modality.rollout_metrics(sums, rewards.size)
+        metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
         for name in tickets[0].terms:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
@@ -196,6 +201,13 @@ class Run:
         self.evaluations.write({"update": evaluation.update, **evaluation.metrics(), **outcome})
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
+        for kind, ticket in evaluation.first.items():
+            prompts = evaluation.prompts[kind]
+            self.modality.keep_pictures(prompts, ray.get(ticket.completions), self._pictures(kind, evaluation.update))
+
+    def _pictures(self, kind: str, update: int) -> Path:
+        return self.folder / "pictures" / kind / f"u{update:06d}"
+
     def evaluated(self, update: int) -> bool:
         return any(row["update"] == update for row in self.evaluations.rows)
 
@@ -209,18 +221,20 @@ class Run:
         check_same_schedule(state["schedule"], self.schedule_state)
         return state["update"]
 
-    def resume_point(self) -> tuple[Path, int] | None:
-        """Folder and update of the checkpoint to go on from."""
+    def resume_point(self) -> tuple[Path, int, dict[str, Any]] | None:
+        """Folder and update of the checkpoint to go on from, and the state of its advantages."""
         if self._checkpoint is None:
             return None
         self.note(f"resuming after update {self.first_update} from {self._checkpoint}")
-        return self._checkpoint, self.first_update
+        return self._checkpoint, self.first_update, read_state(self._checkpoint)["advantages"]
 
     @contextmanager
-    def new_checkpoint(self, update: int, weights: Mapping[int, ray.ObjectRef]) -> Iterator[Path]:
+    def new_checkpoint(
+        self, update: int, weights: Mapping[int, ray.ObjectRef], advantages: Mapping[str, Any]
+    ) -> Iterator[Path]:
         """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
         and sample without a learner, the older ones for tickets that still need them."""
-        state = {"update": update, "schedule": self.schedule_state}
+        state = {"update": update, "schedule": self.schedule_state, "advantages": advantages}
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             for number, reference in weights.items():
                 save_file(unpack_weights(ray.get(reference)), folder / f"weights-{number:06d}.safetensors")
@@ -239,7 +253,18 @@ class Run:
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
         if rows and "reward/mean" in rows[0]:
             reward_curve(rows, self.evaluations.rows, self.folder / "reward_curve.png")
+        self._compare_pictures()
         return summary
+
+    def _compare_pictures(self) -> None:
+        if len(self.evaluations.rows) < 2:
+            return
+        before, after = self.evaluations.rows[0], self.evaluations.rows[-1]
+        for kind in ("greedy", "sampled"):
+            folders = [self._pictures(kind, row["update"]) for row in (before, after)]
+            if all(folder.is_dir() for folder in folders):
+                solved = [np.array(row[f"solved/{kind}"], float)[:, 0] for row in (before, after)]
+                before_after((folders[0], folders[1]), (solved[0], solved[1]), self.folder / f"before_after_{kind}.png")
 
     def close(self) -> None:
         self.metrics.close()

@@ -1,18 +1,14 @@
-"""The policy of a run folder, for evaluation, sampling and export: no learner, no optimizer."""
+"""What a run folder keeps for evaluation, sampling and export: its configuration and its published weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase
 
-from cluster.weights import PackedWeights, load_weights, pack_weights
+from cluster.weights import PackedWeights, pack_weights
 from configs.compose import Composed, recompose
 from configs.errors import UserError
-from models.checkpoint import load_text_policy
-from models.lora import trainable_parameters
-from models.text import TextPolicy
 from rl.checkpoint import checkpoint_of, read_state
 
 
@@ -31,10 +27,3 @@ def run_weights(run: Path, update: int | None) -> PackedWeights:
     folder = checkpoint_of(run / "checkpoints", update)
     number = read_state(folder)["update"]
     return pack_weights(number, load_file(folder / f"weights-{number:06d}.safetensors"))
-
-
-def load_run_policy(composed: Composed, weights: PackedWeights | None) -> tuple[TextPolicy, PreTrainedTokenizerBase]:
-    policy, tokenizer = load_text_policy(composed.config.model, adapter_seed=composed.config.run.seed)
-    if weights is not None:
-        load_weights(trainable_parameters(policy), weights)
-    return policy, tokenizer

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
+from rl.schedule import derive_seed, sample_uid
+from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import TextTrajectory
+from rollout.worker import Origin, RolloutRequest
 
 MASKED = "░"
+
+
+def sample_request(
+    run_seed: int,
+    problem_ids: list[str],
+    prompts: list[Any],
+    count: int,
+    sampler: SamplerOptions | DenoisingOptions,
+) -> RolloutRequest:
+    """The same samples whenever it is asked for."""
+    seed = derive_seed(run_seed, "sample")
+    return RolloutRequest(
+        origin=Origin(0, 0, 0, seed),
+        prompt_ids=tuple(problem_ids),
+        prompts=tuple(prompts),
+        uids=tuple(sample_uid(seed, group, sample) for group in range(len(prompts)) for sample in range(count)),
+        sampler=sampler,
+    )
 
 
 def show_unmasking(

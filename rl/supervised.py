@@ -7,28 +7,18 @@ minus its denoising loss is the log-likelihood that the learner maximises.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from models.text import TextSpec
 from rl.actors import GroupReference
-from rl.encode import encode_response
 from rl.generation import Scored
 from rl.loop import Loop
-from rl.prompts import PromptSource
-from rl.schedule import Ticket, derive_seed
-from rollout.demonstrations import demonstration
-from rollout.trajectory import TextTrajectory
+from rl.schedule import Ticket, TicketKind, derive_seed
+from rollout.trajectory import Trajectory
 
 
 class SupervisedLoop(Loop):
     """The same loop with the first half of the way replaced: an update's groups come from the data set."""
-
-    def __init__(self, source: PromptSource, spec: TextSpec, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.source = source
-        self.spec = spec
 
     def update_once(self) -> tuple[dict[str, float], list[Scored]]:
         groups: list[GroupReference] = [
@@ -43,17 +33,7 @@ class SupervisedLoop(Loop):
         """Only evaluations are generated."""
         return iter(())
 
-    def demonstration(self, ticket: Ticket, place: int) -> TextTrajectory:
-        index = ticket.problem_indices[place]
-        problem = self.source.problems[index]
-        assert problem.response is not None  # checked with the configuration
-        limit = self.config.rollout.sampler.max_new_tokens
-        return demonstration(
-            problem.id,
-            self.source.encoded(index),
-            encode_response(self.source.tokenizer, problem.response, self.spec.stop_ids, limit, problem.id),
-            self.spec,
-            limit,
-            derive_seed(ticket.seed, "corruption", place),
-            self.update,
-        )
+    def demonstration(self, ticket: Ticket, place: int) -> Trajectory:
+        source = self.generation.sources[TicketKind.train]
+        problem = source.problems[ticket.problem_indices[place]]
+        return source.modality.demonstration(problem, derive_seed(ticket.seed, "corruption", place), self.update)

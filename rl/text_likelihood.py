@@ -11,13 +11,13 @@ from torch import Tensor
 from configs.schema import LikelihoodOptions, Partition
 from models.text import TextSpec
 from rl.likelihood import ScoredRow
+from rl.scores import Scores
 from rl.text_rows import Row, View, collate, pack
-from rollout.groups import contract
 from rollout.noise import Purpose, uniform
 from rollout.options import SamplerOptions
 from rollout.reveal import RevealKernel
 from rollout.sampler import sampling_window
-from rollout.trajectory import TextTrajectory, Trajectory, TrajectoryError
+from rollout.trajectory import TextTrajectory, Trajectory, TrajectoryError, contract
 
 
 class TextReplay:
@@ -50,7 +50,11 @@ class TextReplay:
                 rows.extend(self._sample_rows(trajectory, index, sample))
         return rows
 
+    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
+        return Scores(self.log_prob(model, rows))
+
     def log_prob(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 log-probabilities, rows in order; differentiable in the model's weights."""
         contents: list[tuple[Row, np.ndarray | None]] = [row.content for row in rows]
         batch = collate([row for row, _ in contents], self.spec.pad_id, self.device)
         logits = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)
@@ -127,7 +131,11 @@ class TextElbo:
                 rows.extend(self._sample_rows(trajectory, index, sample, update))
         return rows
 
+    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
+        return Scores(self.log_prob(model, rows))
+
     def log_prob(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 log-probabilities, rows in order; differentiable in the model's weights."""
         batch = collate([row.content for row in rows], self.spec.pad_id, self.device)
         logits = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)
         return self.kernel.log_prob(logits, batch.token, batch.selected, batch.view, None)

@@ -10,39 +10,36 @@ from cluster.placement import joined
 from configs.compose import Composed
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
-from models.checkpoint import check_weights, read_text_spec, read_tokenizer
 from rewards.registry import resolve_term
-from rl.compatibility import check, is_supervised
+from rl.compatibility import is_supervised
 from rl.data import open_source
 from rl.generation import Generation
 from rl.learners import Learners
 from rl.loop import Loop
+from rl.modality import Modality, modality_of
 from rl.processes import started
 from rl.prompts import PromptSource
 from rl.run import Run
 from rl.schedule import Schedule, TicketKind
 from rl.supervised import SupervisedLoop
-from rollout.groups import contract
+from rollout.trajectory import contract
 
 
 def train(composed: Composed) -> dict[str, Any]:
     """Run to the end and return the summary; the run folder holds everything else."""
     config = composed.config
-    spec, tokenizer = read_text_spec(config.model), read_tokenizer(config.model)
-    check(config, spec)
-    check_weights(config.model)
+    modality = modality_of(config)
+    modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     supervised = is_supervised(config)
-    source = PromptSource(problems, tokenizer, config.data)
-    source.check()
-    sources = {TicketKind.train: source}
+    sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
-        held_out_source = PromptSource(held_out, tokenizer, config.data)
-        held_out_source.check()
-        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), held_out_source)
+        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
+    for source in sources.values():
+        source.check()
     schedule = Schedule(
         seed=config.run.seed,
         num_problems=len(problems),
@@ -53,16 +50,16 @@ def train(composed: Composed) -> dict[str, Any]:
         updates=config.run.updates,
     )
     curves = ("learner/loss",) if supervised else ("reward/mean", "reward/solve_rate")
-    run = Run(config, composed.resolved, _schedule_state(config, problems.fingerprint()), curves)
+    run = Run(config, composed.resolved, modality, _schedule_state(config, modality, problems.fingerprint()), curves)
     try:
         with (
             joined(config.cluster),
             started(config, generating=not supervised or held_out is not None, learning=True) as processes,
             run.progress,
         ):
-            generation = Generation(config, processes, sources, run.stage, run.note)
-            parts = (config, schedule, generation, Learners(config, processes.learners), run)
-            loop = SupervisedLoop(source, spec, *parts) if supervised else Loop(*parts)
+            generation = Generation(config, processes, modality, sources, run.stage, run.note)
+            learners = Learners(config, processes.learners, run.note)
+            loop = (SupervisedLoop if supervised else Loop)(config, schedule, generation, learners, run)
             loop.run_to_end()
         summary = run.summarise()
     finally:
@@ -71,7 +68,7 @@ def train(composed: Composed) -> dict[str, Any]:
     return summary
 
 
-def _schedule_state(config: Config, fingerprint: str) -> dict[str, Any]:
+def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dict[str, Any]:
     """What decides which samples an update sees; another value would not continue the same run."""
     return {
         "run.seed": config.run.seed,
@@ -79,7 +76,7 @@ def _schedule_state(config: Config, fingerprint: str) -> dict[str, Any]:
         "rollout.prompts_per_ticket": config.rollout.prompts_per_ticket,
         "rollout.group_size": config.rollout.group_size,
         "rollout.max_staleness": config.rollout.max_staleness,
-        "rollout.sampler": contract(config.rollout.sampler),
+        "rollout.sampler": contract(modality.sampler(TicketKind.train)),
         "run.updates": config.run.updates
         if config.algorithm.optimizer.schedule is not LearningRateSchedule.constant
         else None,

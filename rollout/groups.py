@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict
 
 import numpy as np
 
 from rollout.options import SamplerOptions
 from rollout.sampler import Samples
-from rollout.trajectory import TextTrajectory
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a ticket comes from; copied into each of its trajectories."""
-
-    ticket: int
-    update: int
-    version: int
-    seed: int
+from rollout.trajectory import TextTrajectory, contract
+from rollout.worker import Origin
 
 
 def to_trajectories(
@@ -70,9 +59,3 @@ def trained_decisions(reveal: np.ndarray, stop_length: np.ndarray, options: Samp
     last_round = np.where(kept, reveal, 0).max(-1, keepdims=True)
     consequential = reveal <= last_round if options.order.depends_on_draw else reveal < last_round
     return (reveal > 0) & (kept | consequential)
-
-
-def contract(options: SamplerOptions) -> str:
-    """The sampler options as canonical JSON."""
-    values = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(options).items()}
-    return json.dumps(values, sort_keys=True)

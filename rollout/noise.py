@@ -7,6 +7,8 @@ in torch integers because no library offers one key per element on every device.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import IntEnum
 
 import torch
@@ -24,6 +26,14 @@ class Purpose(IntEnum):
     TOKEN = 0
     ORDER = 1
     CORRUPTION = 2
+    INITIAL = 3
+    """The pure noise that denoising starts from."""
+    DIFFUSION = 4
+    """The noise of denoising steps."""
+    WINDOW = 5
+    """Which denoising steps draw noise and are trained."""
+    LEVEL = 6
+    """Noise levels of the denoising loss."""
 
 
 def uniform(uid: Tensor, position: Tensor, round_index: Tensor, purpose: Purpose) -> Tensor:
@@ -34,10 +44,41 @@ def uniform(uid: Tensor, position: Tensor, round_index: Tensor, purpose: Purpose
         position, round_index: counters, int64 in [0, 2^32).
     """
     uid, position, round_index = torch.broadcast_tensors(uid, position, round_index)
+    word = _words(uid, position, round_index, purpose)
+    return _fraction(word[0], word[1])
+
+
+def normal(uid: Tensor, shape: Sequence[int], round_index: int | Tensor, purpose: Purpose) -> Tensor:
+    """(N, *shape) fp32 standard normals: element j of sample i depends on uid[i], the round, the purpose and j alone.
+
+    Box and Muller's transform ("A note on the generation of random normal deviates", 1958) of two 53-bit uniforms, all
+    four words of one counter, gives the elements 2 k and 2 k + 1. Computed in fp64: a last bit that differs between
+    machines or batch shapes is lost in the rounding to fp32.
+
+    Args:
+        uid: (N,) 64-bit keys of the samples, int64.
+        round_index: counter in [0, 2^32), one or (N,): the denoising step.
+    """
+    elements = math.prod(shape)
+    pair = torch.arange((elements + 1) // 2, device=uid.device)
+    step = torch.as_tensor(round_index, device=uid.device).reshape(-1, 1)
+    key, position, counter = torch.broadcast_tensors(uid[:, None], pair, step)
+    word = _words(key, position, counter, purpose)
+    radius = (-2 * torch.log1p(-_fraction(word[0], word[1]))).sqrt()  # 1 - u is never 0
+    angle = 2 * math.pi * _fraction(word[2], word[3])
+    both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+    return both.flatten(1)[:, :elements].float().reshape(-1, *shape)
+
+
+def _words(uid: Tensor, position: Tensor, round_index: Tensor, purpose: Purpose) -> tuple[Tensor, ...]:
     zero = torch.zeros_like(uid)
     counter = (position & _LOW_32, round_index & _LOW_32, zero + int(purpose), zero)
-    word = philox(counter, (uid & _LOW_32, (uid >> 32) & _LOW_32))
-    return ((word[0] >> 5) * 2**26 + (word[1] >> 6)).double() * 2.0**-53
+    return philox(counter, (uid & _LOW_32, (uid >> 32) & _LOW_32))
+
+
+def _fraction(high: Tensor, low: Tensor) -> Tensor:
+    """[0, 1) in fp64 from 53 of the 64 bits."""
+    return ((high >> 5) * 2**26 + (low >> 6)).double() * 2.0**-53
 
 
 def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

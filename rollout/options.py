@@ -74,6 +74,103 @@ class SamplerOptions:
         return replace(self, temperature=0.0)
 
 
+class KernelKind(Enum):
+    """How much noise a denoising step of an image model adds, and how its mean makes room for it."""
+
+    ode = "ode"
+    """No noise: DDIM at eta 0 (arXiv 2010.02502), the Euler step of a flow."""
+    ddim = "ddim"
+    """DDIM with eta (arXiv 2010.02502): eta 1 is ancestral sampling as in DDPO."""
+    flow_sde = "flow_sde"
+    """Euler step of an SDE whose diffusion grows with the noise level (Flow-GRPO, arXiv 2505.05470)."""
+    dance_sde = "dance_sde"
+    """Euler step of an SDE with constant diffusion (DanceGRPO, arXiv 2505.07818)."""
+    cps = "cps"
+    """Coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952): no left-over noise, but the samples do not become
+    those of the data however many steps are taken."""
+    precise = "precise"
+    """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522). Eta may exceed 1: the
+    authors use 1.5, and sqrt(2) is `ddim` at 1."""
+
+
+class Reduction(Enum):
+    """How the log-probabilities of a latent's elements make that of a step."""
+
+    sum = "sum"
+    """The log-density, in nats."""
+    mean = "mean"
+    """Per element, as the published image trainers do: a clip width then depends on the latent's size."""
+
+
+class LatentPrecision(Enum):
+    """Type that latents are rounded to between the steps, before they are scored."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class WindowKind(Enum):
+    """Which steps draw noise and are trained; the others follow the ODE. Drawn per ticket: groups never mix windows."""
+
+    all = "all"
+    fixed = "fixed"
+    """`size` steps from `start`."""
+    random = "random"
+    """`size` steps at a place drawn between `start` and `stop` (Flow-GRPO-Fast)."""
+    sliding = "sliding"
+    """`size` steps that move one step towards the image every `every` updates, and from the end back to `start`
+    (MixGRPO, arXiv 2507.21802)."""
+
+
+@dataclass
+class WindowOptions:
+    kind: WindowKind = WindowKind.all
+    size: int = 4
+    """Steps; `all` ignores this and the three below."""
+    start: int = 0
+    """First step that a window may hold; step 0 is the noisiest."""
+    stop: Optional[int] = None  # noqa: UP045
+    """End, not included, of the steps a window may hold; null is after the last step that can draw noise."""
+    every: int = 25
+    """Updates between two moves of a sliding window."""
+    trained_fraction: float = 1.0
+    """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6)."""
+
+
+@dataclass
+class DenoisingOptions:
+    """How an image policy denoises: the sampler contract of image trajectories."""
+
+    steps: int = 10
+    kernel: KernelKind = KernelKind.precise
+    eta: float = 1.5
+    """Amount of noise in the kernel's own unit: ddim and cps 0 to 1, flow_sde 0.7, dance_sde 0.3, precise 1.5."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance, 1 is without; for FLUX.1-dev the scale that its network takes as an input."""
+    guidance_from: int = 0
+    """First step with classifier-free guidance."""
+    guidance_until: Optional[int] = None  # noqa: UP045
+    """End, not included, of the steps with it; null is all."""
+    height: Optional[int] = None  # noqa: UP045
+    """Pixels; null is what the model was made for."""
+    width: Optional[int] = None  # noqa: UP045
+    window: WindowOptions = field(default_factory=WindowOptions)
+    same_noise: bool = False
+    """All samples of a prompt start from the same noise (DanceGRPO)."""
+    storage: LatentPrecision = LatentPrecision.fp32
+    log_prob: Reduction = Reduction.sum
+    samples_per_forward: int = 64
+    """Samples that go through the network together in a rollout."""
+    evaluation_steps: Optional[int] = None  # noqa: UP045
+    """Steps of a greedy evaluation; null is the same as in training."""
+
+    def greedy(self) -> DenoisingOptions:
+        """No noise on the way: the ODE."""
+        steps = self.evaluation_steps or self.steps
+        return replace(self, kernel=KernelKind.ode, steps=steps, window=WindowOptions())
+
+
 @dataclass
 class RolloutOptions:
     group_size: int = 8
@@ -86,3 +183,5 @@ class RolloutOptions:
     timeout_seconds: float = 600.0
     """Deadline of one ticket."""
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    denoising: DenoisingOptions = field(default_factory=DenoisingOptions)
+    """Image models; `sampler` is for text."""

@@ -4,8 +4,9 @@ The group is the unit of scoring, advantage, failure and transport. Arrays are n
 stored, they are rebuilt. Every array field declares its role, dtype and named axes once (`array(...)`), and slicing,
 validation, padding-free transport, byte counting and Parquet follow from that declaration: a new field is one line.
 
-Axes: G samples of the group, L canvas positions, P prompt tokens, D decisions (for text D = L), K kept tokens of a
-truncated distribution.
+Axes: G samples of the group, D decisions. Text: L = D canvas positions, P prompt tokens, K kept tokens of a truncated
+distribution. Images: D stored steps, S = D + 1 states, C channels and h x w cells of a latent, H x W pixels, N levels
+of the schedule, T prompt tokens of width W, V width of the pooled prompt.
 """
 
 from __future__ import annotations
@@ -140,6 +141,50 @@ class TextTrajectory(Trajectory):
         return self.canvas_ids[sample, : self.stop_length[sample]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageTrajectory(Trajectory):
+    """Denoising chains of an image diffusion or flow model: the stored span of steps, and what conditioned them.
+
+    A decision is one stochastic step. Only the span from the first to the last trained step is stored. A demonstration
+    is an image without a chain: D = 1, and neither latents nor condition are there before the learner encodes it.
+    """
+
+    logp: np.ndarray = array(Role.decision, np.float64, "G D")
+    """A log-density of 65536 elements is near 1e5, where fp32 resolves no less than 0.008 nats."""
+    caption: str
+    first_step: int
+    """Step of the schedule at which the stored span starts."""
+    levels: np.ndarray = array(Role.meta, np.float64, "N level")
+    """Time, signal and noise of every level of the schedule, exactly as the sampler used them."""
+    guided: np.ndarray = array(Role.meta, np.bool_, "D")
+    """Whether a stored step ran with classifier-free guidance."""
+    embeds: np.ndarray | None = array(Role.meta, np.float32, "T W", optional=True)
+    """Embedded prompt, once for the whole group."""
+    pooled: np.ndarray | None = array(Role.meta, np.float32, "V", optional=True)
+    unconditional_embeds: np.ndarray | None = array(Role.meta, np.float32, "T W", optional=True)
+    """Embedded empty prompt; only with classifier-free guidance."""
+    unconditional_pooled: np.ndarray | None = array(Role.meta, np.float32, "V", optional=True)
+    latents: np.ndarray | None = array(Role.step, np.float32, "G S C h w", optional=True)
+    """States around the stored steps: step k goes from latents[:, k] to latents[:, k + 1]."""
+    final: np.ndarray | None = array(Role.sample, np.float32, "G C h w", optional=True)
+    """Clean latents."""
+    image: np.ndarray | None = array(Role.sample, np.uint8, "G H W rgb", optional=True)
+    """Decoded; present in demonstrations."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = f"trajectory of prompt {self.prompt_id!r}"
+        if self.latents is not None and self.latents.shape[1] != self.logp.shape[1] + 1:
+            raise TrajectoryError(f"{where}: {self.latents.shape[1]} states around {self.logp.shape[1]} steps")
+        for name in ("latents", "final"):
+            values = getattr(self, name)
+            if values is not None and not np.isfinite(values).all():
+                raise TrajectoryError(
+                    f"{where}: {name} are not finite: the network overflowed in its precision, or the guidance is too "
+                    f"strong; try model.precision=fp32, or a lower rollout.denoising.guidance"
+                )
+
+
 def _check_array(prompt_id: str, name: str, value: Any, declared: Any, sizes: dict[str, int]) -> None:
     where = f"trajectory of prompt {prompt_id!r}: {name}"
     if not isinstance(value, np.ndarray):
@@ -151,6 +196,11 @@ def _check_array(prompt_id: str, name: str, value: Any, declared: Any, sizes: di
     for axis, size in zip(declared["axes"], value.shape, strict=True):
         if sizes.setdefault(axis, size) != size:
             raise TrajectoryError(f"{where} has {size} entries on axis {axis}, other fields have {sizes[axis]}")
+
+
+def contract(options: Any) -> str:
+    """Sampler options, a dataclass, as canonical JSON."""
+    return json.dumps(dataclasses.asdict(options), sort_keys=True, default=lambda value: value.value)
 
 
 def write_parquet(trajectories: list[Trajectory], path: Path | str) -> None:
@@ -176,7 +226,7 @@ def write_parquet(trajectories: list[Trajectory], path: Path | str) -> None:
 def read_parquet(path: Path | str) -> list[Trajectory]:
     table = pq.read_table(path)
     header = (table.schema.metadata or {}).get(b"denoiserl", b"").decode().split()
-    kinds = {kind.__name__: kind for kind in (TextTrajectory,)}
+    kinds = {kind.__name__: kind for kind in (TextTrajectory, ImageTrajectory)}
     if len(header) != 2 or header[0] not in kinds:
         raise TrajectoryError(f"{path} is not a trajectory file: its Parquet metadata has no `denoiserl` entry")
     if int(header[1]) != FORMAT_VERSION:

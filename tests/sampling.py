@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from models.text import TextPolicy
-from rollout.groups import Origin, to_trajectories
+from rollout.groups import to_trajectories
 from rollout.options import SamplerOptions
 from rollout.sampler import Sampler, Samples
 from rollout.trajectory import TextTrajectory
+from rollout.worker import Origin
 
 ORIGIN = Origin(ticket=3, update=1, version=1, seed=77)
 

@@ -2,7 +2,7 @@
 
 The picture is enlarged, pixels take the nearest colour of the palette, and connected pixels of one colour are a blob. A
 blob is compared with the circle, the square and the triangle that have its area and its centre of mass; if it overlaps
-well with one of them, it is a thing. On rendered scenes the verdict is exact, and mild blur, compression and noise do not
+well with one of them, it is a thing. On rendered scenes the verdict is exact; mild blur, compression and noise do not
 change it. Things that touch and have one colour are one blob, which is no shape.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from rewards.image import picture
 from rewards.scenes.world import (
     BACKGROUND,
     COLOURS,
@@ -42,7 +43,7 @@ _PALETTE = np.array([BACKGROUND, *COLOURS.values()], np.float32)
 _OTHER = len(_PALETTE)
 _NAMES = tuple(COLOURS)
 _ENLARGED = 4
-"""Enlarging (bilinear) recovers what the smoothed edges say of an outline: at 1, small circles are taken for squares."""
+"""Enlarging (bilinear) recovers what smoothed edges say of an outline: at 1, small circles are taken for squares."""
 _CONNECTED = np.ones((3, 3), bool)  # diagonal neighbours belong together: a triangle's tip is one pixel wide
 
 
@@ -111,7 +112,7 @@ def _positions(things: list[Thing], composition: Composition) -> float | None:
         [thing for thing in things if (thing.shape, thing.colour) == group.kind] for group in composition.groups
     )
     held = [_distance(one, other, composition.relation) >= RELATION_MARGIN for one in first for other in second]
-    return sum(held) / len(held) if held else 0.0
+    return float(sum(held) / len(held)) if held else 0.0
 
 
 def _distance(one: Thing, other: Thing, relation: str | None) -> float:
@@ -126,16 +127,16 @@ def detect(image: np.ndarray) -> tuple[list[Thing], int]:
     Raises:
         ValueError: the array is no picture.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        what = f"{image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else f"a {type(image).__name__}"
-        raise ValueError(f"a picture is an array (height, width, 3) of uint8, not {what}")
-    height, width = image.shape[:2]
+    height, width, _ = picture(image).shape
     enlarged = Image.fromarray(image).resize((width * _ENLARGED, height * _ENLARGED), Image.Resampling.BILINEAR)
     classes = _classify(np.asarray(enlarged, np.float32))
     things: list[Thing] = []
     unrecognised = 0
     for colour in range(1, _OTHER + 1):
-        labels, _ = ndimage.label(classes == colour, structure=_CONNECTED)
+        mask = classes == colour
+        if not mask.any():  # as for most colours of most pictures; labelling is what takes the time
+            continue
+        labels, _ = ndimage.label(mask, structure=_CONNECTED)
         for number, box in enumerate(ndimage.find_objects(labels), start=1):
             blob = labels[box] == number
             if np.count_nonzero(blob) < SPECK * _ENLARGED**2:
@@ -152,16 +153,19 @@ def detect(image: np.ndarray) -> tuple[list[Thing], int]:
 
 def _classify(pixels: np.ndarray) -> np.ndarray:
     """(height, width) int: 0 for background, 1.. for the colours, `_OTHER` for what is near none of them."""
-    squares = np.square(pixels).sum(axis=-1, keepdims=True)
-    distances = squares - 2 * pixels @ _PALETTE.T + np.square(_PALETTE).sum(axis=-1)
-    return np.where(distances.min(axis=-1) <= COLOUR_TOLERANCE**2, distances.argmin(axis=-1), _OTHER)
+    flat = pixels.reshape(-1, 3)
+    # |pixel - colour|^2 without the |pixel|^2 that all colours share; this is one product of matrices
+    distances = np.square(_PALETTE).sum(axis=1, keepdims=True) - 2 * _PALETTE @ flat.T
+    limit = COLOUR_TOLERANCE**2 - np.einsum("ij,ij->i", flat, flat)
+    return np.argmin([*distances, limit], axis=0).reshape(pixels.shape[:2])
 
 
 def _recognise(blob: np.ndarray, colour: str, top: int, left: int) -> Thing | None:
     """The thing that a blob is, or None.
 
     Args:
-        blob: (height, width) bool, a bounding box of which (`left`, `top`) is the upper left corner, in enlarged pixels.
+        blob: (height, width) bool, the blob's bounding box, whose upper left corner is at (`left`, `top`), in enlarged
+            pixels.
     """
     area = np.count_nonzero(blob)
     y, x = (centre + 0.5 for centre in ndimage.center_of_mass(blob))

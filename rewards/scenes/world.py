@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -205,7 +205,7 @@ def misreadings(composition: Composition, aspect: str) -> list[Composition]:
     return [other for other in changed if other != composition and other.text in _by_text()]
 
 
-def _pick(options: list, generator: np.random.Generator):
+def _pick(options: list[Any], generator: np.random.Generator) -> Any:
     return options[generator.integers(len(options))]
 
 

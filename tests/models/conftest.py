@@ -9,6 +9,7 @@ from torch import Tensor
 from models.checkpoint import load_text_policy
 from models.options import ModelOptions
 from models.text import TextPolicy
+from tests.models.pipelines import NAMES, tiny_pipeline
 from tests.models.published import PUBLISHED, write_checkpoint
 
 
@@ -22,3 +23,12 @@ def load(tmp_path: Path) -> Callable[[str], tuple[TextPolicy, dict[str, Tensor]]
         return load_text_policy(ModelOptions(path=str(folder)))[0], tensors
 
     return write_and_load
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of tiny random pipelines by the family's name; tests leave them as they are."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
+    for name, folder in folders.items():
+        tiny_pipeline(name).save_pretrained(folder)
+    return folders

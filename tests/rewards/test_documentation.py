@@ -12,8 +12,8 @@ PAGE = "docs/rewards.md"
 
 
 def test_there_are_examples_to_run():
-    assert len(blocks(PAGE, "python")) == 2
-    assert len(blocks(PAGE, "yaml")) == 2
+    assert len(blocks(PAGE, "python")) == 3
+    assert len(blocks(PAGE, "yaml")) == 3
 
 
 @pytest.mark.parametrize("code", blocks(PAGE, "python"))

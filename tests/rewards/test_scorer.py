@@ -1,11 +1,13 @@
 """Each bad function costs the samples it was bad on; deadlines are short, so that the tests are quick."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def request_of(*completions, **columns):
         ("memory", "exception", "MemoryError"),
         ("nan", "not_finite", "nan"),
         ("inf", "not_finite", "inf"),
-        ("none", "not_applicable", "every term returned None"),
+        ("none", "not_applicable", "every rewarded term returned None"),
         ("hang", "timeout", "no answer within 0.5 s"),
         ("hold the lock", "timeout", "no answer within 0.5 s"),
         ("os._exit", "crash", "exited with status 7"),
@@ -120,6 +122,40 @@ def test_none_leaves_a_term_out_of_the_sum_but_a_failure_costs_the_sample(scorer
     np.testing.assert_array_equal(scores.total, [4.0, np.nan, np.nan, 5.0])
     np.testing.assert_array_equal(scores.terms["size"], [4.0, 5.0, 3.0, 4.0])
     assert [(failure.index, failure.kind) for failure in scores.failures] == [(1, "exception"), (2, "not_finite")]
+
+
+def test_a_measure_is_reported_and_costs_no_sample(scorer_of):
+    measure = RewardTerm(function="tests.rewards.faulty_rewards.faulty", weight=0.0)
+    scorer = scorer_of(size="tests.rewards.faulty_rewards.length", measure=measure)
+    scores = scorer.score(request_of("none", "raise", "nan", "hang", "good"))
+    np.testing.assert_array_equal(scores.total, [4.0, 5.0, 3.0, 4.0, 4.0])
+    np.testing.assert_array_equal(scores.terms["measure"], [np.nan] * 4 + [1.0])
+    assert [failure.kind for failure in scores.failures] == ["exception", "not_finite", "timeout"]
+    assert {failure.term for failure in scores.failures} == {"measure"}
+
+
+def test_a_measure_does_not_stand_in_for_a_reward_that_does_not_apply(scorer_of):
+    measure = RewardTerm(function="tests.rewards.faulty_rewards.length", weight=0.0)
+    scores = scorer_of(measure=measure, faulty="tests.rewards.faulty_rewards.faulty").score(request_of("none", "good"))
+    np.testing.assert_array_equal(scores.total, [np.nan, 1.0])
+    np.testing.assert_array_equal(scores.terms["measure"], [4.0, 4.0])
+    assert [(failure.kind, failure.term) for failure in scores.failures] == [("not_applicable", "faulty")]
+
+
+def test_only_measures_are_no_reward():
+    with pytest.raises(RewardError, match="weight 0 and is only a measure"):
+        make_scorer(measure=RewardTerm(function="math", weight=0.0))
+
+
+def test_images_are_scored_and_failures_keep_only_their_shape(scorer_of):
+    scorer = scorer_of(size="jpeg_compressibility")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    scores = scorer.score(request_of(image, image / 255, "a text", image))
+    assert scores.total[0] == scores.total[3] < 0
+    assert np.isnan(scores.total[1:3]).all()
+    kept = [failure.completion for failure in scores.failures]
+    assert kept == ["image (32, 32, 3) of float64", "a text"]
+    assert len(json.dumps([asdict(failure) for failure in scores.failures])) < 2000
 
 
 def test_each_argument_arrives_with_its_sample(scorer_of):

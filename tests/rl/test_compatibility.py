@@ -83,7 +83,7 @@ SAMPLER = "rollout.sampler"
         (["algorithm.minibatches=65"], "some minibatches would be empty"),
         (["rollout.group_size=1"], "a group of one has no spread"),
         (["rollout.group_size=1", "algorithm.advantage=leave_one_out"], "advantage=leave_one_out would be zero"),
-        (["data.train.size=null"], "data.train.size=null: reasoning-gym makes problems without end"),
+        (["data.train.size=null"], "data.train.size=null: reasoning_gym makes problems without end"),
         (["data.evaluation.seed=19999"], "a seed of at least 20000"),
         (["data.evaluation=null"], "data.evaluation is null"),
         (["cluster.learner_gpus=2"], "cluster.learner_gpus=2: a process drives 0 or 1 GPU"),
@@ -117,6 +117,22 @@ def test_the_same_split_of_a_dataset_is_not_held_out() -> None:
         "data.evaluation has the training problems" in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
     )
     assert problems([*overrides, "data.evaluation.name=b.jsonl"], BLOCK) == []
+
+
+@pytest.mark.parametrize("data", ["scenes", "digits"])
+def test_the_splits_of_scenes_and_digits_are_disjoint_whatever_the_seed(data: str) -> None:
+    overrides = [f"data={data}", "reward=math"]
+    assert problems(overrides, BLOCK) == []
+    (found,) = problems([*overrides, "data.evaluation.split=train", "data.evaluation.seed=1000000"], BLOCK)
+    assert "data.evaluation has the training problems" in found
+
+
+def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
+    overrides = ["data=scenes", "reward=math"]
+    assert problems([*overrides, "data.evaluation.size=null"], BLOCK) == []
+    assert problems([*overrides, "data.train.size=null"], BLOCK) == [
+        "data.train.size=null: scenes makes problems without end; set a number"
+    ]
 
 
 @pytest.mark.parametrize(

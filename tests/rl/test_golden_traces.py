@@ -15,9 +15,9 @@ import torch
 
 from configs.schema import LikelihoodOptions, Partition
 from rl.text_likelihood import TextReplay
-from rollout.groups import contract, trained_decisions
+from rollout.groups import trained_decisions
 from rollout.options import Count, Order, SamplerOptions
-from rollout.trajectory import TextTrajectory
+from rollout.trajectory import TextTrajectory, contract
 from tests.tiny import tiny_policy
 
 PROMPT = np.array([0, 1, 2, 0], np.int32)

@@ -185,7 +185,7 @@ def test_scoring_under_another_law_breaks_parity(sampled, claimed):
 
 
 def contract_of(options: SamplerOptions) -> str:
-    from rollout.groups import contract
+    from rollout.trajectory import contract
 
     return contract(options)
 

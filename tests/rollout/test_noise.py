@@ -1,4 +1,4 @@
-"""The counter-based generator against published vectors, and its uniforms against uniformity and independence."""
+"""The counter-based generator against published vectors; its draws against their laws and independence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from rollout import noise
-from rollout.noise import Purpose, philox, uniform
+from rollout.noise import Purpose, normal, philox, uniform
 
 # philox4x32-10 lines of `kat_vectors` in the Random123 distribution: counter, key, output.
 KNOWN_ANSWERS = [
@@ -120,3 +120,72 @@ def test_53_bits():
     scaled = line("uid", count=1000) * 2**53
     assert (scaled == np.round(scaled)).all()
     assert (scaled % 2 == 1).any()
+
+
+def normals(count: int, shape: tuple[int, ...] = (1,), round_index: int = 0, purpose: Purpose = Purpose.DIFFUSION):
+    return normal(torch.arange(count), shape, round_index, purpose)
+
+
+@pytest.mark.parametrize(
+    "draws", [normals(40_000), normals(1, (40_000,)), normals(200, (2, 10, 10))], ids=["samples", "elements", "image"]
+)
+def test_normals_are_normal(draws):
+    flat = draws.flatten().double().numpy()
+    assert draws.dtype is torch.float32
+    assert stats.kstest(flat, "norm").pvalue > 1e-3
+    for order, moment in enumerate([0, 1, 0, 3], start=1):
+        spread = (flat**order).std() / len(flat) ** 0.5
+        assert abs((flat**order).mean() - moment) < 4 * spread
+    assert 3.5 < np.abs(flat).max() < 7
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((0, 0, Purpose.DIFFUSION), (1, 0, Purpose.DIFFUSION)),
+        ((0, 0, Purpose.DIFFUSION), (0, 1, Purpose.DIFFUSION)),
+        ((0, 0, Purpose.DIFFUSION), (0, 0, Purpose.INITIAL)),
+        ((5, 6, Purpose.DIFFUSION), (6, 5, Purpose.DIFFUSION)),
+    ],
+    ids=["sample", "step", "purpose", "swapped"],
+)
+def test_normals_of_other_keys_are_independent(first, second):
+    a, b = (normal(torch.tensor([uid]), (40_000,), step, purpose)[0].numpy() for uid, step, purpose in (first, second))
+    for power in (1, 2):  # squares, because equal radii at other angles are uncorrelated
+        assert abs(np.corrcoef(a**power, b**power)[0, 1]) < 4 / 200
+
+
+def test_neighbouring_elements_are_independent():
+    """Elements 2 k and 2 k + 1 share a radius."""
+    a, b = normals(1, (80_000,))[0].reshape(-1, 2).numpy().T
+    uniforms = stats.norm.cdf(a), stats.norm.cdf(b)
+    assert not dependent(*uniforms)
+    assert abs(np.corrcoef(a**2, b**2)[0, 1]) < 4 / 200
+    assert dependent((a / np.hypot(a, b) + 1) / 2, (b / np.hypot(a, b) + 1) / 2)  # and the test sees a shared angle
+
+
+def test_normals_do_not_know_their_batch():
+    uid = torch.tensor([3, -5, 2**62, 3, 77])
+    steps = torch.tensor([0, 4, 4, 9, 1])
+    together = normal(uid, (3, 5, 7), steps, Purpose.DIFFUSION)
+    for row, step in enumerate(steps.tolist()):
+        assert torch.equal(normal(uid[row : row + 1], (3, 5, 7), step, Purpose.DIFFUSION)[0], together[row])
+    order = torch.tensor([4, 2, 0])
+    assert torch.equal(normal(uid[order], (3, 5, 7), steps[order], Purpose.DIFFUSION), together[order])
+    assert not torch.equal(together[0], together[3]), "one sample at two steps"
+
+
+def test_normals_do_not_know_their_shape():
+    """An odd number of elements drops the last of a pair and nothing else."""
+    even, odd = normals(3, (2, 4)), normals(3, (7,))
+    assert torch.equal(even.flatten(1)[:, :7], odd)
+
+
+def test_normals_are_box_and_muller_s():
+    """A second reading in numpy of four known words: all of them count."""
+    counter = (torch.tensor([0]), torch.tensor([9]), torch.tensor([int(Purpose.INITIAL)]), torch.tensor([0]))
+    word = [int(each) for each in philox(counter, (torch.tensor([5]), torch.tensor([0])))]
+    first, second = (((high >> 5) * 2**26 + (low >> 6)) / 2**53 for high, low in (word[:2], word[2:]))
+    radius = np.sqrt(-2 * np.log(1 - first))
+    expected = [radius * np.cos(2 * np.pi * second), radius * np.sin(2 * np.pi * second)]
+    np.testing.assert_allclose(normal(torch.tensor([5]), (2,), 9, Purpose.INITIAL)[0], expected, rtol=1e-6)

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from rollout.groups import Origin, contract
 from rollout.options import Count, Order, SamplerOptions
-from rollout.worker import RolloutRequest, TextRolloutWorker
+from rollout.text_worker import TextRolloutWorker
+from rollout.trajectory import contract
+from rollout.worker import Origin, RolloutRequest
 from tests.models.published import END, MASK, PUBLISHED, tiny_tokenizer, write_checkpoint
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
@@ -38,27 +39,26 @@ def request_of(prompts: list[str], group_size: int = GROUP, **options) -> Rollou
 
 
 def test_text_is_that_of_the_kept_tokens(worker):
-    trajectories, completions = worker.run(request_of(["abc", "hello you"]))
+    trajectories, completions, statistics = worker.run(request_of(["abc", "hello you"]))
     assert [t.prompt_id for t in trajectories] == ["p0", "p1"]
-    assert len(completions.texts) == len(completions.ids) == len(completions.stopped) == 2 * GROUP
+    assert len(completions.outputs) == len(completions.ids) == 2 * GROUP
     row = 0
     for trajectory in trajectories:
         assert (trajectory.ticket, trajectory.update, trajectory.version, trajectory.seed) == (4, 2, 1, 99)
         for sample in range(GROUP):
             kept = trajectory.canvas_ids[sample, : trajectory.stop_length[sample]].tolist()
             assert completions.ids[row] == kept
-            assert completions.texts[row] == " ".join(LETTERS[token] for token in kept if token < len(LETTERS))
-            assert completions.stopped[row] == (END in kept)
+            assert completions.outputs[row] == " ".join(LETTERS[token] for token in kept if token < len(LETTERS))
             assert END not in kept[:-1]
             assert MASK not in kept
-            assert completions.stopped[row] or len(kept) == 12
+            assert END in kept or len(kept) == 12
             row += 1
-    assert len(set(completions.stopped)) == 2  # both ways to end occur, so that the flag is tested
+    assert statistics["stopped"] == sum(END in ids for ids in completions.ids)
+    assert 0 < statistics["stopped"] < 2 * GROUP  # both ways to end occur, so that the count is tested
 
 
 def test_statistics_are_those_of_the_trajectories(worker):
-    trajectories, completions = worker.run(request_of(["abc", "hello you"], rounds_per_block=2))
-    statistics = completions.statistics
+    trajectories, completions, statistics = worker.run(request_of(["abc", "hello you"], rounds_per_block=2))
     assert statistics["tokens"] == sum(len(ids) for ids in completions.ids)
     assert statistics["rounds"] == sum(t.reveal.max(1).sum() for t in trajectories)
     assert statistics["rounds"] == sum(t.counters["nfe"] for t in trajectories)
@@ -67,8 +67,8 @@ def test_statistics_are_those_of_the_trajectories(worker):
 
 
 def test_the_prompts_of_a_ticket_do_not_disturb_each_other(worker):
-    together, _ = worker.run(request_of(["abc", "hello you"]))
-    alone, _ = worker.run(request_of(["abc"]))
+    together, _, _ = worker.run(request_of(["abc", "hello you"]))
+    alone, _, _ = worker.run(request_of(["abc"]))
     length = alone[0].canvas_ids.shape[1]
     np.testing.assert_array_equal(alone[0].canvas_ids, together[0].canvas_ids[:, :length])
     np.testing.assert_array_equal(alone[0].reveal, together[0].reveal[:, :length])

@@ -1,0 +1,107 @@
+"""Finding and opening the files of a checkpoint, with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint, or a description of one, that cannot be used; the message names the file, field or tensor."""
+
+
+def find_checkpoint(path: str, patterns: list[str]) -> Path:
+    """Folder of a checkpoint: embedded (`tiny/...`), on disk, or a hub id, of which `patterns` are downloaded."""
+    folder = local_folder(path)
+    if folder is not None:
+        return folder
+    if not HUB_ID.fullmatch(path):
+        raise CheckpointError(f"checkpoint {path!r}: there is no such folder, and a hub id would be OWNER/NAME")
+    try:
+        return Path(snapshot_download(path, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # the hub's errors and the network's derive from these two
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"checkpoint {path!r} is not a folder and not reachable on the hub: {reason}") from error
+
+
+def local_folder(path: str) -> Path | None:
+    """The folder that `path` names on this machine, embedded or not; None for anything else."""
+    embedded = Path(__file__).parent / path
+    if path.startswith("tiny/") and embedded.is_dir():
+        return embedded
+    return Path(path) if Path(path).is_dir() else None
+
+
+def weight_files(folder: Path, weights: str) -> list[Path]:
+    """The safetensors files of one network: `weights`, or the shards that its index lists.
+
+    Args:
+        weights: name of the unsharded file, such as model.safetensors.
+
+    Raises:
+        CheckpointError: one of them does not exist.
+    """
+    index = folder / f"{weights}.index.json"
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map")
+        if not weight_map:
+            raise CheckpointError(f"{index}: no weight_map")
+        files = [folder / name for name in dict.fromkeys(weight_map.values())]
+    else:
+        files = [folder / weights]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(
+                f"{file}: no such file; the weights must be {weights}, or shards listed by {index.name}"
+            )
+    return files
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """Opening checks the header against the file's size; tensors are read when they are asked for."""
+    try:
+        with safe_open(file, framework="pt") as content:
+            yield content
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{file}: truncated or corrupt safetensors file ({error}); copy or download it again"
+        ) from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, else CheckpointError."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: no such file") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: must contain a JSON object")
+    return content
+
+
+def listed(names: list[str]) -> str:
+    """The first three names and how many there are beyond."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Adds the checkpoint's folder to errors that do not name it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(folder) in str(error):
+            raise
+        raise CheckpointError(f"checkpoint {folder}: {error}") from error

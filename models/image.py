@@ -1,0 +1,73 @@
+"""A text-to-image diffusion or flow model: one of diffusers' own networks, called as its stock pipeline does."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from models.image_families import FAMILIES
+from models.image_spec import Condition, Guidance, ImageSpec, Prediction
+from models.policy import Policy
+
+__all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
+
+
+SMALLEST_BATCH = 16
+"""On the CPU, matrix products with fewer rows (the time embedding has one a sample) and convolutions of a single image
+take another path, and a row's last bits would depend on its batch mates. From 16 on they were bitwise equal in batches
+of every size, with one thread and with two."""
+
+
+class ImagePolicy(Policy):
+    """`network` is a diffusers UNet2DConditionModel, SD3Transformer2DModel or FluxTransformer2DModel."""
+
+    def __init__(self, network: ModelMixin, spec: ImageSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.spec = spec
+
+    def forward(
+        self, latents: Tensor, time: Tensor, embeds: Tensor, pooled: Tensor | None, guidance: Tensor | None
+    ) -> Tensor:
+        """The network's output, without classifier-free guidance: the caller batches both halves.
+
+        Args:
+            latents: (B, C, h, w) fp32.
+            time: (B,) fp32, in the units of the pipeline's scheduler: its training steps (0 to 1000) for every family;
+                a flow model's is 1000 times its noise level.
+            embeds: (B, T, W) and pooled (B, V) or None: a `Condition`.
+            guidance: (B,) fp32 scale where `spec.guidance` is embedded, else None.
+
+        Returns:
+            (B, C, h, w) fp32, to be read by `spec.prediction`.
+        """
+        if (guidance is not None) != (self.spec.guidance is Guidance.embedded):
+            raise ValueError(
+                f"this model's guidance is {self.spec.guidance.value}: a guidance scale is an input of the network "
+                "exactly where it is embedded"
+            )
+        count = len(latents)
+        if latents.device.type == "cpu" and count < SMALLEST_BATCH:
+            latents, time, embeds = _padded(latents), _padded(time), _padded(embeds)
+            pooled = None if pooled is None else _padded(pooled)
+            guidance = None if guidance is None else _padded(guidance)
+        precision = self.network.dtype
+        call = FAMILIES[self.spec.family].call
+        pooled = None if pooled is None else pooled.to(precision)
+        output = call(self.network, self.spec, latents.to(precision), time, embeds.to(precision), pooled, guidance)
+        return output.float()[:count]
+
+    @property
+    def adaptable(self) -> nn.Module:
+        """Where adapters may go: everywhere."""
+        return self.network
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """SMALLEST_BATCH rows, the last one repeated."""
+    return torch.cat([rows, rows[-1:].expand(SMALLEST_BATCH - len(rows), *rows.shape[1:])])

@@ -1,0 +1,119 @@
+"""Options of an image model that cannot work together; each problem is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
+from rollout.options import KernelKind, LatentPrecision, WindowKind
+
+if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
+    from models.image_spec import ImageSpec
+
+AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
+EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
+
+
+def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
+    """
+    Args:
+        spec: None leaves out what depends on the checkpoint.
+    """
+    yield from _denoising(config)
+    yield from _window(config)
+    yield from _algorithm(config)
+    if spec is not None:
+        yield from _guidance(config, spec)
+        yield from _schedule(config, spec)
+
+
+def _denoising(config: Config) -> Iterator[str]:
+    name, denoising = "rollout.denoising", config.rollout.denoising
+    for option, least in AT_LEAST.items():
+        value = getattr(denoising, option)
+        if value < least:
+            yield f"{name}.{option}={value}: must be at least {least}"
+    until = denoising.guidance_until
+    if until is not None and not denoising.guidance_from < until <= denoising.steps:
+        yield (
+            f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
+            f"steps={denoising.steps}"
+        )
+    if config.algorithm.advantage is not AdvantageKind.constant and denoising.kernel is KernelKind.ode:
+        yield (
+            f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
+            f"another kernel that does"
+        )
+
+
+def _window(config: Config) -> Iterator[str]:
+    name, window = "rollout.denoising.window", config.rollout.denoising.window
+    if not 0 < window.trained_fraction <= 1:
+        yield f"{name}.trained_fraction={window.trained_fraction}: must lie in (0, 1]"
+    if window.kind is WindowKind.all:
+        return
+    # The last step leads to the clean image and never draws noise.
+    last = config.rollout.denoising.steps - 1
+    stop = last if window.stop is None else window.stop
+    if window.size < 1 or window.every < 1 or window.start < 0:
+        yield f"{name}: size and every must be at least 1 and start at least 0"
+    elif stop > last or window.start + window.size > stop:
+        yield (
+            f"{name}: {window.size} steps from {window.start}, up to {stop}, are outside the {last} steps that draw "
+            f"noise (rollout.denoising.steps={last + 1}, the last of which does not)"
+        )
+
+
+def _algorithm(config: Config) -> Iterator[str]:
+    algorithm, denoising = config.algorithm, config.rollout.denoising
+    supervised = algorithm.advantage is AdvantageKind.constant
+    if supervised and config.data.train.image is None:
+        yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
+    if algorithm.likelihood.partition is not Partition.every_step:
+        yield (
+            f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
+            f"use every_step, and rollout.denoising.window to train fewer steps"
+        )
+    if algorithm.denominator is Denominator.canvas:
+        yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
+    if algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
+        yield (
+            f"algorithm.kl.estimator=flow_grpo is defined for kernel=flow_sde and dance_sde, not for "
+            f"{denoising.kernel.name}; use estimator=exact"
+        )
+    if algorithm.ratio is Ratio.guard and denoising.storage is not LatentPrecision.fp32:
+        yield (
+            f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
+            f"old mean cannot be had"
+        )
+    if algorithm.clip_kl is not None and algorithm.clip_kl <= 0:
+        yield f"algorithm.clip_kl={algorithm.clip_kl}: must be above 0"
+
+
+def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
+    from models.image_spec import Guidance
+
+    denoising = config.rollout.denoising
+    supervised = config.algorithm.likelihood.kind is LikelihoodKind.elbo
+    if spec.guidance is Guidance.none and denoising.guidance != 1.0:
+        yield (
+            f"rollout.denoising.guidance={denoising.guidance}: this {spec.family} model was distilled to need none and "
+            f"takes none; use guidance=1"
+        )
+    if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
+        yield (
+            f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
+            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. Train its base "
+            f"model (for FLUX.1-schnell: FLUX.1-dev)"
+        )
+
+
+def _schedule(config: Config, spec: ImageSpec) -> Iterator[str]:
+    """Scheduler, prediction, kernel and size are put together as the sampler does it."""
+    from rl.image_modality import check_schedule
+
+    try:
+        check_schedule(config, spec)
+    except ValueError as error:
+        yield f"rollout.denoising: {error}"

@@ -1,0 +1,181 @@
+"""The two likelihoods of an image model: replay of the recorded steps, and the denoising loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.schema import LikelihoodOptions, NoiseLaw
+from models.image_spec import Condition, ImageSpec
+from rl.gaussian_scores import GaussianScores
+from rl.likelihood import ScoredRow
+from rl.scores import Scores
+from rollout.guidance import Conditions, guided_output
+from rollout.image_sampler import Schedule
+from rollout.kernels.corruption import ForwardProcess
+from rollout.noise import Purpose, normal, uniform
+from rollout.options import DenoisingOptions
+from rollout.trajectory import ImageTrajectory, Trajectory, TrajectoryError, contract
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step of one sample."""
+
+    trajectory: ImageTrajectory
+    sample: int
+    place: int
+    """In the stored span."""
+
+
+class ImageReplay:
+    """log p(x_k+1 | x_k) of every trained step, by the kernel that drew it (DDPO, arXiv 2305.13301, section 4.3)."""
+
+    exact = True
+
+    def __init__(
+        self, spec: ImageSpec, sampler: DenoisingOptions, options: LikelihoodOptions, device: torch.device
+    ) -> None:
+        self.schedule = Schedule(spec, sampler)
+        self.options = options
+        self.device = device
+
+    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+        rows = []
+        for index, trajectory in enumerate(trajectories):
+            trajectory = self._checked(trajectory)
+            guided = self.schedule.classifier_free and trajectory.guided.any()
+            tokens = self.schedule.tokens * (2 if guided else 1)
+            for sample, place in zip(*trajectory.mask.nonzero(), strict=True):
+                decision = np.array([place])
+                content = Step(trajectory, int(sample), int(place))
+                step = decision + trajectory.first_step
+                rows.append(ScoredRow(content, index, int(sample), decision, np.ones(1, np.float32), step, tokens))
+        return rows
+
+    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> GaussianScores:
+        contents: list[Step] = [row.content for row in rows]
+        latents, following = (
+            self._tensor([c.trajectory.latents[c.sample, c.place + after] for c in contents])  # type: ignore[index]
+            for after in (0, 1)
+        )
+        step = self._tensor([c.trajectory.first_step + c.place for c in contents])
+        times = [level.time for level in self.schedule.levels]
+        output = guided_output(
+            model,
+            latents,
+            torch.tensor(times, dtype=torch.float32, device=self.device)[step],
+            self._conditions([c.trajectory for c in contents]),
+            self.schedule.options.guidance,
+            self._tensor([c.trajectory.guided[c.place] for c in contents]),
+            self.options.unconditional_gradient,
+        )
+        mean = self.schedule.kernel.mean(latents, output, step)
+        uid = torch.tensor([int(c.trajectory.uid[c.sample]) for c in contents])
+        return GaussianScores(self.schedule.kernel, mean, following, step, uid)
+
+    def _conditions(self, trajectories: list[ImageTrajectory]) -> Conditions:
+        empty = None
+        if self.schedule.classifier_free:
+            empty = self._condition([(t.unconditional_embeds, t.unconditional_pooled) for t in trajectories])
+        prompt = self._condition([(t.embeds, t.pooled) for t in trajectories])
+        return Conditions(prompt, empty, self.schedule.embedded_scale)
+
+    def _condition(self, arrays: list[tuple[np.ndarray | None, np.ndarray | None]]) -> Condition:
+        pooled = None if arrays[0][1] is None else self._tensor([pooled for _, pooled in arrays])
+        return Condition(self._tensor([embeds for embeds, _ in arrays]), pooled)
+
+    def _tensor(self, arrays: Sequence[np.ndarray | np.generic | int | None]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.device)  # type: ignore[arg-type]
+
+    def _checked(self, trajectory: Trajectory) -> ImageTrajectory:
+        if not isinstance(trajectory, ImageTrajectory):
+            raise TrajectoryError(f"an image learner was given a {type(trajectory).__name__}")
+        where = f"trajectory of prompt {trajectory.prompt_id!r}"
+        if trajectory.sampler != contract(self.schedule.options):
+            raise TrajectoryError(
+                f"{where} was sampled under another contract than this replay:\n"
+                f"  recorded {trajectory.sampler}\n  replay   {contract(self.schedule.options)}\n"
+                f"Use the run's own configuration, or roll out again."
+            )
+        if not np.array_equal(trajectory.levels, self.schedule.level_array()):
+            raise TrajectoryError(
+                f"{where} was sampled on other noise levels than this model's scheduler makes; load the same pipeline "
+                f"folder in rollout and learner"
+            )
+        if trajectory.latents is None:
+            raise TrajectoryError(f"{where} has no recorded steps to replay")
+        return trajectory
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One clean latent and the noise it is to be found under."""
+
+    latents: Tensor
+    """(C, h, w)"""
+    condition: Condition
+    uid: int
+    counter: int
+
+
+Encode = Callable[[ImageTrajectory], tuple[Tensor, Condition]]
+"""Clean latents (G, C, h, w) and condition (1, ...) of a demonstration."""
+
+
+class ImageElbo:
+    """Minus the denoising loss: draw a noise level and noise, score the network's output by its mean squared error
+    (DDPM's L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
+
+    The unweighted loss is no bound on the log-likelihood, but the same weighting of levels that the models were trained
+    with.
+    """
+
+    exact = False
+
+    def __init__(self, spec: ImageSpec, options: LikelihoodOptions, encode: Encode, device: torch.device) -> None:
+        self.process = ForwardProcess(spec.scheduler, spec.prediction)
+        self.spec = spec
+        self.options = options
+        self.encode = encode
+        self.device = device
+
+    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+        rows = []
+        for index, trajectory in enumerate(trajectories):
+            assert isinstance(trajectory, ImageTrajectory)
+            latents, condition = self.encode(trajectory)
+            tokens = latents.shape[-2] * latents.shape[-1] // self.spec.patch**2
+            for sample in range(trajectory.group_size):
+                content = Corruption(latents[sample], condition, int(trajectory.uid[sample]), update)
+                one = np.ones(1, np.float32)
+                rows.append(ScoredRow(content, index, sample, np.zeros(1, int), one, np.zeros(1, int), tokens))
+        return rows
+
+    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
+        contents: list[Corruption] = [row.content for row in rows]
+        uid = torch.tensor([c.uid for c in contents])
+        counter = torch.tensor([c.counter for c in contents])
+        clean = torch.stack([c.latents for c in contents]).to(self.device)
+        noise = normal(uid, clean.shape[1:], counter, Purpose.CORRUPTION).to(self.device)
+        level = self.process.levels_at(self._quantile(uid, counter)).to(self.device)
+        pooled = [c.condition.pooled for c in contents if c.condition.pooled is not None]
+        output = model(
+            level.corrupt(clean, noise),
+            level.time,
+            torch.cat([c.condition.embeds for c in contents]).to(self.device),
+            torch.cat(pooled).to(self.device) if pooled else None,
+            None,
+        )
+        return Scores(-(output - level.target(clean, noise)).square().flatten(1).mean(-1))
+
+    def _quantile(self, uid: Tensor, counter: Tensor) -> Tensor:
+        """(M,) fp64 in (0, 1): how far towards pure noise."""
+        draw = uniform(uid, torch.zeros_like(uid), counter, Purpose.LEVEL).clamp(1e-6, 1 - 1e-6)
+        if self.options.noise_law is NoiseLaw.logit_normal:  # Stable Diffusion 3, arXiv 2403.03206, eq. 19
+            return torch.special.ndtri(draw).sigmoid()
+        return draw

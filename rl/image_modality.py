@@ -1,0 +1,178 @@
+"""Images: diffusion and flow models out of diffusers' pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from cluster.weights import PackedWeights, load_weights
+from configs.schema import Config, LikelihoodKind, LikelihoodOptions
+from models.image import ImagePolicy
+from models.image_checkpoint import (
+    check_image_weights,
+    load_image_codec,
+    load_image_policy,
+    load_prompt_encoder,
+    read_image_spec,
+)
+from models.image_export import export_image_policy
+from models.image_spec import Condition, ImageSpec
+from models.lora import trainable_parameters
+from models.policy import Policy
+from rl.compatibility import check
+from rl.data import Problem
+from rl.image_likelihood import Encode, ImageElbo, ImageReplay
+from rl.modality import ShowOptions
+from rl.pictures import grid, keep_images
+from rl.rows import DataError
+from rl.schedule import TicketKind
+from rl.show import sample_request
+from rollout.image_sampler import Schedule
+from rollout.image_worker import ImageRolloutWorker
+from rollout.options import DenoisingOptions
+from rollout.trajectory import ImageTrajectory
+from rollout.worker import Completions
+
+DEFAULT_OUTPUT = Path("samples.png")
+
+
+class ImageModality:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @cached_property
+    def spec(self) -> ImageSpec:
+        return read_image_spec(self.config.model)
+
+    def check(self) -> None:
+        check(self.config, self.spec)
+        check_image_weights(self.config.model)
+
+    def prompt(self, problem: Problem) -> str:
+        """The length is checked where the text encoders are, by the rollout worker."""
+        return problem.prompt
+
+    def sampler(self, kind: TicketKind) -> DenoisingOptions:
+        """Greedy evaluation differs from training in that nothing is drawn behind the first noise."""
+        denoising = self.config.rollout.denoising
+        return denoising.greedy() if kind is TicketKind.greedy else denoising
+
+    def rollout_worker(self, device: torch.device) -> ImageRolloutWorker:
+        model = self.config.model
+        encoder, codec = load_prompt_encoder(model, device=device), load_image_codec(model, device=device)
+        return ImageRolloutWorker(self.policy(device), encoder, codec, device)
+
+    def policy(self, device: torch.device) -> ImagePolicy:
+        return load_image_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)
+
+    def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo:
+        spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
+        if options.kind is LikelihoodKind.elbo:
+            return ImageElbo(spec, options, self._demonstration_encoder(device), device)
+        return ImageReplay(spec, self.config.rollout.denoising, options, device)
+
+    def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay:
+        return ImageReplay(cast(ImagePolicy, policy).spec, self.config.rollout.denoising, LikelihoodOptions(), device)
+
+    def demonstration(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
+        """The image as it is; the learner encodes it, where the VAE has a device."""
+        image = np.asarray(problem.image)
+        height, width = self._size()
+        if image.dtype != np.uint8 or image.shape != (height, width, 3):
+            raise DataError(
+                f"the image of {problem.id} is {image.dtype} of shape {image.shape}; this model is trained on uint8 of "
+                f"shape {(height, width, 3)} (rollout.denoising.height and width): resize the data"
+            )
+        return ImageTrajectory(
+            ticket=0,
+            update=update,
+            version=update,
+            seed=seed,
+            prompt_id=problem.id,
+            sampler="demonstration",
+            uid=np.array([seed], np.int64),
+            logp=np.zeros((1, 1)),
+            mask=np.ones((1, 1), bool),
+            caption=problem.prompt,
+            first_step=0,
+            levels=np.zeros((0, 3)),
+            guided=np.zeros(1, bool),
+            image=image[None],
+        )
+
+    def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
+        return {
+            "steps_mean": sums["steps"] / samples,
+            "trained_steps_mean": sums["trained_steps"] / samples,
+            "forwards": sums["forwards"],
+            "token_forwards": sums["token_forwards"],
+        }
+
+    def keep_pictures(self, prompts: list[str], completions: Completions, folder: Path) -> None:
+        keep_images(prompts, completions.outputs, folder)
+
+    def show(
+        self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console
+    ) -> None:
+        """A grid with a row for each prompt; with `steps`, one for each sample: its estimates step by step, itself."""
+        self.check()
+        worker = self.rollout_worker(torch.device("cpu"))
+        if weights is not None:
+            load_weights(trainable_parameters(worker.policy), weights)
+        sampler = self.sampler(TicketKind.greedy if options.greedy else TicketKind.sampled)
+        captions = [problem.prompt for problem in problems]
+        ids = [problem.id for problem in problems]
+        request = sample_request(self.config.run.seed, ids, captions, options.count, sampler)
+        strips: list[list[np.ndarray]] = [[] for _ in request.uids]
+
+        def observe(first: int, step: int, denoised: Tensor) -> None:
+            for offset, image in enumerate(worker.codec.decode(denoised).numpy()):
+                strips[first + offset].append(image)
+
+        _, completions, _ = worker.run(request, observe if options.steps else None)
+        output = options.output or DEFAULT_OUTPUT
+        if options.steps:
+            rows = [[*strip, image] for strip, image in zip(strips, completions.outputs, strict=True)]
+            grid([caption for caption in captions for _ in range(options.count)], rows, output)
+        else:
+            count = options.count
+            grid(captions, [completions.outputs[i * count : (i + 1) * count] for i in range(len(captions))], output)
+        for caption in captions:
+            console.print(caption, style="bold", markup=False)
+        console.print(f"{len(completions.outputs)} images written to {output}")
+
+    def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
+        policy = self.policy(torch.device("cpu"))
+        load_weights(trainable_parameters(policy), weights)
+        export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only)
+        return "LoRA weights for diffusers" if adapter_only else f"{policy.spec.family} pipeline for diffusers"
+
+    def _size(self) -> tuple[int, int]:
+        denoising = self.config.rollout.denoising
+        return denoising.height or self.spec.image_size, denoising.width or self.spec.image_size
+
+    def _demonstration_encoder(self, device: torch.device) -> Encode:
+        encoder = load_prompt_encoder(self.config.model, device=device)
+        codec = load_image_codec(self.config.model, device=device)
+        encoded = lru_cache(maxsize=65536)(lambda caption: encoder.encode([caption]))
+
+        def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
+            condition: Condition = encoded(trajectory.caption)
+            if trajectory.image is None:
+                assert trajectory.final is not None  # a rollout's
+                return torch.from_numpy(trajectory.final), condition
+            return codec.encode(torch.from_numpy(trajectory.image)), condition
+
+        return encode
+
+
+def check_schedule(config: Config, spec: ImageSpec) -> None:
+    """Raises a ValueError when scheduler, prediction, kernel, image size or window do not go together."""
+    Schedule(spec, config.rollout.denoising)

@@ -1,0 +1,104 @@
+"""Everything that differs between text and images, as one object that is chosen once, by `model.modality`.
+
+The loop, the generation, the learner and the actors ask it; none of them knows what is generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+
+from cluster.weights import PackedWeights
+from configs.schema import Config
+from models.options import Modality as Name
+from models.policy import Policy
+from rl.data import Problem
+from rl.likelihood import Likelihood
+from rl.schedule import TicketKind
+from rollout.options import DenoisingOptions, SamplerOptions
+from rollout.trajectory import Trajectory
+from rollout.worker import Completions, RolloutWorker
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """Arguments of `denoiserl sample`."""
+
+    count: int = 1
+    """Completions of each problem."""
+    greedy: bool = False
+    steps: bool = False
+    """Also the states on the way."""
+    output: Path | None = None
+
+
+class Modality(Protocol):
+    """Made from a configuration; reads small files of the checkpoint only when it must."""
+
+    def check(self) -> None:
+        """Refuses options that cannot work with this checkpoint, and a checkpoint whose weights are not all there."""
+        ...
+
+    def prompt(self, problem: Problem) -> Any:
+        """What the policy is conditioned on. Raises DataError for a prompt beyond the model's limits."""
+        ...
+
+    def sampler(self, kind: TicketKind) -> SamplerOptions | DenoisingOptions:
+        """How samples of a ticket are made; a greedy evaluation has no randomness beyond the first noise."""
+        ...
+
+    def rollout_worker(self, device: torch.device) -> RolloutWorker: ...
+
+    def policy(self, device: torch.device) -> Policy:
+        """The trained network, with adapters if the options ask for them."""
+        ...
+
+    def likelihood(self, policy: Policy, device: torch.device) -> Likelihood:
+        """The one that `algorithm.likelihood` asks for."""
+        ...
+
+    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood:
+        """Reproduces what a rollout recorded."""
+        ...
+
+    def demonstration(self, problem: Problem, seed: int, update: int) -> Trajectory:
+        """A trajectory that shows how `problem` is answered.
+
+        Args:
+            seed: key of the corruption noise.
+        """
+        ...
+
+    def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
+        """What the samples of an update, or of an evaluation, were like, from the workers' sums."""
+        ...
+
+    def keep_pictures(self, prompts: list[str], completions: Completions, folder: Path) -> None:
+        """Writes some completions into `folder`, if they are something to look at."""
+        ...
+
+    def show(
+        self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console
+    ) -> None:
+        """Generates and shows completions of the problems."""
+        ...
+
+    def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
+        """Writes the policy for other tools; returns what it wrote."""
+        ...
+
+
+def modality_of(config: Config) -> Modality:
+    """Imports only the libraries of the modality in question."""
+    if config.model.modality is Name.image:
+        from rl.image_modality import ImageModality
+
+        return ImageModality(config)
+    from rl.text_modality import TextModality
+
+    return TextModality(config)

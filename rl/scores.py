@@ -1,0 +1,51 @@
+"""What a likelihood says about decisions, and what follows from it: ratio, KL to a reference, width of the clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from configs.schema import KlEstimator, Ratio
+
+
+class Scores:
+    """What a likelihood says about M decisions; subclasses know more than the log-probability."""
+
+    def __init__(self, log_prob: Tensor) -> None:
+        self.log_prob = log_prob
+        """(M,) fp32, differentiable in the model's weights"""
+
+    def log_ratio(self, old_log_prob: Tensor, ratio: Ratio) -> Tensor:
+        """(M,) logarithm of the importance ratio to the policy whose log-probabilities are given."""
+        if ratio is Ratio.guard:
+            raise TypeError("ratio=guard needs Gaussian steps; the configuration check should have refused it")
+        return self.log_prob - old_log_prob
+
+    def kl(self, reference: Scores, estimator: KlEstimator) -> Tensor:
+        """(M,) KL(policy || reference), or an estimate of it from the decisions that were drawn."""
+        return kl_to_reference(self.log_prob, reference.log_prob, estimator)
+
+    def clip_of(self, nats: float, ratio: Ratio) -> Tensor:
+        """(M,) half-width of the ratio's clip at which a step has moved `nats` away from the old policy.
+
+        A shift of KL k changes a log-probability by sqrt(2 k) in standard deviation (exact for Gaussians, to second
+        order for everything else).
+        """
+        return torch.full_like(self.log_prob, (2 * nats) ** 0.5).detach()
+
+    def loss_scale(self, ratio: Ratio) -> Tensor:
+        """(M,) factor of each decision's loss that belongs to the kind of ratio; ones but for `guard`."""
+        return torch.ones_like(self.log_prob).detach()
+
+
+def kl_to_reference(log_prob: Tensor, reference_log_prob: Tensor, estimator: KlEstimator) -> Tensor:
+    """(M,) estimate of KL(policy || reference) at decisions drawn from the policy, by J. Schulman's k1, k2, k3
+    ("Approximating KL divergence", 2020). With u = log reference - log policy: -u, u^2 / 2, e^u - 1 - u."""
+    u = reference_log_prob - log_prob
+    if estimator is KlEstimator.k1:
+        return -u
+    if estimator is KlEstimator.k2:
+        return 0.5 * u.square()
+    if estimator is KlEstimator.k3:
+        return u.expm1() - u
+    raise TypeError(f"kl.estimator={estimator.name} needs Gaussian steps; the configuration check should refuse it")

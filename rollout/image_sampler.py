@@ -1,0 +1,123 @@
+"""From noise to clean latents, one step of the schedule after the other, recording what is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.image_spec import Guidance, ImageSpec
+from rollout.guidance import Conditions, guided_output
+from rollout.kernels.gaussian import GaussianSteps
+from rollout.kernels.levels import Level, levels
+from rollout.noise import Purpose, normal
+from rollout.options import DenoisingOptions
+
+
+@dataclass(frozen=True)
+class Chains:
+    """N denoising chains over the stored span of D steps, on the CPU."""
+
+    final: np.ndarray
+    """(N, C, h, w) fp32 clean latents"""
+    latents: np.ndarray
+    """(N, D + 1, C, h, w) fp32 states around the stored steps; D = 0 if nothing is stored"""
+    logp: np.ndarray
+    """(N, D) fp64 log-probability of each stored step; 0 where it is deterministic"""
+
+
+class Schedule:
+    """The levels and kernel that options and a model's scheduler make; shared by sampler and learner."""
+
+    def __init__(self, spec: ImageSpec, options: DenoisingOptions) -> None:
+        """
+        Raises:
+            KernelError: scheduler, prediction and kernel do not go together.
+            ValueError: the image size does not suit the model.
+        """
+        self.options = options
+        self.spec = spec
+        height, width = options.height or spec.image_size, options.width or spec.image_size
+        self.shape = spec.latent_shape(height, width)
+        self.tokens = self.shape[1] * self.shape[2] // spec.patch**2
+        self.levels: tuple[Level, ...] = levels(
+            spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=spec.even_sigmas
+        )
+        self.kernel = GaussianSteps(
+            spec.prediction, self.levels, options.kernel, options.eta, options.storage, options.log_prob
+        )
+        until = options.steps if options.guidance_until is None else options.guidance_until
+        self.guided = tuple(
+            self.classifier_free and options.guidance_from <= step < until for step in range(options.steps)
+        )
+        """Steps that run with classifier-free guidance."""
+
+    @property
+    def classifier_free(self) -> bool:
+        return self.spec.guidance is Guidance.classifier_free and self.options.guidance != 1.0
+
+    @property
+    def embedded_scale(self) -> float | None:
+        return self.options.guidance if self.spec.guidance is Guidance.embedded else None
+
+    def level_array(self) -> np.ndarray:
+        """(steps + 1, 3) fp64: time, signal, noise."""
+        return np.array([(level.time, level.signal, level.noise) for level in self.levels], np.float64)
+
+
+class ImageSampler:
+    def __init__(self, policy: Callable[..., Tensor], schedule: Schedule, device: torch.device) -> None:
+        self.policy = policy
+        self.schedule = schedule
+        self.device = device
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditions: Conditions,
+        uids: Tensor,
+        first_noise: Tensor,
+        window: tuple[int, ...],
+        stored: range,
+        observe: Callable[[int, Tensor], None] | None = None,
+    ) -> Chains:
+        """
+        Args:
+            uids: (N,) int64 key of each sample's noise on the way.
+            first_noise: (N,) int64 key of the noise it starts from.
+            window: steps that draw noise; the others follow the ODE.
+            stored: span of steps to record.
+            observe: called with each step and the estimate of the clean latents there, (N, C, h, w).
+        """
+        schedule, kernel = self.schedule, self.schedule.kernel
+        latents = kernel.rounded(normal(first_noise, schedule.shape, 0, Purpose.INITIAL).to(self.device))
+        count = len(uids)
+        states = np.zeros((count, len(stored) + 1 if stored else 0, *schedule.shape), np.float32)
+        logp = np.zeros((count, len(stored)), np.float64)
+        for step in range(schedule.options.steps):
+            if step in stored:
+                states[:, step - stored.start] = latents.cpu().numpy()
+            output = self._output(conditions, latents, step)
+            if observe is not None:
+                observe(step, kernel.denoised(latents, output, step))
+            drawn = step in window
+            noise = normal(uids, schedule.shape, step, Purpose.DIFFUSION).to(self.device) if drawn else None
+            following = kernel.advance(latents, output, step, noise)
+            if drawn and step in stored:
+                mean = kernel.mean(latents, output, step)
+                logp[:, step - stored.start] = kernel.log_prob(following, mean, step).cpu().numpy()
+            latents = following
+            if step in stored:
+                states[:, step - stored.start + 1] = latents.cpu().numpy()
+        return Chains(latents.cpu().numpy(), states, logp)
+
+    def _output(self, conditions: Conditions, latents: Tensor, step: int) -> Tensor:
+        schedule = self.schedule
+        time = torch.full((len(latents),), schedule.levels[step].time, dtype=torch.float32, device=self.device)
+        if not schedule.guided[step]:  # saves the unconditional half
+            conditions = Conditions(conditions.prompt, None, conditions.embedded_scale)
+        guided = torch.full((len(latents),), schedule.guided[step], device=self.device)
+        return guided_output(self.policy, latents, time, conditions, schedule.options.guidance, guided)
