@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -43,6 +44,8 @@ from rollout.trajectory import ImageTrajectory
 from rollout.worker import Completions
 
 DEFAULT_OUTPUT = Path("samples.png")
+LATENT_CACHE_BYTES = 2**30
+"""Encoded demonstrations that a learner keeps for the next epoch."""
 
 
 class ImageModality:
@@ -170,14 +173,20 @@ class ImageModality:
     def _demonstration_encoder(self, device: torch.device) -> Encode:
         encoder = load_prompt_encoder(self.config.model, device=device)
         codec = load_image_codec(self.config.model, device=device)
-        encoded = lru_cache(maxsize=65536)(lambda caption: encoder.encode([caption]))
+        encoded = lru_cache(maxsize=4096)(lambda caption: encoder.encode([caption]))
+        latents: dict[bytes, Tensor] = {}
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
             condition: Condition = encoded(trajectory.caption)
             if trajectory.image is None:
                 assert trajectory.final is not None  # a rollout's
                 return torch.from_numpy(trajectory.final), condition
-            return codec.encode(torch.from_numpy(trajectory.image)), condition
+            key = hashlib.blake2b(trajectory.image.tobytes()).digest()
+            if (found := latents.get(key)) is None:
+                found = codec.encode(torch.from_numpy(trajectory.image)).cpu()
+                if len(latents) * found.nbytes < LATENT_CACHE_BYTES:
+                    latents[key] = found
+            return found, condition
 
         return encode
 
