@@ -8,7 +8,8 @@ runs/NAME/
   trajectories/u000012.parquet    the kept tickets of an update
   checkpoints/u000040/            complete, or not there
   pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
-  summary.json  reward_curve.png  before_after_greedy.png
+  summary.json  reward_curve.png
+  before_after_greedy.png         the first and the last of these pictures side by side (image models)
 """
 
 from __future__ import annotations

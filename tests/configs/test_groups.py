@@ -16,7 +16,11 @@ from configs.compose import GROUPS, PACKAGE, compose
 from configs.schema import Config, SourceKind
 
 FILES = [file for group in GROUPS for file in sorted((PACKAGE / group).glob("*.yaml"))]
-NEEDED = {"data/jsonl": ["data.train.name=train.jsonl", "data.evaluation.name=test.jsonl"]}  # the user's own paths
+OWN_FILES = ["data.train.name=train.jsonl", "data.evaluation.name=test.jsonl"]
+NEEDED = dict.fromkeys(
+    ("data/jsonl", "data/captions", "recipe/sd15_jpeg", "recipe/sd35_medium_flow_grpo", "recipe/flux_dev_mix_grpo"),
+    OWN_FILES,
+)
 
 
 def label(file: Path) -> str:
@@ -44,7 +48,7 @@ def test_starts_with_a_comment_and_repeats_no_default(file: Path) -> None:
     assert text.endswith("\n")
     tree = yaml.safe_load(text)
     tree.pop("defaults", None)
-    prefix = "" if file.parent.name == "recipe" else f"{file.parent.name}."
+    prefix = "" if text.startswith("# @package _global_") else f"{file.parent.name}."
     defaults = OmegaConf.structured(Config)
     for path, value in leaves(tree, prefix):
         try:
