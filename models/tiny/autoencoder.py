@@ -26,7 +26,7 @@ def fit_autoencoder(images: np.ndarray, *, seed: int, updates: int = 2000, batch
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        autoencoder = _empty_autoencoder(images.shape[1])
+        autoencoder = empty_autoencoder(images.shape[1])
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
         optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
         for update in range(updates):
@@ -48,7 +48,8 @@ def fit_autoencoder(images: np.ndarray, *, seed: int, updates: int = 2000, batch
     return autoencoder
 
 
-def _empty_autoencoder(size: int) -> AutoencoderKL:
+def empty_autoencoder(size: int) -> AutoencoderKL:
+    """With fresh weights, for square images of `size` pixels."""
     autoencoder = AutoencoderKL(
         sample_size=size,
         latent_channels=LATENT_CHANNELS,

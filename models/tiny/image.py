@@ -1,4 +1,4 @@
-"""Untrained tiny image bases, complete but for the denoiser's training, which `make bases` does: `scenes` and `digits`.
+"""Tiny image bases, complete but for the denoiser's training: `scenes` and `digits`. `make bases` trains them.
 
 `scenes` is a Stable Diffusion 3 (a flow-matching transformer on 16 latent patches), `digits` a Stable Diffusion 1.5 (a
 noise-predicting UNet): diffusers' own classes, so that what is written here loads as any published checkpoint does.
@@ -22,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from models.tiny.prompts import WIDTH, prompt_tokenizer, scramble, text_encoder_config
 
-TRANSFORMER = {"patch_size": 2, "num_layers": 4, "num_attention_heads": 4, "attention_head_dim": 32}
+TRANSFORMER = {"num_layers": 4, "num_attention_heads": 4, "attention_head_dim": 32}
 UNET_CHANNELS = (32, 64)
 
 
@@ -49,6 +49,7 @@ def _scenes(autoencoder: AutoencoderKL, seed: int) -> StableDiffusion3Pipeline:
         scramble(encoder, seed + number)
     transformer = SD3Transformer2DModel(
         sample_size=_latent_size(autoencoder),
+        patch_size=2,
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
         joint_attention_dim=2 * WIDTH,

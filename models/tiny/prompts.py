@@ -7,6 +7,7 @@ mean. Random embeddings of words and places do that, and cost no training.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -36,7 +37,7 @@ def prompt_tokenizer() -> CLIPTokenizer:
     # One pass to exhaustion: a word whose pieces can still be merged is merged further.
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     learner.train_from_iterator([" ".join(WORDS)], trainer)
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     pieces = [*alphabet, *(letter + WORD_END for letter in alphabet), *(left + right for left, right in merges)]
     vocabulary = {piece: index for index, piece in enumerate([*dict.fromkeys(pieces), START, END])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
