@@ -320,7 +320,8 @@ class Learner:
         return batches + [[idle(batches[-1][-1])] for _ in range(wanted - len(batches))]
 
     def _flat(self, arrays: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays)).float().to(self.device)
+        """In the arrays' own precision: log-densities of large latents are kept in fp64."""
+        return torch.from_numpy(np.concatenate(arrays)).to(self.device)
 
     def _sum(self, value: float) -> float:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)

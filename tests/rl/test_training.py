@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import ray
-import torch
 
 from models.tiny.create import main as create
-from tests.rl.training import SMALL, metrics, small_run, weights_after
+from tests.rl.training import SMALL, assert_same_weights, metrics, small_run, weights_after
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,13 +44,6 @@ def straight(cluster, model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     small_run(model, folder, "run.name=straight")
     return folder / "straight"
-
-
-def assert_same_weights(one: Path, other: Path, tolerance: float = 0.0, update: int = 4) -> None:
-    first, second = weights_after(one, update), weights_after(other, update)
-    assert first.keys() == second.keys()
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=0, atol=tolerance, msg=name)
 
 
 def test_every_update_reproduces_what_its_rollout_recorded(straight):
