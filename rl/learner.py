@@ -28,6 +28,7 @@ from rollout.trajectory import Trajectory
 Reference = Callable[[], AbstractContextManager[Callable[..., Tensor]]]
 """Opens a context whose value is another model than the one in training."""
 Item = TypeVar("Item")
+PARITY_SAMPLES = 4
 
 
 class LearnerError(RuntimeError):
@@ -50,7 +51,7 @@ class Parity:
     gap: float
     """Largest |recorded - recomputed| log-probability, over all ranks."""
     by_step: dict[int, float]
-    """The same for each step of this rank's sample."""
+    """The same for each step of this rank's samples."""
 
 
 @dataclass
@@ -113,15 +114,15 @@ class Learner:
         self.device = device
 
     def parity(self, groups: Sequence[Group]) -> Parity:
-        """Replays one sample of each rank before anything is learned; the gap is the largest over ranks."""
-        trajectory = groups[0].trajectory.take([0])
+        """Replays a few samples of each rank before anything is learned; the gap is the largest over ranks."""
+        trajectory = _few_samples(groups)
         by_step = self._gaps(trajectory)
         gap = self._maximum(max(by_step.values(), default=0.0))
         return Parity(gap, by_step)
 
     def likely_cause(self, groups: Sequence[Group], limit: float) -> str:
-        """Replays the sample under one change at a time; the change that closes the gap names its cause."""
-        trajectory = groups[0].trajectory.take([0])
+        """Replays the samples under one change at a time; the change that closes the gap names its cause."""
+        trajectory = _few_samples(groups)
         suspects = {
             "a row's result depends on its batch (attention or convolution kernels chosen by shape)": {"alone": True},
             "a layer behaves differently in training mode, such as dropout": {"training": False},
@@ -135,7 +136,7 @@ class Learner:
     def _gaps(
         self, trajectory: Trajectory, *, alone: bool = False, training: bool = True, adapters: bool = True
     ) -> dict[int, float]:
-        """Largest |recorded - recomputed| log-probability of each step of a trajectory of one sample."""
+        """Largest |recorded - recomputed| log-probability of each step."""
         assert self.exact_replay is not None
         self.engine.module.train(training)
         rows = self.exact_replay.rows([trajectory], 0)
@@ -145,7 +146,7 @@ class Learner:
         with torch.no_grad(), switched as model:
             for batch in self._in_step(batches, lambda row: row):
                 recomputed = self.exact_replay.score(model, batch).log_prob.cpu().numpy()
-                recorded = np.concatenate([trajectory.logp[0, row.decision] for row in batch])
+                recorded = np.concatenate([trajectory.logp[row.sample, row.decision] for row in batch])
                 steps = np.concatenate([row.step for row in batch])
                 for step, gap in zip(steps.tolist(), np.abs(recorded - recomputed).tolist(), strict=True):
                     gaps[step] = max(gaps.get(step, 0.0), gap)
@@ -332,6 +333,11 @@ class Learner:
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return tensor.item()
+
+
+def _few_samples(groups: Sequence[Group]) -> Trajectory:
+    trajectory = groups[0].trajectory
+    return trajectory.take(list(range(min(PARITY_SAMPLES, trajectory.group_size))))
 
 
 def _weightless(entry: Entry) -> Entry:

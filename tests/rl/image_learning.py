@@ -1,0 +1,92 @@
+"""The loop of one image run in one process: rollout, reward, advantage, learner, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from configs.compose import compose
+from configs.schema import Config
+from models.lora import has_adapters, without_adapters
+from rl.advantages import AdvantageEstimator
+from rl.engine import Engine, join_group, open_store
+from rl.image_modality import ImageModality
+from rl.learner import Group, Learner
+from rl.schedule import derive_seed, sample_uid
+from rollout.worker import Origin, RolloutRequest
+from tests.models.pipelines import T5_TOKENS
+
+CPU = torch.device("cpu")
+Reward = Callable[[np.ndarray], float]
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """One rank that DeepSpeed can train in, in this process."""
+    store = open_store("127.0.0.1")
+    join_group("127.0.0.1", store.port, 0, 1, 60, CPU)
+    yield
+    dist.destroy_process_group()
+
+
+def configuration(model: Path, *overrides: str) -> Config:
+    base = [f"model.path={model}", "model.modality=image", f"model.max_sequence_length={T5_TOKENS}", "run.name=x"]
+    return compose([*base, "data=scenes", "rollout.denoising.steps=5", *overrides]).config
+
+
+class Training:
+    def __init__(self, config: Config, reward: Reward, caption: str = "red") -> None:
+        self.config = config
+        self.reward = reward
+        self.caption = caption
+        modality = ImageModality(config)
+        self.worker = modality.rollout_worker(CPU)
+        self.policy = self.worker.policy
+        adapters_off = self._adapters_off if has_adapters(self.policy) else None
+        self.learner = Learner(
+            Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False),
+            modality.likelihood(self.policy, CPU),
+            modality.exact_replay(self.policy, CPU),
+            adapters_off if config.algorithm.kl.coefficient > 0 else None,
+            adapters_off,
+            config.algorithm,
+            100,
+            CPU,
+        )
+        self.policy.eval()
+        self.advantages = AdvantageEstimator(config.algorithm)
+
+    @contextmanager
+    def _adapters_off(self) -> Iterator[Engine]:
+        with without_adapters(self.policy):
+            yield self.learner.engine
+
+    def roll_out(self, update: int, prompts: int = 2, group_size: int = 8) -> tuple[list[Group], float]:
+        seed = derive_seed(0, "train", update)
+        request = RolloutRequest(
+            origin=Origin(update, update, update, seed),
+            prompt_ids=tuple(f"p{index}" for index in range(prompts)),
+            prompts=(self.caption,) * prompts,
+            uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
+            sampler=self.config.rollout.denoising,
+        )
+        self.policy.eval()
+        trajectories, completions, _ = self.worker.run(request)
+        rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
+        self.spread = float(rewards.std())
+        """Of the latest samples' rewards."""
+        found = self.advantages(list(rewards), [self.caption] * prompts)
+        groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
+        return groups, float(rewards.mean())
+
+    def update(self, update: int) -> tuple[dict[str, float], float]:
+        """The learner's metrics and the mean reward of the samples that it learned from."""
+        groups, reward = self.roll_out(update)
+        pieces = min(self.config.algorithm.minibatches, len(groups))
+        minibatches = [list(piece) for piece in np.array_split(np.array(groups, object), pieces)]
+        return self.learner.step(update, minibatches, fresh=True), reward
