@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint bases clean
+.PHONY: help quickstart quickstart-image test test-slow lint bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 quickstart: .venv/installed  ## reinforcement learning on the embedded tiny model: minutes on two CPU cores
 	$(BIN)/denoiserl train recipe=quickstart run.resume=false
+
+quickstart-image: .venv/installed  ## the same for images: scenes of coloured shapes, drawn before and after
+	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
 	$(BIN)/pytest -m "not slow"
@@ -23,12 +26,17 @@ lint: .venv/installed  ## ruff, mypy, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bases: $(addprefix base-,block full)  ## train the embedded tiny models again: under half an hour on two cores
+bases: $(addprefix base-,block full scenes digits)  ## train the embedded models again: about two hours on two cores
 
-base-%: .venv/installed
+base-block base-full: base-%: .venv/installed
 	$(BIN)/python -m models.tiny.create $* runs/untrained/$*
 	$(BIN)/denoiserl train recipe=sft_tiny_$* run.resume=false
 	$(BIN)/denoiserl export runs/sft_tiny_$* models/tiny/$*
+
+base-scenes base-digits: base-%: .venv/installed
+	test -d runs/untrained/$* || $(BIN)/python -m rl.image_bases runs/untrained
+	$(BIN)/denoiserl train recipe=sft_tiny_$* run.resume=false
+	$(BIN)/denoiserl export --half runs/sft_tiny_$* models/tiny/$*
 
 # torch first and alone: its exact pin is what selects the CPU build where one is offered.
 .venv/installed: pyproject.toml constraints.txt

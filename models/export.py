@@ -24,6 +24,7 @@ def export_text_policy(
     source_folder: str | Path | None = None,
     *,
     adapter_only: bool = False,
+    half: bool = False,
     max_shard_size: int | str = "5GB",
 ) -> None:
     """Writes weights (adapters merged in), config.json and the tokenizer into `folder`, which is created.
@@ -31,6 +32,7 @@ def export_text_policy(
     Args:
         source_folder: the checkpoint that the policy was loaded from; its config, tokenizer and code files are copied
             unchanged. Without it, config.json is the one the policy was made from and the tokenizer is saved anew.
+        half: store weights as fp16.
         adapter_only: write a PEFT adapter for the published model instead: adapter_model.safetensors and
             adapter_config.json.
 
@@ -52,6 +54,8 @@ def export_text_policy(
         stale.unlink()
     family = FAMILIES[policy.spec.family]
     tensors = {family.published_name(name): tensor for name, tensor in merged_state_dict(policy).items()}
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
     save_torch_state_dict(tensors, folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
     if source_folder is None:
         (folder / "config.json").write_text(json.dumps(published_config(policy), indent=2) + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ def export_image_policy(
     source: str,
     *,
     adapter_only: bool = False,
+    half: bool = False,
     max_shard_size: int | str = "10GB",
 ) -> None:
     """Writes the pipeline with the policy's network, adapters merged in, into `folder`, which is created.
@@ -38,6 +39,7 @@ def export_image_policy(
     Args:
         source: what the policy was loaded from (`ModelOptions.path`); all components but the network are
             copied from it.
+        half: store the network's weights as fp16.
         adapter_only: write pytorch_lora_weights.safetensors for the pipeline's `load_lora_weights` instead.
 
     Raises:
@@ -57,7 +59,8 @@ def export_image_policy(
     network_folder = folder / family.denoiser
     for stale in network_folder.glob("diffusion_pytorch_model*.safetensors*"):
         stale.unlink()
-    _merged(policy).save_pretrained(network_folder, max_shard_size=max_shard_size)
+    network = _merged(policy)
+    (network.half() if half else network).save_pretrained(network_folder, max_shard_size=max_shard_size)
     for component in read_json(origin / "model_index.json"):
         if component != family.denoiser and (origin / component).is_dir():
             shutil.copytree(origin / component, folder / component, dirs_exist_ok=True)

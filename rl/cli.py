@@ -103,11 +103,12 @@ def export(
     adapter_only: Annotated[
         bool, typer.Option("--adapter-only", help="A PEFT adapter instead of all weights.")
     ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store weights as 16-bit floats.")] = False,
 ) -> None:
     """Write a run's policy as a checkpoint that other tools load, under the family's published names."""
     from rl.commands import export_run
 
-    export_run(run, target, update, adapter_only)
+    export_run(run, target, update, adapter_only, half)
 
 
 def _policy(

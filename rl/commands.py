@@ -88,12 +88,12 @@ def show_samples(
     modality_of(config).show(weights, wanted, options, Console())
 
 
-def export_run(run: Path, target: Path, update: int | None, adapter_only: bool) -> None:
+def export_run(run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
     modality = modality_of(run_configuration(run, []).config)
     weights = run_weights(run, update)
     try:
-        written = modality.export(weights, target, adapter_only)
+        written = modality.export(weights, target, adapter_only, half)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
     Console().print(f"{written} after {weights.version} updates written to {target}")

@@ -160,10 +160,10 @@ class ImageModality:
             console.print(caption, style="bold", markup=False)
         console.print(f"{len(completions.outputs)} images written to {output}")
 
-    def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
+    def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
-        export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only)
+        export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only, half=half)
         return "LoRA weights for diffusers" if adapter_only else f"{policy.spec.family} pipeline for diffusers"
 
     def _size(self) -> tuple[int, int]:

@@ -88,7 +88,7 @@ class Modality(Protocol):
         """Generates and shows completions of the problems."""
         ...
 
-    def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
+    def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         """Writes the policy for other tools; returns what it wrote."""
         ...
 

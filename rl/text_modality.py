@@ -111,9 +111,9 @@ class TextModality:
                 console.rule(f"sample {sample + 1} of {options.count}")
                 show_unmasking(trajectory, sample, self.tokenizer, self.spec.mask_id, console)
 
-    def export(self, weights: PackedWeights, target: Path, adapter_only: bool) -> str:
+    def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
         source = find_checkpoint(self.config.model.path, ["*.json"])
-        export_text_policy(policy, self.tokenizer, target, source_folder=source, adapter_only=adapter_only)
+        export_text_policy(policy, self.tokenizer, target, source_folder=source, adapter_only=adapter_only, half=half)
         return f"{policy.spec.family} checkpoint"
