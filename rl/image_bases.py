@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tiny.autoencoder import fit_autoencoder
+from models.tiny.autoencoder import fit_autoencoder, standardise
 from models.tiny.image import untrained_pipeline
 from rewards.digits import digit_images
 from rewards.scenes.world import choose, demonstration
@@ -20,10 +20,14 @@ SCENES = 8000
 
 
 def main(folder: str) -> None:
-    scenes = np.stack([demonstration(choose("train", SEED, index), SEED, index) for index in range(SCENES)])
-    autoencoder = fit_autoencoder(np.concatenate([scenes, digit_images("train")[0]]), seed=SEED)
-    for kind in ("scenes", "digits"):
-        untrained_pipeline(kind, autoencoder, seed=SEED).save_pretrained(Path(folder) / kind)
+    images = {
+        "scenes": np.stack([demonstration(choose("train", SEED, index), SEED, index) for index in range(SCENES)]),
+        "digits": digit_images("train")[0],
+    }
+    autoencoder = fit_autoencoder(np.concatenate(list(images.values())), seed=SEED)
+    for kind, shown in images.items():
+        standard = standardise(autoencoder, shown, shift=kind == "scenes")
+        untrained_pipeline(kind, standard, seed=SEED).save_pretrained(Path(folder) / kind)
 
 
 if __name__ == "__main__":
