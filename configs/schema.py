@@ -18,7 +18,7 @@ class LikelihoodKind(Enum):
     replay = "replay"
     """Log-probability of the recorded chain."""
     elbo = "elbo"
-    """Minus the denoising loss of the finished sample under fresh masks."""
+    """Minus the denoising loss of the finished sample under fresh masks or noise."""
 
 
 class Partition(Enum):

@@ -33,6 +33,8 @@ AT_LEAST = {
     "algorithm.likelihood.segments": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
+    "algorithm.running.buffer": 1,
+    "algorithm.running.minimum": 1,
     "algorithm.kl.coefficient": 0,
     "algorithm.minibatches": 1,
     "algorithm.epochs": 1,
@@ -61,6 +63,8 @@ AT_LEAST = {
     "run.keep_trajectories": 0,
 }
 ABOVE_ZERO = (
+    "algorithm.advantage_clip",
+    "algorithm.clip_kl",
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
     "algorithm.optimizer.max_grad_norm",
@@ -122,6 +126,11 @@ def _get(config: Config, path: str) -> float | None:
 
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm = config.algorithm
+    if algorithm.running.buffer < algorithm.running.minimum:
+        yield (
+            f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}, so that "
+            f"a prompt would never have enough; raise the buffer"
+        )
     supervised = is_supervised(config)
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     if algorithm.objective is ObjectiveKind.ppo_clip and algorithm.ratio is Ratio.none:

@@ -7,6 +7,7 @@ number of updates is asserted after each.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -38,6 +39,10 @@ def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds
 def open_store(host: str) -> dist.TCPStore:
     """A store on a free port, chosen and kept by the same process: no race for the port."""
     return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+
+
+class GradientError(RuntimeError):
+    """The gradient is not finite; the weights are as they were."""
 
 
 class Engine:
@@ -85,6 +90,18 @@ class Engine:
         for name, buffer in buffers.items():
             self.module.get_buffer(name).data = buffer
         self.updates = 0
+        self._plain_norm: float | None = None
+        self._clip = self.deepspeed.clip_fp32_gradients
+        self.deepspeed.clip_fp32_gradients = self._measure_and_clip
+
+    def _measure_and_clip(self) -> None:
+        """Without ZeRO in fp32 DeepSpeed clips but keeps no norm. It is measured here, before the optimizer's step, so
+        that a gradient that is not finite never reaches the weights."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        self._plain_norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not math.isfinite(self._plain_norm):
+            raise GradientError(f"the gradient norm is {self._plain_norm}")
+        self._clip()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return self.deepspeed(*inputs)
@@ -109,7 +126,12 @@ class Engine:
                 f"one call of update() made {self.deepspeed.global_steps - before} optimizer steps; this DeepSpeed "
                 f"version handles unmanaged gradient accumulation differently from the tested one"
             )
-        return float(self.deepspeed.get_global_grad_norm() or 0.0)
+        norm = self.deepspeed.get_global_grad_norm()
+        if norm is None:
+            norm = self._plain_norm
+        if norm is None:
+            raise RuntimeError("this DeepSpeed version reports no gradient norm")
+        return float(norm)
 
     @contextmanager
     def gathered(self, parameters: list[nn.Parameter]) -> Iterator[None]:

@@ -33,7 +33,7 @@ class GaussianScores(Scores):
         if ratio is not Ratio.guard:
             return super().log_ratio(old_log_prob, ratio)
         shape = self.following.shape[1:]
-        noise = normal(self.uid, shape, self.step, Purpose.DIFFUSION).to(self.following.device)
+        noise = normal(self.uid, shape, self.step, Purpose.DIFFUSION)
         old_mean = self.kernel.old_mean(self.following, noise, self.step)
         return self.kernel.guard_log_ratio(self.following, self.mean, old_mean, self.step)
 

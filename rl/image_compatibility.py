@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` m
     from models.image_spec import ImageSpec
 
 AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
+GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
 EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
@@ -34,7 +35,16 @@ def _denoising(config: Config) -> Iterator[str]:
         value = getattr(denoising, option)
         if value < least:
             yield f"{name}.{option}={value}: must be at least {least}"
+    if denoising.evaluation_steps is not None and denoising.evaluation_steps < 1:
+        yield f"{name}.evaluation_steps={denoising.evaluation_steps}: must be at least 1"
     until = denoising.guidance_until
+    if until is not None and denoising.evaluation_steps not in (None, denoising.steps):
+        yield (
+            f"{name}.guidance_until={until} counts steps of {denoising.steps}, but evaluation_steps="
+            f"{denoising.evaluation_steps}; with another number of steps use guidance everywhere"
+        )
+    if until is None and denoising.guidance_from >= denoising.steps > 0:
+        yield f"{name}.guidance_from={denoising.guidance_from}: no step of {denoising.steps} would be guided"
     if until is not None and not denoising.guidance_from < until <= denoising.steps:
         yield (
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
@@ -87,8 +97,11 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
-    if algorithm.clip_kl is not None and algorithm.clip_kl <= 0:
-        yield f"algorithm.clip_kl={algorithm.clip_kl}: must be above 0"
+    if algorithm.kl.coefficient > 0 and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
+        yield (
+            f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
+            f"closed form, and is off by the latent's size with log_prob=mean; use estimator=exact"
+        )
 
 
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from rollout.guidance import Conditions, guided_output
 from rollout.image_sampler import Schedule
 from rollout.kernels.corruption import ForwardProcess
 from rollout.noise import Purpose, normal, uniform
-from rollout.options import DenoisingOptions
+from rollout.options import DenoisingOptions, Reduction
 from rollout.trajectory import ImageTrajectory, Trajectory, TrajectoryError, contract
 
 
@@ -37,6 +38,11 @@ class ImageReplay:
 
     exact = True
 
+    @property
+    def gap_scale(self) -> float:
+        root = math.prod(self.schedule.shape) ** 0.5
+        return 1 / root if self.schedule.options.log_prob is Reduction.sum else root
+
     def __init__(
         self, spec: ImageSpec, sampler: DenoisingOptions, options: LikelihoodOptions, device: torch.device
     ) -> None:
@@ -48,8 +54,7 @@ class ImageReplay:
         rows = []
         for index, trajectory in enumerate(trajectories):
             trajectory = self._checked(trajectory)
-            guided = self.schedule.classifier_free and trajectory.guided.any()
-            tokens = self.schedule.tokens * (2 if guided else 1)
+            tokens = self.schedule.tokens * (2 if trajectory.guided.any() else 1)
             for sample, place in zip(*trajectory.mask.nonzero(), strict=True):
                 decision = np.array([place])
                 content = Step(trajectory, int(sample), int(place))
@@ -63,24 +68,27 @@ class ImageReplay:
             self._tensor([c.trajectory.latents[c.sample, c.place + after] for c in contents])  # type: ignore[index]
             for after in (0, 1)
         )
-        step = self._tensor([c.trajectory.first_step + c.place for c in contents])
-        times = [level.time for level in self.schedule.levels]
+        step = torch.tensor(
+            [c.trajectory.first_step + c.place for c in contents]
+        )  # the kernel's numbers are on the host
+        times = torch.tensor([level.time for level in self.schedule.levels], dtype=torch.float32)
+        guided = [bool(c.trajectory.guided[c.place]) for c in contents]
         output = guided_output(
             model,
             latents,
-            torch.tensor(times, dtype=torch.float32, device=self.device)[step],
-            self._conditions([c.trajectory for c in contents]),
+            times[step].to(self.device),
+            self._conditions([c.trajectory for c in contents], guided),
             self.schedule.options.guidance,
-            self._tensor([c.trajectory.guided[c.place] for c in contents]),
+            torch.tensor(guided, device=self.device),
             self.options.unconditional_gradient,
         )
         mean = self.schedule.kernel.mean(latents, output, step)
-        uid = torch.tensor([int(c.trajectory.uid[c.sample]) for c in contents])
+        uid = torch.tensor([int(c.trajectory.uid[c.sample]) for c in contents], device=self.device)
         return GaussianScores(self.schedule.kernel, mean, following, step, uid)
 
-    def _conditions(self, trajectories: list[ImageTrajectory]) -> Conditions:
+    def _conditions(self, trajectories: list[ImageTrajectory], guided: list[bool]) -> Conditions:
         empty = None
-        if self.schedule.classifier_free:
+        if any(guided):
             empty = self._condition([(t.unconditional_embeds, t.unconditional_pooled) for t in trajectories])
         prompt = self._condition([(t.embeds, t.pooled) for t in trajectories])
         return Conditions(prompt, empty, self.schedule.embedded_scale)
@@ -136,6 +144,7 @@ class ImageElbo:
     """
 
     exact = False
+    gap_scale = 1.0
 
     def __init__(self, spec: ImageSpec, options: LikelihoodOptions, encode: Encode, device: torch.device) -> None:
         self.process = ForwardProcess(spec.scheduler, spec.prediction)
@@ -158,11 +167,11 @@ class ImageElbo:
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         contents: list[Corruption] = [row.content for row in rows]
-        uid = torch.tensor([c.uid for c in contents])
-        counter = torch.tensor([c.counter for c in contents])
+        uid = torch.tensor([c.uid for c in contents], device=self.device)
+        counter = torch.tensor([c.counter for c in contents], device=self.device)
         clean = torch.stack([c.latents for c in contents]).to(self.device)
-        noise = normal(uid, clean.shape[1:], counter, Purpose.CORRUPTION).to(self.device)
-        level = self.process.levels_at(self._quantile(uid, counter)).to(self.device)
+        noise = normal(uid, clean.shape[1:], counter, Purpose.CORRUPTION)
+        level = self.process.levels_at(self._quantile(uid, counter).cpu()).to(self.device)
         pooled = [c.condition.pooled for c in contents if c.condition.pooled is not None]
         output = model(
             level.corrupt(clean, noise),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import cast
@@ -39,11 +40,14 @@ from rl.schedule import TicketKind
 from rl.show import sample_request
 from rollout.image_sampler import Schedule
 from rollout.image_worker import ImageRolloutWorker
-from rollout.options import DenoisingOptions
+from rollout.kernels.window import window_steps
+from rollout.options import DenoisingOptions, KernelKind, WindowOptions
 from rollout.trajectory import ImageTrajectory
 from rollout.worker import Completions
 
 DEFAULT_OUTPUT = Path("samples.png")
+ENCODED_CAPTIONS = 4096
+"""Encoded captions that a learner keeps in supervised training."""
 LATENT_CACHE_BYTES = 2**30
 """Encoded demonstrations that a learner keeps for the next epoch."""
 
@@ -72,9 +76,14 @@ class ImageModality:
         return problem.prompt
 
     def sampler(self, kind: TicketKind) -> DenoisingOptions:
-        """Greedy evaluation differs from training in that nothing is drawn behind the first noise."""
+        """A greedy evaluation draws nothing behind the first noise. A sampled one draws at every step: a window that
+        moves would make two evaluations differ by more than their policies."""
         denoising = self.config.rollout.denoising
-        return denoising.greedy() if kind is TicketKind.greedy else denoising
+        if kind is TicketKind.greedy:
+            return denoising.greedy()
+        if kind is TicketKind.sampled:
+            return replace(denoising, window=WindowOptions(), evaluation_steps=None)
+        return replace(denoising, evaluation_steps=None)
 
     def rollout_worker(self, device: torch.device) -> ImageRolloutWorker:
         model = self.config.model
@@ -88,10 +97,10 @@ class ImageModality:
         spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
             return ImageElbo(spec, options, self._demonstration_encoder(device), device)
-        return ImageReplay(spec, self.config.rollout.denoising, options, device)
+        return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay:
-        return ImageReplay(cast(ImagePolicy, policy).spec, self.config.rollout.denoising, LikelihoodOptions(), device)
+        return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
     def demonstration(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
         """The image as it is; the learner encodes it, where the VAE has a device."""
@@ -173,7 +182,7 @@ class ImageModality:
     def _demonstration_encoder(self, device: torch.device) -> Encode:
         encoder = load_prompt_encoder(self.config.model, device=device)
         codec = load_image_codec(self.config.model, device=device)
-        encoded = lru_cache(maxsize=4096)(lambda caption: encoder.encode([caption]))
+        encoded = lru_cache(maxsize=ENCODED_CAPTIONS)(lambda caption: encoder.encode([caption]))
         latents: dict[bytes, Tensor] = {}
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
@@ -192,5 +201,10 @@ class ImageModality:
 
 
 def check_schedule(config: Config, spec: ImageSpec) -> None:
-    """Raises a ValueError when scheduler, prediction, kernel, image size or window do not go together."""
-    Schedule(spec, config.rollout.denoising)
+    """Raises a ValueError when scheduler, prediction, kernel, image size or window do not go together, in training or
+    in an evaluation."""
+    denoising = config.rollout.denoising
+    schedule = Schedule(spec, denoising)
+    Schedule(spec, denoising.greedy())
+    if denoising.kernel is not KernelKind.ode and config.algorithm.likelihood.kind is not LikelihoodKind.elbo:
+        window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from configs.schema import AlgorithmOptions, Schedule
 from rl.denominators import decision_weights, divisor
-from rl.engine import Engine
+from rl.engine import Engine, GradientError
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
 from rl.objectives import decision_loss
 from rl.scores import Scores
@@ -29,10 +29,11 @@ Reference = Callable[[], AbstractContextManager[Callable[..., Tensor]]]
 """Opens a context whose value is another model than the one in training."""
 Item = TypeVar("Item")
 PARITY_SAMPLES = 4
+NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
 
 
 class LearnerError(RuntimeError):
-    """Training cannot go on; nothing has been updated."""
+    """Training cannot go on; what came out of it last is in the newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Group:
 @dataclass(frozen=True)
 class Parity:
     gap: float
-    """Largest |recorded - recomputed| log-probability, over all ranks."""
+    """Largest |recorded - recomputed| log-probability times the likelihood's `gap_scale`, over all ranks."""
     by_step: dict[int, float]
     """The same for each step of this rank's samples."""
 
@@ -148,7 +149,8 @@ class Learner:
                 recomputed = self.exact_replay.score(model, batch).log_prob.cpu().numpy()
                 recorded = np.concatenate([trajectory.logp[row.sample, row.decision] for row in batch])
                 steps = np.concatenate([row.step for row in batch])
-                for step, gap in zip(steps.tolist(), np.abs(recorded - recomputed).tolist(), strict=True):
+                found = np.nan_to_num(np.abs(recorded - recomputed), nan=np.inf) * self.exact_replay.gap_scale
+                for step, gap in zip(steps.tolist(), found.tolist(), strict=True):
                     gaps[step] = max(gaps.get(step, 0.0), gap)
         return dict(sorted(gaps.items()))
 
@@ -174,14 +176,20 @@ class Learner:
             for batches in prepared:
                 for batch in batches:
                     self._accumulate(batch, statistics, first)
-                norm = self.engine.update(self._learning_rate(update))
-                if not math.isfinite(norm):
-                    raise LearnerError(
-                        f"the gradient norm of update {update} is {norm}: lower the learning rate or clip"
-                    )
+                norm = self._step_engine(update)
                 gradient_norm = max(gradient_norm, norm)
                 first = False
         return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+
+    def _step_engine(self, update: int) -> float:
+        """One optimizer update; returns the gradient norm."""
+        try:
+            norm = self.engine.update(self._learning_rate(update))
+        except GradientError as error:
+            raise LearnerError(f"update {update}: {error}. {NOT_FINITE}") from error
+        if not math.isfinite(norm):
+            raise LearnerError(f"update {update}: the gradient norm is {norm}. {NOT_FINITE}")
+        return norm
 
     def _prepare(self, groups: Sequence[Group], update: int) -> list[list[Entry]]:
         """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor."""
@@ -252,9 +260,8 @@ class Learner:
             statistics.sums["kl"] += float(kl.detach()[weight > 0].sum())
         if not torch.isfinite(loss):
             raise LearnerError(
-                f"the loss is {float(loss)}: log-probabilities between {float(log_prob.min()):.3g} and "
-                f"{float(log_prob.max()):.3g}, ratios up to {float(decision.ratio.max()):.3g}. Lower the learning rate "
-                f"or rollout.max_staleness; the weights of this update were not changed."
+                f"the loss is {float(loss.detach())}: log-probabilities between {float(log_prob.detach().min()):.3g} and "
+                f"{float(log_prob.detach().max()):.3g}, ratios up to {float(decision.ratio.max()):.3g}. {NOT_FINITE}"
             )
         self.engine.backward(loss)
         used = weight > 0
@@ -267,7 +274,7 @@ class Learner:
             statistics.maxima["ratio_error"] = max(statistics.maxima["ratio_error"], error)
             if self.likelihood.exact:
                 recorded = self._flat([entry.recorded for entry in batch])
-                gap = float((log_prob.detach() - recorded)[used].abs().max())
+                gap = float((log_prob.detach() - recorded)[used].abs().max()) * self.likelihood.gap_scale
                 statistics.maxima["logprob_gap"] = max(statistics.maxima["logprob_gap"], gap)
 
     def _kl(self, batch: list[Entry], scores: Scores) -> Tensor:

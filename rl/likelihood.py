@@ -43,6 +43,13 @@ class Likelihood(Protocol):
         """True if, with equal weights, it reproduces the log-probabilities recorded in the trajectory."""
         ...
 
+    @property
+    def gap_scale(self) -> float:
+        """What a difference of log-probabilities is multiplied by before it is compared with a tolerance: 1 for one
+        categorical decision. A density over E elements whose rounding errors add up at random errs by sqrt(E) times
+        that, and a mean over them by 1 / sqrt(E)."""
+        ...
+
     def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
         """Rows of every sample; fresh noise, where it needs any, is keyed by (sample, update)."""
         ...

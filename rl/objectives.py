@@ -1,4 +1,4 @@
-"""What is minimised for each decision, given what its likelihood says. Pure functions of (M,) fp32 tensors."""
+"""What is minimised for each decision, given what its likelihood says. Pure functions of (M,) tensors."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class Scores:
 
     def __init__(self, log_prob: Tensor) -> None:
         self.log_prob = log_prob
-        """(M,) fp32, differentiable in the model's weights"""
+        """(M,) fp32 or wider, differentiable in the model's weights"""
 
     def log_ratio(self, old_log_prob: Tensor, ratio: Ratio) -> Tensor:
         """(M,) logarithm of the importance ratio to the policy whose log-probabilities are given."""

@@ -38,6 +38,8 @@ class TextReplay:
         self.device = device
         self.kernel = RevealKernel(sampler, spec)
 
+    gap_scale = 1.0
+
     @property
     def exact(self) -> bool:
         return self.options.partition is Partition.every_step
@@ -116,6 +118,7 @@ class TextElbo:
     """
 
     exact = False
+    gap_scale = 1.0
 
     def __init__(self, spec: TextSpec, device: torch.device, min_rate: float = 1e-3) -> None:
         self.spec = spec

@@ -93,8 +93,9 @@ class ImageSampler:
             observe: called with each step and the estimate of the clean latents there, (N, C, h, w).
         """
         schedule, kernel = self.schedule, self.schedule.kernel
-        latents = kernel.rounded(normal(first_noise, schedule.shape, 0, Purpose.INITIAL).to(self.device))
+        latents = kernel.rounded(normal(first_noise.to(self.device), schedule.shape, 0, Purpose.INITIAL))
         count = len(uids)
+        uids = uids.to(self.device)
         states = np.zeros((count, len(stored) + 1 if stored else 0, *schedule.shape), np.float32)
         logp = np.zeros((count, len(stored)), np.float64)
         for step in range(schedule.options.steps):
@@ -104,7 +105,7 @@ class ImageSampler:
             if observe is not None:
                 observe(step, kernel.denoised(latents, output, step))
             drawn = step in window
-            noise = normal(uids, schedule.shape, step, Purpose.DIFFUSION).to(self.device) if drawn else None
+            noise = normal(uids, schedule.shape, step, Purpose.DIFFUSION) if drawn else None
             following = kernel.advance(latents, output, step, noise)
             if drawn and step in stored:
                 mean = kernel.mean(latents, output, step)

@@ -22,6 +22,8 @@ from rollout.options import DenoisingOptions, KernelKind
 from rollout.trajectory import ImageTrajectory, contract
 from rollout.worker import Completions, RolloutRequest
 
+ENCODED_CAPTIONS = 256
+"""Captions whose encodings a worker keeps."""
 Observer = Callable[[int, int, Tensor], None]
 """Sees (first sample of the batch, step, estimate of the batch's clean latents)."""
 
@@ -32,7 +34,7 @@ class ImageRolloutWorker:
         self.encoder = encoder
         self.codec = codec
         self.device = device
-        self.encoded = lru_cache(maxsize=4096)(self._encode)
+        self.encoded = lru_cache(maxsize=ENCODED_CAPTIONS)(self._encode)
 
     def run(
         self, request: RolloutRequest, observe: Observer | None = None
@@ -123,13 +125,16 @@ class ImageRolloutWorker:
         return trajectories
 
     def _encode(self, caption: str) -> Condition:
-        return self.encoder.encode([caption])
+        """On the CPU: a caption of FLUX takes 8 MB."""
+        condition = self.encoder.encode([caption])
+        return Condition(condition.embeds.cpu(), None if condition.pooled is None else condition.pooled.cpu())
 
     def _batch(self, captions: list[str]) -> Condition:
         """A caption is encoded once, however many samples it has."""
         conditions = [self.encoded(caption) for caption in captions]
         pooled = [c.pooled for c in conditions if c.pooled is not None]
-        return Condition(torch.cat([c.embeds for c in conditions]), torch.cat(pooled) if pooled else None)
+        embeds = torch.cat([c.embeds for c in conditions]).to(self.device)
+        return Condition(embeds, torch.cat(pooled).to(self.device) if pooled else None)
 
 
 def _window(schedule: Schedule, request: RolloutRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -168,7 +168,7 @@ class DenoisingOptions:
     def greedy(self) -> DenoisingOptions:
         """No noise on the way: the ODE."""
         steps = self.evaluation_steps or self.steps
-        return replace(self, kernel=KernelKind.ode, steps=steps, window=WindowOptions())
+        return replace(self, kernel=KernelKind.ode, steps=steps, window=WindowOptions(), evaluation_steps=None)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rl.learner import LearnerError
+from rl.learners import GATE
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.image_learning import Training, configuration, process_group
 
@@ -64,6 +65,7 @@ def test_every_recipe_learns(folders, recipe):
     first = results[0][0]
     assert first["logp/max_error"] <= 1e-5
     assert first["ratio/max_error"] <= (1e-3 if recipe == "grpo_guard" else 1e-5)
+    assert all(metrics["learner/gradient_norm"] > 0 for metrics, _ in results)
     assert training.learner.engine.updates == UPDATES * min(config.algorithm.minibatches, 2)
 
 
@@ -157,6 +159,36 @@ def test_rewards_that_are_all_equal_teach_nothing_and_break_nothing(folders):
     assert metrics["learner/gradient_norm"] == 0
     for name, parameter in training.policy.named_parameters():
         torch.testing.assert_close(parameter, before[name], rtol=0, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(training):
+    groups, _ = training.roll_out(0)
+    adapted = next(p for n, p in training.policy.named_parameters() if "lora_B" in n)
+    adapted.register_hook(lambda gradient: gradient * float("nan"))
+    before = adapted.detach().clone()
+    with pytest.raises(LearnerError, match="the gradient norm is nan"):
+        training.learner.step(0, [groups], fresh=True)
+    torch.testing.assert_close(adapted, before, rtol=0, atol=0)
+
+
+def test_the_gate_does_not_let_nan_pass(training, monkeypatch):
+    groups, _ = training.roll_out(0)
+    forward = type(training.policy).forward
+    monkeypatch.setattr(type(training.policy), "forward", lambda self, *a: forward(self, *a) * float("nan"))
+    assert training.learner.parity(groups).gap == float("inf")
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_the_gate_is_as_strict_with_means_as_with_sums(folders, reduction):
+    """Adapters that the rollout did not have are far above the limit of a bf16 run in either convention."""
+    overrides = ["algorithm=precise_grpo", f"rollout.denoising.log_prob={reduction}", *ADAPTERS]
+    training = Training(configuration(folders / "sd3", *overrides), redness)
+    groups, _ = training.roll_out(0)
+    assert training.learner.parity(groups).gap <= 1e-5
+    for name, parameter in training.policy.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    assert training.learner.parity(groups).gap > GATE["bf16"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(training):
