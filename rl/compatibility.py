@@ -128,7 +128,7 @@ def _algorithm(config: Config) -> Iterator[str]:
     algorithm = config.algorithm
     if algorithm.running.buffer < algorithm.running.minimum:
         yield (
-            f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}, so that "
+            f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}: "
             f"a prompt would never have enough; raise the buffer"
         )
     supervised = is_supervised(config)

@@ -259,9 +259,10 @@ class Learner:
             loss = loss + self.options.kl.coefficient * (weight * kl).sum()
             statistics.sums["kl"] += float(kl.detach()[weight > 0].sum())
         if not torch.isfinite(loss):
+            low, high = (float(value) for value in log_prob.detach().aminmax())
             raise LearnerError(
-                f"the loss is {float(loss.detach())}: log-probabilities between {float(log_prob.detach().min()):.3g} and "
-                f"{float(log_prob.detach().max()):.3g}, ratios up to {float(decision.ratio.max()):.3g}. {NOT_FINITE}"
+                f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}, ratios up to "
+                f"{float(decision.ratio.max()):.3g}. {NOT_FINITE}"
             )
         self.engine.backward(loss)
         used = weight > 0

@@ -50,6 +50,8 @@ from rollout.trajectory import write_parquet
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
 LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
+FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
+"""Metrics that are measured before the first optimizer update."""
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
 """What a log-probability may differ by, for the table of the first update."""
 
@@ -167,7 +169,10 @@ class Run:
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
         """End of an update: its row, its kept trajectories, and after the first one the sanity table."""
         if update == 0 and "ratio/mean" in metrics:
-            self.progress.console.print(sanity_table(metrics, TOLERANCE[self.config.model.precision.value]))
+            # Means over the whole update are those of moved weights once it consists of several optimizer updates.
+            alone = metrics["learner/optimizer_updates"] == 1
+            known = metrics if alone else {name: metrics[name] for name in FIRST_MINIBATCH if name in metrics}
+            self.progress.console.print(sanity_table(known, TOLERANCE[self.config.model.precision.value]))
         self._keep_trajectories(update, tickets)
         now = time.perf_counter()
         seconds = {f"seconds/{name}": value for name, value in self.stages.items()}

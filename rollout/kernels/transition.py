@@ -20,9 +20,9 @@ from rollout.kernels.errors import KernelError
 from rollout.kernels.levels import Level
 from rollout.options import KernelKind
 
-MIN_STD = 1e-4
-"""A step that would add less noise than this is made deterministic: fp32 latents of magnitude 1 no longer resolve such
-noise to three digits, and a density that narrow turns rounding into huge gradients."""
+MIN_STD = 5e-3
+"""A step that would add less noise than this is made deterministic. Nobody sees such noise in latents of magnitude 1, but
+a density that narrow turns the smallest update into a huge ratio: schedules that end at sigma 0.001 have such a step."""
 
 EULER_KINDS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
