@@ -114,6 +114,8 @@ def published_config(policy: TextPolicy) -> dict[str, Any]:
 def _read_description(
     folder: Path, family_name: str | None
 ) -> tuple[TextFamily, dict[str, Any], PreTrainedTokenizerBase, TextSpec]:
+    if (folder / "model_index.json").is_file():
+        raise CheckpointError(f"checkpoint {folder} is a diffusers pipeline: set model.modality=image")
     config = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
     family = recognise(config, family_name)

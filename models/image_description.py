@@ -45,7 +45,8 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
     """
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
-            f"{folder / 'model_index.json'}: no such file; an image model must be the folder of a diffusers pipeline"
+            f"{folder / 'model_index.json'}: no such file; an image model (model.modality=image) must be the folder of "
+            f"a diffusers pipeline"
         )
     index = read_json(folder / "model_index.json")
     family = _family(index)

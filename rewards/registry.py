@@ -26,6 +26,17 @@ REGISTERED = {
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
+COMPLETIONS = {
+    "reasoning_gym": "text",
+    "math": "text",
+    "scene": "image",
+    "jpeg_compressibility": "image",
+    "jpeg_incompressibility": "image",
+    "digit_probability": "image",
+}
+"""What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
+checked."""
+
 RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 

@@ -18,6 +18,7 @@ from configs.errors import UserError
 from models.lora import trainable_parameters
 from rl.data import Problem, open_source
 from rl.evaluate import Evaluation, evaluate
+from rl.failures import failure_notes
 from rl.generation import Generation
 from rl.modality import ShowOptions, modality_of
 from rl.processes import started
@@ -33,8 +34,7 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     modality.check()
     if config.data.evaluation is None:
         raise UserError("there are no held-out problems: set data.evaluation")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: its folder does not exist; create it first")
+    _check_folder(output)
     source = PromptSource(open_source(config.data.evaluation), modality)
     source.check()
     if weights is None:
@@ -48,18 +48,18 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     console.print(f"{len(source.problems)} held-out problems, after {weights.version} updates: {evaluation.line()}")
     if any(evaluation.terms.values()):
         console.print(_terms_table(evaluation))
-    if evaluation.failures:
-        first = evaluation.failures[0]
-        console.print(
-            f"{evaluation.unscored} of {evaluation.samples} samples could not be scored and were left out; first: "
-            f"{first.term}: {first.kind}: {first.message} on {first.completion!r}",
-            style="yellow",
-            markup=False,
-        )
+    unscored, samples = evaluation.unscored, evaluation.samples
+    for line in failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples):
+        console.print(line, style="yellow", markup=False, highlight=False)
     if output is not None:
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
         output.write_text(json.dumps({"update": evaluation.update, **evaluation.metrics(), **outcome}, indent=2))
         console.print(f"written to {output}")
+
+
+def _check_folder(output: Path | None) -> None:
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: its folder does not exist; create it first")
 
 
 def _terms_table(evaluation: Evaluation) -> Table:
@@ -78,8 +78,9 @@ def show_samples(
 ) -> None:
     """Draw completions of one prompt, or of the first held-out problems, and show how each came about."""
     config = composed.config
+    _check_folder(options.output)
     if prompt is not None:
-        wanted = [Problem("prompt", prompt, None, {})]
+        wanted = [Problem("--prompt", prompt, None, {})]
     elif config.data.evaluation is None:
         raise UserError("no prompt: give --prompt, or set data.evaluation to show its first problems")
     else:

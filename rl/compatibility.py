@@ -22,6 +22,7 @@ from configs.schema import (
     SourceOptions,
 )
 from models.options import Modality
+from rewards.registry import COMPLETIONS
 from rl.text_compatibility import text_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
@@ -91,7 +92,7 @@ def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
     problems = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
-    problems += [*_data(config), *_evaluation(config), *_cluster(config)]
+    problems += [*_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
     if problems:
         raise ConfigError("\n  ".join(["these options cannot work:", *problems]))
 
@@ -197,6 +198,17 @@ def _overlap(first: SourceOptions, second: SourceOptions) -> bool:
         end_of_first, end_of_second = first.seed + (first.size or 0), second.seed + (second.size or 0)
         return first.seed < end_of_second and second.seed < end_of_first
     return first.split == second.split
+
+
+def _rewards(config: Config) -> Iterator[str]:
+    modality = config.model.modality.value
+    for name, term in config.reward.terms.items():
+        scored = COMPLETIONS.get(term.function, modality)
+        if scored != modality:
+            yield (
+                f"reward.terms.{name}.function={term.function} is a reward of {scored}s, but "
+                f"model.modality={modality}; choose a reward of {modality}s, or a model of {scored}s"
+            )
 
 
 def _evaluation(config: Config) -> Iterator[str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from cluster.weights import PackedWeights, load_weights
+from configs.errors import UserError
 from configs.schema import Config, LikelihoodKind, LikelihoodOptions
 from models.image import ImagePolicy
 from models.image_checkpoint import (
@@ -34,7 +35,7 @@ from rl.compatibility import check
 from rl.data import Problem
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
 from rl.modality import ShowOptions
-from rl.pictures import grid, keep_images
+from rl.pictures import grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
 from rl.show import sample_request
@@ -109,7 +110,7 @@ class ImageModality:
         if image.dtype != np.uint8 or image.shape != (height, width, 3):
             raise DataError(
                 f"the image of {problem.id} is {image.dtype} of shape {image.shape}; this model is trained on uint8 of "
-                f"shape {(height, width, 3)} (rollout.denoising.height and width): resize the data"
+                f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
             )
         return ImageTrajectory(
             ticket=0,
@@ -142,32 +143,34 @@ class ImageModality:
     def show(
         self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console
     ) -> None:
-        """A grid with a row for each prompt; with `steps`, one for each sample: its estimates step by step, itself."""
+        """One picture: the samples of each prompt, or with `steps` each sample's estimates step by step and itself."""
+        output = options.output or DEFAULT_OUTPUT
+        if output.suffix.lower() != ".png":
+            raise UserError(f"--output {output}: images are written as PNG; give it a name that ends in .png")
         self.check()
+        captions = [self.prompt(problem) for problem in problems]
         worker = self.rollout_worker(torch.device("cpu"))
         if weights is not None:
             load_weights(trainable_parameters(worker.policy), weights)
         sampler = self.sampler(TicketKind.greedy if options.greedy else TicketKind.sampled)
-        captions = [problem.prompt for problem in problems]
         ids = [problem.id for problem in problems]
         request = sample_request(self.config.run.seed, ids, captions, options.count, sampler)
-        strips: list[list[np.ndarray]] = [[] for _ in request.uids]
+        estimates: list[list[np.ndarray]] = [[] for _ in request.uids]
 
         def observe(first: int, step: int, denoised: Tensor) -> None:
             for offset, image in enumerate(worker.codec.decode(denoised).numpy()):
-                strips[first + offset].append(image)
+                estimates[first + offset].append(image)
 
         _, completions, _ = worker.run(request, observe if options.steps else None)
-        output = options.output or DEFAULT_OUTPUT
+        count, images = options.count, completions.outputs
         if options.steps:
-            rows = [[*strip, image] for strip, image in zip(strips, completions.outputs, strict=True)]
-            grid([caption for caption in captions for _ in range(options.count)], rows, output)
+            rows = [[*steps, image] for steps, image in zip(estimates, images, strict=True)]
+            strips([caption for caption in captions for _ in range(count)], rows, output)
         else:
-            count = options.count
-            grid(captions, [completions.outputs[i * count : (i + 1) * count] for i in range(len(captions))], output)
+            grid(captions, [images[i * count : (i + 1) * count] for i in range(len(captions))], output)
         for caption in captions:
             console.print(caption, style="bold", markup=False)
-        console.print(f"{len(completions.outputs)} images written to {output}")
+        console.print(f"{len(images)} {'image' if len(images) == 1 else 'images'} written to {output}", soft_wrap=True)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         policy = self.policy(torch.device("cpu"))

@@ -17,10 +17,11 @@ from models.families import CheckpointError
 from rewards.registry import RewardError
 from rl.actors import LearnerActor, RewardActor, RolloutActor
 from rl.rows import DataError
+from rollout.trajectory import TrajectoryError
 
 
 class RunFailed(RuntimeError):
-    """A mistake in the data, a reward or a checkpoint that showed only when the run was under way."""
+    """A mistake in the data, a reward, a checkpoint or an option that showed only when the run was under way."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
         try:
             _make_ready(processes, cluster.startup_timeout_seconds)
             yield processes
-        except (DataError, RewardError, CheckpointError) as error:
+        except (DataError, RewardError, CheckpointError, TrajectoryError) as error:
             raise RunFailed(str(error)) from error
         finally:
             for handles in (processes.rollout, processes.reward, processes.learners):

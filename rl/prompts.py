@@ -23,6 +23,11 @@ class PromptSource:
         for index in self.problems.spread():
             self.encoded(index)
 
+    def check_demonstrations(self) -> None:
+        """The same for what supervised training shows; raises DataError."""
+        for index in self.problems.spread():
+            self.modality.demonstration(self.problems[index], seed=0, update=0)
+
     def encoded(self, index: int) -> Any:
         """What the policy is conditioned on."""
         return self.modality.prompt(self.problems[index])

@@ -38,6 +38,7 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.evaluate import Evaluation
+from rl.failures import failure_notes
 from rl.generation import Scored
 from rl.metrics import MetricsWriter, read_rows
 from rl.modality import Modality
@@ -47,6 +48,7 @@ from rl.progress import Progress
 from rl.sanity import sanity_table
 from rl.statistics import paired_difference
 from rollout.trajectory import write_parquet
+from rollout.worker import Completions
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
 LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
@@ -153,12 +155,8 @@ class Run:
         """
         for failure in failures:
             self.failures.write({"update": update, **asdict(failure)})
-        if failures:
-            first = failures[0]
-            self.note(
-                f"{what} {update}: {unscored} of {samples} samples could not be scored and were left out; first: "
-                f"{first.term}: {first.kind}: {first.message} on {first.completion!r}"
-            )
+        for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
+            self.note(line)
         limit = self.config.reward.max_failed_fraction
         if unscored > limit * samples:
             raise RewardsFailed(
@@ -207,9 +205,11 @@ class Run:
         self.evaluations.write({"update": evaluation.update, **evaluation.metrics(), **outcome})
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
-        for kind, ticket in evaluation.first.items():
-            prompts = evaluation.prompts[kind]
-            self.modality.keep_pictures(prompts, ray.get(ticket.completions), self._pictures(kind, evaluation.update))
+        for kind, first in evaluation.first.items():
+            each = slice(None, None, first.ticket.samples)  # the first sample of each problem
+            completions = Completions(ray.get(first.completions).outputs[each])
+            folder = self._pictures(kind, evaluation.update)
+            self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
 
     def _pictures(self, kind: str, update: int) -> Path:
         return self.folder / "pictures" / kind / f"u{update:06d}"

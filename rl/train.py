@@ -40,6 +40,8 @@ def train(composed: Composed) -> dict[str, Any]:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
     for source in sources.values():
         source.check()
+    if supervised:
+        sources[TicketKind.train].check_demonstrations()
     schedule = Schedule(
         seed=config.run.seed,
         num_problems=len(problems),

@@ -84,6 +84,9 @@ class Trajectory:
         for name in ("ticket", "update", "version", "seed"):
             if getattr(self, name) < 0:
                 raise TrajectoryError(f"trajectory of prompt {self.prompt_id!r}: {name} is negative")
+        self._check_finite()
+
+    def _check_finite(self) -> None:
         if not np.isfinite(self.logp[self.mask]).all():
             raise TrajectoryError(
                 f"trajectory of prompt {self.prompt_id!r}: a trained decision has a non-finite log-probability; the "
@@ -173,16 +176,23 @@ class ImageTrajectory(Trajectory):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = f"trajectory of prompt {self.prompt_id!r}"
         if self.latents is not None and self.latents.shape[1] != self.logp.shape[1] + 1:
-            raise TrajectoryError(f"{where}: {self.latents.shape[1]} states around {self.logp.shape[1]} steps")
+            raise TrajectoryError(
+                f"trajectory of prompt {self.prompt_id!r}: {self.latents.shape[1]} states around {self.logp.shape[1]} "
+                f"steps"
+            )
+
+    def _check_finite(self) -> None:
         for name in ("latents", "final"):
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 raise TrajectoryError(
-                    f"{where}: {name} are not finite: the network overflowed in its precision, or the guidance is too "
-                    f"strong; try model.precision=fp32, or a lower rollout.denoising.guidance"
+                    f"trajectory of prompt {self.prompt_id!r}: {name} are not finite. Before the first update: the "
+                    f"checkpoint's weights are damaged, or the network overflows; try model.precision=fp32, or a lower "
+                    f"rollout.denoising.guidance. Later: training has diverged; go on from an earlier checkpoint with "
+                    f"a lower algorithm.optimizer.learning_rate"
                 )
+        super()._check_finite()
 
 
 def _check_array(prompt_id: str, name: str, value: Any, declared: Any, sizes: dict[str, int]) -> None:

@@ -21,8 +21,9 @@ from rollout.kernels.levels import Level
 from rollout.options import KernelKind
 
 MIN_STD = 5e-3
-"""A step that would add less noise than this is made deterministic. Nobody sees such noise in latents of magnitude 1, but
-a density that narrow turns the smallest update into a huge ratio: schedules that end at sigma 0.001 have such a step."""
+"""A step that would add less noise than this is made deterministic. Nobody sees such noise in latents of magnitude 1,
+but a density that narrow turns the smallest update into a huge ratio; schedules that end at sigma 0.001 have such a
+step, which had most of the gradient and 6000 nats of KL after one update of the embedded model."""
 
 EULER_KINDS = (KernelKind.flow_sde, KernelKind.dance_sde)
 

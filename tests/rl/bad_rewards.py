@@ -26,3 +26,7 @@ def hangs(completions: list[str], **columns: Any) -> list[float]:
 
 def not_a_number(completions: list[str], **columns: Any) -> list[float]:
     return [float("nan")] * len(completions)
+
+
+def always_raises(completions: list[Any], **columns: Any) -> list[float]:
+    raise KeyError("no such thing")

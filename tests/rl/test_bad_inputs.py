@@ -13,8 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,75 +21,14 @@ import pytest
 import ray
 from safetensors.torch import load_file, save_file
 
-from cluster import placement
 from models.tiny.create import main as create
-from rl import cli
 from rl.metrics import read_rows
 from tests.rl.bad_rewards import hangs, hangs_on_some, is_bad, not_a_number
+from tests.rl.command_line import CommandLine
 from tests.rl.training import SMALL
 
 ROOT = Path(__file__).parents[2]
 NO_LIMIT = "reward.max_failed_fraction=1.0"
-
-
-@dataclass
-class Finished:
-    code: int
-    output: str
-    """Standard output and error."""
-    used_ray: bool
-
-
-class CommandLine:
-    """Runs `denoiserl` in this process, as `rl.cli.main` does, so that importing torch is paid once."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch = monkeypatch
-        self.capfd = capfd
-
-    def __call__(self, *arguments: str | Path) -> Finished:
-        self.capfd.readouterr()
-        used: list[str] = []
-
-        def noted(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                used.append(function.__name__)
-                return function(*arguments, **options)
-
-            return call
-
-        with self.monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["denoiserl", *map(str, arguments)])
-            patch.setattr(ray, "init", noted(ray.init))
-            patch.setattr(placement, "placement_group", noted(placement.placement_group))  # on the shared cluster
-            with pytest.raises(SystemExit) as caught:
-                cli.main()
-        captured = self.capfd.readouterr()
-        return Finished(int(caught.value.code or 0), " ".join((captured.out + captured.err).split()), bool(used))
-
-    def refuses(self, *arguments: str | Path) -> str:
-        """The message of a request that must end before anything has been started."""
-        finished = self(*arguments)
-        assert finished.code == 2, finished.output
-        assert not finished.used_ray, finished.output
-        assert "Traceback" not in finished.output
-        assert finished.output.count("error: ") == 1
-        return finished.output
-
-    def fails(self, *arguments: str | Path) -> str:
-        """The message of a run that must have started and failed."""
-        finished = self(*arguments)
-        assert finished.code == 1, finished.output
-        assert finished.used_ray
-        assert "Traceback" not in finished.output
-        assert finished.output.count("error: ") == 1
-        return finished.output
-
-
-@pytest.fixture
-def denoiserl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
-    monkeypatch.setenv("COLUMNS", "500")
-    return CommandLine(monkeypatch, capfd)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ BASE = [
     "data.train.name=leg_counting",
     "data.train.size=10",
     "evaluation.every=0",
-    "reward.terms.a.function=math",
+    "reward.terms.a.function=jpeg_compressibility",
     "run.name=x",
 ]
 

@@ -1,0 +1,35 @@
+"""What the user is told about samples that a reward function could not score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rewards.options import RewardOptions
+from rewards.scorer import Failure
+
+
+def failure_notes(
+    what: str, failures: Sequence[Failure], rewards: RewardOptions, unscored: int, samples: int
+) -> Iterator[str]:
+    """One line about the samples without a reward, and one for each measure (a term of weight 0) that failed, which
+    costs no sample.
+
+    Args:
+        what: `update 3`, for instance.
+        unscored: how many of the `samples` have no reward.
+    """
+    names = [name for name, term in rewards.terms.items() if term.weight == 0]
+    measures = {name: [failure for failure in failures if failure.term == name] for name in names}
+    first = next((failure for failure in failures if failure.term not in measures), None)
+    if first is not None:
+        yield f"{what}: {unscored} of {samples} samples could not be scored and were left out; first: {_told(first)}"
+    for name, failed in measures.items():
+        if failed:
+            yield (
+                f"{what}: the measure {name} (weight 0) has no value for {len(failed)} of {samples} samples, which "
+                f"keep their reward; first: {_told(failed[0])}"
+            )
+
+
+def _told(failure: Failure) -> str:
+    return f"{failure.term}: {failure.kind}: {failure.message} on {failure.completion!r}"
