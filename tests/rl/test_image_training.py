@@ -88,7 +88,8 @@ def test_two_learners_update_as_one_does(straight, flow, tmp_path):
     assert_same_weights(tmp_path / "two", straight, 2e-5, update=2)
 
 
-def test_workers_and_asynchrony_do_not_change_the_samples(straight, flow, tmp_path):
+@pytest.mark.slow
+def test_workers_do_not_change_the_samples(straight, flow, tmp_path):
     run(flow, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2", "cluster.threads=2")
     assert_same_weights(tmp_path / "two", straight)
     assert metrics(tmp_path / "two") == metrics(straight)
@@ -147,6 +148,7 @@ def draw(pipeline) -> torch.Tensor:
     return pipeline("red", latents=latents, num_inference_steps=3, guidance_scale=1.0, output_type="latent").images
 
 
+@pytest.mark.slow
 def test_bf16_replays_within_its_rounding(cluster, flow, tmp_path):
     run(flow, tmp_path, "run.name=bf16", "model.precision=bf16", "rollout.denoising.log_prob=mean", "run.updates=2")
     assert all(row["logp/max_error"] < 5e-2 for row in metrics(tmp_path / "bf16"))
