@@ -166,25 +166,16 @@ def _check_channels(family: ImageFamily, network: Mapping[str, Any], vae: Mappin
 def _check_widths(family: ImageFamily, network: Mapping[str, Any], texts: Mapping[str, PreTrainedConfig]) -> None:
     """The text encoders' widths must be those of the inputs that they feed."""
     clips = [config for encoder, config in texts.items() if encoder != family.t5]
-    t5 = None if family.t5 is None or family.t5 not in texts else texts[family.t5].d_model
+    wanted = dict(family.widths(network, clips))
+    if family.t5 is not None and family.t5 in texts:
+        wanted["joint_attention_dim"] = texts[family.t5].d_model
     hidden = sum(config.hidden_size for config in clips)
-    if family.name in ("sd", "sdxl"):
-        wanted = [("cross_attention_dim", hidden)]
-        if family.name == "sdxl":
-            pooled = 6 * network["addition_time_embed_dim"] + clips[-1].projection_dim
-            wanted.append(("projection_class_embeddings_input_dim", pooled))
-    elif family.name == "sd3":
-        wanted = [("pooled_projection_dim", sum(config.projection_dim for config in clips))]
-        if network["joint_attention_dim"] < hidden:
-            raise CheckpointError(
-                f"{family.denoiser}/config.json says joint_attention_dim={network['joint_attention_dim']}, but the "
-                f"CLIP encoders' width is {hidden}; this is the network or the encoders of another model"
-            )
-    else:
-        wanted = [("pooled_projection_dim", hidden)]
-    if t5 is not None:
-        wanted.append(("joint_attention_dim", t5))
-    for name, width in wanted:
+    if family.name == "sd3" and network["joint_attention_dim"] < hidden:
+        raise CheckpointError(
+            f"{family.denoiser}/config.json says joint_attention_dim={network['joint_attention_dim']}, but the "
+            f"CLIP encoders' width is {hidden}; this is the network or the encoders of another model"
+        )
+    for name, width in wanted.items():
         if network[name] != width:
             raise CheckpointError(
                 f"{family.denoiser}/config.json says {name}={network[name]}, but the text encoders give {width}; this "

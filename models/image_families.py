@@ -6,7 +6,7 @@ what its `__call__` does around the network, without guidance, and are tested ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from models.image_spec import Condition, ImageSpec, Prediction
 
@@ -32,6 +33,8 @@ NetworkCall = Callable[[ModelMixin, ImageSpec, Tensor, Tensor, Tensor, "Tensor |
 in the network's own precision."""
 PromptCall = Callable[[DiffusionPipeline, "list[str]", int], Condition]
 """(pipeline with its text encoders, prompts, T5 tokens) -> their condition."""
+Widths = Callable[[Mapping[str, Any], Sequence[PreTrainedConfig]], Mapping[str, int]]
+"""(the network's config.json, the CLIP encoders' configurations) -> what its fields for their outputs must say."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class ImageFamily:
     """Fields of the network's config.json that ask for more inputs, with the only value that the call serves."""
     patch: int | None
     """Cells along a patch's edge; None: the network's config.json says so."""
+    widths: Widths
+    """A T5's is always `joint_attention_dim`."""
     call: NetworkCall
     encode: PromptCall
     even_sigmas: bool = False
@@ -154,6 +159,23 @@ def _encode_flux(pipeline: Any, prompts: list[str], t5_tokens: int) -> Condition
     return Condition(embeds, pooled)
 
 
+def _widths_sd(network: Mapping[str, Any], clips: Sequence[PreTrainedConfig]) -> Mapping[str, int]:
+    return {"cross_attention_dim": sum(clip.hidden_size for clip in clips)}
+
+
+def _widths_sdxl(network: Mapping[str, Any], clips: Sequence[PreTrainedConfig]) -> Mapping[str, int]:
+    pooled = 6 * network["addition_time_embed_dim"] + clips[-1].projection_dim
+    return {**_widths_sd(network, clips), "projection_class_embeddings_input_dim": pooled}
+
+
+def _widths_sd3(network: Mapping[str, Any], clips: Sequence[PreTrainedConfig]) -> Mapping[str, int]:
+    return {"pooled_projection_dim": sum(clip.projection_dim for clip in clips)}
+
+
+def _widths_flux(network: Mapping[str, Any], clips: Sequence[PreTrainedConfig]) -> Mapping[str, int]:
+    return {"pooled_projection_dim": sum(clip.hidden_size for clip in clips)}
+
+
 _PLAIN_UNET = {
     "time_cond_proj_dim": None,  # latent consistency models
     "class_embed_type": None,
@@ -176,6 +198,7 @@ FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
                 t5=None,
                 fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": None}),
                 patch=1,
+                widths=_widths_sd,
                 call=_call_sd,
                 encode=_encode_sd,
             ),
@@ -189,6 +212,7 @@ FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
                 t5=None,
                 fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": "text_time"}),
                 patch=1,
+                widths=_widths_sdxl,
                 call=_call_sdxl,
                 encode=_encode_sdxl,
             ),
@@ -204,6 +228,7 @@ FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
                 t5="text_encoder_3",
                 fixed_fields=MappingProxyType({}),
                 patch=None,
+                widths=_widths_sd3,
                 call=_call_sd3,
                 encode=_encode_sd3,
             ),
@@ -217,6 +242,7 @@ FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
                 t5="text_encoder_2",
                 fixed_fields=MappingProxyType({"patch_size": 1}),
                 patch=2,  # packed by the pipeline, so its config.json says 1
+                widths=_widths_flux,
                 call=_call_flux,
                 encode=_encode_flux,
                 even_sigmas=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,14 +59,10 @@ def encoding_pipeline(family: ImageFamily, index: Mapping[str, Any], components:
     Args:
         index: model_index.json, whose settings the pipeline gets.
     """
-    absent: dict[str, Any] = dict.fromkeys(
-        ["scheduler", "vae", family.denoiser, *family.encoders, *family.encoders.values()]
-    )
-    if family.name == "sd":
-        absent |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    if family.name == "sdxl":
-        absent |= {
-            "add_watermarker": False,
-            "force_zeros_for_empty_prompt": index.get("force_zeros_for_empty_prompt", True),
-        }
-    return family.pipeline_class(**(absent | dict(components)))
+    parameters = inspect.signature(family.pipeline_class.__init__).parameters
+    absent = {name: None for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    settings = {name: value for name, value in index.items() if name in parameters and not isinstance(value, list)}
+    # They would ask for components that have no part in encoding.
+    settings |= {name: False for name in ("requires_safety_checker", "add_watermarker") if name in parameters}
+    del absent["self"]
+    return family.pipeline_class(**(absent | settings | dict(components)))

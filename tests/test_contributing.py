@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import sys
+import textwrap
+from enum import Enum
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
+import numpy as np
 import pytest
+import torch
+from diffusers import StableDiffusionPAGPipeline
 
 import models.export
 import models.families
+import models.image
+import models.image_description
+import models.image_export
 import rewards
+import rollout.options
 import tests.models.published
 from configs.compose import compose
 from configs.errors import ConfigError
 from configs.schema import AdvantageKind, Config, Denominator
+from models import image_families
 from models.checkpoint import load_text_policy, read_text_spec
 from models.export import export_text_policy
 from models.families import FAMILIES, CheckpointError, TextFamily
-from models.options import LoraOptions, ModelOptions
+from models.image_checkpoint import load_image_policy, read_image_spec
+from models.image_export import export_image_policy
+from models.options import LoraOptions, Modality, ModelOptions
 from rewards.options import RewardOptions, RewardTerm
-from rewards.registry import REGISTERED, RewardError, resolve
+from rewards.registry import COMPLETIONS, REGISTERED, RewardError, resolve
 from rewards.scorer import Scorer, ScoreRequest
 from rl.compatibility import check
+from rollout.kernels import transition
+from rollout.options import KernelKind
 from tests.documentation import ROOT, blocks, commands, run_command
-from tests.models import test_architecture, test_export, test_families
+from tests.models import test_architecture, test_export, test_families, test_image_stock
+from tests.models.pipelines import image_options, tiny_pipeline
 from tests.models.published import PUBLISHED, write_checkpoint
+from tests.rollout.kernels.schedules import SCHEDULES
 
 PAGE = "CONTRIBUTING.md"
-FAMILY, CHECKPOINT, NUMBERS, REWARD, REGISTRATION = blocks(PAGE, "python")
+FAMILY, CHECKPOINT, NUMBERS, IMAGE_FAMILY, REWARD, REGISTRATION, IMAGE_REWARD, KERNEL = blocks(PAGE, "python")
 (ALGORITHM,) = blocks(PAGE, "yaml")
-REWARD_COMMAND, ALGORITHM_COMMAND = commands(PAGE)
+REWARD_COMMAND, IMAGE_REWARD_COMMAND, ALGORITHM_COMMAND = commands(PAGE)
 
 
 def test_every_folder_of_the_layout_exists_and_none_is_left_out():
@@ -99,8 +119,41 @@ def test_without_its_entry_the_family_is_unknown():
         models.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
 
 
+@pytest.fixture
+def pag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A tiny pipeline of the new image family, which is entered into the table."""
+    family = eval(IMAGE_FAMILY, {**vars(image_families), "StableDiffusionPAGPipeline": StableDiffusionPAGPipeline})
+    families = MappingProxyType({**image_families.FAMILIES, family.name: family})
+    for module in (models.image, models.image_description, models.image_export):
+        monkeypatch.setattr(module, "FAMILIES", families)
+    pipeline = tiny_pipeline("sd")
+    StableDiffusionPAGPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(tmp_path / "pag")
+    return tmp_path / "pag"
+
+
+def test_new_image_family_draws_what_the_stock_pipeline_draws(pag, tmp_path):
+    spec = read_image_spec(image_options(pag))
+    assert spec.family == "sd_pag"
+    noise = torch.randn(2, *spec.latent_shape(32, 48), generator=torch.Generator().manual_seed(1))
+    stock = StableDiffusionPAGPipeline.from_pretrained(pag)
+    stock.set_progress_bar_config(disable=True)
+    expected = test_image_stock.stock_call(partial(stock, pag_scale=0.0), noise, 5.0, "latent")
+    schedule = test_image_stock.levels(stock.scheduler)
+    latents = test_image_stock.sample(image_options(pag), noise, schedule, 5.0)
+    assert (expected - noise).abs().max() > 0.1
+    assert (latents - expected).abs().max() < 1e-5 * expected.abs().max()
+    export_image_policy(load_image_policy(image_options(pag)), tmp_path / "exported", str(pag))
+    StableDiffusionPAGPipeline.from_pretrained(tmp_path / "exported")
+
+
+def test_without_its_entry_the_image_family_is_unknown(pag, monkeypatch):
+    monkeypatch.setattr(models.image_description, "FAMILIES", image_families.FAMILIES)
+    with pytest.raises(CheckpointError, match="'StableDiffusionPAGPipeline'; supported"):
+        read_image_spec(image_options(pag))
+
+
 RIGHT = "1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1"
-COMPLETIONS = [RIGHT, f"{RIGHT}\n", RIGHT[:-2], RIGHT.replace("4", "5"), RIGHT.replace("\n", " "), f"{RIGHT} 1", ""]
+ANSWERS = [RIGHT, f"{RIGHT}\n", RIGHT[:-2], RIGHT.replace("4", "5"), RIGHT.replace("\n", " "), f"{RIGHT} 1", ""]
 PAID = [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
@@ -108,7 +161,7 @@ def scored(function: str) -> list[float]:
     """As a run scores: in the child process, by the name that the configuration gives."""
     scorer = Scorer(RewardOptions(terms={"grid": RewardTerm(function=function)}))
     scorer.start()
-    scores = scorer.score(ScoreRequest(["?"] * len(COMPLETIONS), COMPLETIONS, columns={"answer": COMPLETIONS}))
+    scores = scorer.score(ScoreRequest(["?"] * len(ANSWERS), ANSWERS, columns={"answer": ANSWERS}))
     scorer.stop()
     assert scores.failures == []
     return scores.total.tolist()
@@ -130,7 +183,42 @@ def test_registered_reward_by_its_name(tmp_path, monkeypatch):
         resolve("grid")
     ((name, path),) = eval(f"{{{REGISTRATION}}}").items()
     monkeypatch.setitem(REGISTERED, name, path)
-    assert resolve(name)(completions=COMPLETIONS) == PAID
+    assert resolve(name)(completions=ANSWERS) == PAID
+
+
+def test_own_reward_of_images(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_rewards.py").write_text(IMAGE_REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    brightness = resolve("my_rewards.brightness")
+    white, black = np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    assert brightness(completions=[white, black], prompts=["", ""]) == [1.0, 0.0]
+    with pytest.raises(ValueError, match="got a str"):
+        brightness(completions=["text"])
+    assert "function: my_rewards.brightness" in run_command(IMAGE_REWARD_COMMAND, monkeypatch, capsys)
+
+
+def test_every_registered_reward_says_what_it_scores():
+    assert COMPLETIONS.keys() == REGISTERED.keys()
+    assert set(COMPLETIONS.values()) == {modality.value for modality in Modality}
+
+
+def test_new_kernel_keeps_the_levels_of_noise(monkeypatch):
+    """The member is put into the enum and the case into `_std`, as the text says."""
+    members = {kind.name: kind.value for kind in KernelKind}
+    monkeypatch.setattr(rollout.options, "KernelKind", Enum("KernelKind", members | {"constant": "constant"}))
+    source, place = inspect.getsource(transition), "    if eta > 1:\n"
+    assert source.count(place) == 1
+    extended = ModuleType("extended_transition")
+    monkeypatch.setitem(sys.modules, extended.__name__, extended)  # where dataclasses look themselves up
+    exec(source.replace(place, textwrap.indent(KERNEL, "    ") + place), vars(extended))
+    for make in SCHEDULES.values():
+        schedule = make(10)
+        for level, following in pairwise(schedule):
+            step = extended.transition(extended.KernelKind.constant, 0.1, level, following, schedule[1])
+            assert step.signal == following.signal
+            assert step.noise**2 + step.std**2 == pytest.approx(following.noise**2, abs=1e-12)
+            assert step.std == pytest.approx(min(0.1, following.noise), abs=transition.MIN_STD)
 
 
 @pytest.fixture

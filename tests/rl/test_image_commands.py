@@ -18,11 +18,14 @@ from configs.compose import compose
 from rl.metrics import read_rows
 from rl.pictures import KEPT, kept_images
 from rl.train import train
+from tests.documentation import blocks as documented
+from tests.documentation import commands, run_command
 from tests.models.pipelines import T5_TOKENS, tiny_pipeline
 from tests.rl.command_line import CommandLine
 from tests.rl.training import SMALL_IMAGES, redness
 
 ROOT = Path(__file__).parents[2]
+PAGE = "docs/images.md"
 SHORT_PROMPTS = ["data.train.prompt='{{ prompt[:7] }}'", "data.evaluation.prompt='{{ prompt[:7] }}'"]
 """The test's text encoders have a token for each letter."""
 SOLVED_AT = 0.374
@@ -306,3 +309,31 @@ def test_export_refuses(denoiserl: CommandLine, flow: Path, finished: Path, tmp_
     shutil.rmtree(damaged / "checkpoints")
     assert "holds no checkpoint" in denoiserl.refuses("export", damaged, tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+# docs/images.md
+
+
+@pytest.mark.parametrize("command", [line for line in commands(PAGE) if " train " in line])
+def test_documented_trainings_are_configurations_that_can_work(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "modality: image" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+def test_documented_commands_run_on_a_run_folder(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One after the other, as they stand, and then the code that loads what the last one wrote."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "runs/quickstart-image")
+    for command in commands(PAGE):
+        if " train " not in command:
+            run_command(command, monkeypatch, capsys)
+    assert blocks(read(tmp_path / "grid.png")) == 16
+    assert blocks(read(tmp_path / "strip.png")) == 5
+    assert "evaluation/greedy/solve_rate" in json.loads((tmp_path / "evaluation.json").read_text())
+    (code,) = documented(PAGE, "python")
+    names: dict[str, object] = {}
+    exec(compile(code, PAGE, "exec"), names)
+    assert isinstance(names["image"], Image.Image)
