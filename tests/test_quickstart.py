@@ -41,6 +41,28 @@ def test_the_bidirectional_model_learns_through_the_same_loop(tmp_path):
     assert summary["max_logprob_gap"] <= 1e-5
 
 
+def held_out(folder: Path, update: int) -> dict[str, float]:
+    rows = [json.loads(line) for line in next(folder.glob("*/evaluations.jsonl")).read_text().splitlines()]
+    (row,) = (row for row in rows if row["update"] == update)
+    return {name: row[f"evaluation/greedy/term/{name}"] for name in ("jpeg", "held_out")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2000)
+def test_a_reward_is_hacked_without_kl_and_not_with_it(tmp_path):
+    """DDPO on the UNet, paid for small files; a classifier that is not rewarded tells whether digits are left."""
+    quickstart(tmp_path / "free", recipe="digits_jpeg")
+    quickstart(tmp_path / "held", "algorithm.kl.coefficient=5", recipe="digits_jpeg")
+    before, free, held = (
+        held_out(tmp_path / "free", 0),
+        held_out(tmp_path / "free", 20),
+        held_out(tmp_path / "held", 20),
+    )
+    assert free["jpeg"] > before["jpeg"] + 0.05
+    assert free["held_out"] < 0.5 * before["held_out"]
+    assert held["held_out"] > 0.85 * before["held_out"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
 def test_images_improve(tmp_path):
