@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.rl.cluster import ray_cluster
 from tests.rl.command_line import CommandLine
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    with ray_cluster(num_cpus=4):
+        yield
 
 
 @pytest.fixture

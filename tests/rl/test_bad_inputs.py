@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from models.tiny.create import main as create
 from rl.metrics import read_rows
 from tests.rl.bad_rewards import hangs, hangs_on_some, is_bad, not_a_number
+from tests.rl.cluster import ray_cluster
 from tests.rl.command_line import CommandLine
 from tests.rl.training import SMALL
 
@@ -46,14 +47,8 @@ def damaged(model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}},
-    )
-    yield
-    ray.shutdown()
+    with ray_cluster(num_cpus=2):
+        yield
 
 
 def training(model: Path, folder: Path, *overrides: str) -> list[str]:

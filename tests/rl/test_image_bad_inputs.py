@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFile
@@ -20,6 +19,7 @@ from models.tiny.create import main as create
 from rl.metrics import read_rows
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.bad_rewards import always_raises
+from tests.rl.cluster import ray_cluster
 from tests.rl.command_line import CommandLine
 from tests.rl.training import SMALL, SMALL_IMAGES
 
@@ -49,14 +49,8 @@ def damaged(folders: Callable[..., Path], tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}},
-    )
-    yield
-    ray.shutdown()
+    with ray_cluster(num_cpus=2):
+        yield
 
 
 def training(model: Path, folder: Path, *overrides: str) -> list[str]:

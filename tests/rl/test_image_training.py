@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 
 from rl.metrics import read_rows
@@ -20,18 +19,6 @@ from tests.rl.training import SMALL_IMAGES, assert_same_weights, metrics, small_
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}},
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,23 @@
+"""A real Ray on this machine, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def ray_cluster(num_cpus: int) -> Iterator[None]:
+    ray.init(
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}},
+    )
+    yield
+    ray.shutdown()
