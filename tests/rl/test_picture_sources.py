@@ -125,10 +125,12 @@ def test_the_packaged_files_fit_together(data: str, reward: str) -> None:
     config = compose_config(["recipe=quickstart", f"data={data}", f"reward={reward}"]).config
     for source in (config.data.train, config.data.evaluation):
         assert source is not None
-        row = open_source(source)[0].columns
+        problem = open_source(source)[0]
+        row = problem.columns
+        assert "image" not in row  # rewards do not see the demonstration
         for term in config.reward.terms.values():
             columns = {name: [value] for name, value in row.items() if name != "prompt"}
             (value,) = resolve(term.function)(
-                completions=[row["image"]], prompts=[row["prompt"]], **columns, **term.args
+                completions=[problem.image], prompts=[row["prompt"]], **columns, **term.args
             )
             assert value is None or np.isfinite(value)
