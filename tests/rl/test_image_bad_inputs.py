@@ -199,6 +199,7 @@ def test_a_reward_of_the_other_modality(denoiserl: CommandLine, folders: Callabl
     assert "reward.terms.jpeg.function=jpeg_compressibility is a reward of images, but model.modality=text" in message
 
 
+@pytest.mark.slow
 def test_a_measure_that_always_fails_costs_nothing(
     denoiserl: CommandLine, folders: Callable[..., Path], tmp_path: Path, cluster: None
 ) -> None:

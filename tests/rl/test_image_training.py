@@ -141,6 +141,7 @@ def test_bf16_replays_within_its_rounding(cluster, flow, tmp_path):
     assert all(row["logp/max_error"] < 5e-2 for row in metrics(tmp_path / "bf16"))
 
 
+@pytest.mark.slow
 def test_supervised_training_learns_and_evaluates(cluster, flow, tmp_path):
     """Demonstrations are encoded by the learner; two of them agree with one; held-out images are kept as pictures."""
     options = [
