@@ -77,7 +77,7 @@ def test_two_learners_update_as_one_does(straight, flow, tmp_path):
 
 @pytest.mark.slow
 def test_workers_do_not_change_the_samples(straight, flow, tmp_path):
-    run(flow, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2", "cluster.threads=2")
+    run(flow, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
     assert_same_weights(tmp_path / "two", straight)
     assert metrics(tmp_path / "two") == metrics(straight)
 
