@@ -6,7 +6,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
-from models.image_families import FAMILIES
+from models.image_families import FAMILIES, NetworkInput
 from models.image_spec import Condition, Guidance, ImageSpec, Prediction
 from models.policy import Policy
 
@@ -53,10 +53,9 @@ class ImagePolicy(Policy):
             pooled = None if pooled is None else _padded(pooled)
             guidance = None if guidance is None else _padded(guidance)
         precision = self.network.dtype
-        call = FAMILIES[self.spec.family].call
-        pooled = None if pooled is None else pooled.to(precision)
-        output = call(self.network, self.spec, latents.to(precision), time, embeds.to(precision), pooled, guidance)
-        return output.float()[:count]
+        condition = Condition(embeds.to(precision), None if pooled is None else pooled.to(precision))
+        given = NetworkInput(latents.to(precision), time, condition, guidance)
+        return FAMILIES[self.spec.family].call(self.network, self.spec, given).float()[:count]
 
     @property
     def adaptable(self) -> nn.Module:

@@ -28,9 +28,18 @@ from transformers import PreTrainedConfig
 
 from models.image_spec import Condition, ImageSpec, Prediction
 
-NetworkCall = Callable[[ModelMixin, ImageSpec, Tensor, Tensor, Tensor, "Tensor | None", "Tensor | None"], Tensor]
-"""(network, spec, latents, time, embeds, pooled, guidance) -> output, as `ImagePolicy.forward`; latents and embeds come
-in the network's own precision."""
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What `ImagePolicy.forward` is given; latents and condition in the network's own precision."""
+
+    latents: Tensor
+    time: Tensor
+    condition: Condition
+    guidance: Tensor | None
+
+
+NetworkCall = Callable[[ModelMixin, ImageSpec, NetworkInput], Tensor]
 PromptCall = Callable[[DiffusionPipeline, "list[str]", int], Condition]
 """(pipeline with its text encoders, prompts, T5 tokens) -> their condition."""
 Widths = Callable[[Mapping[str, Any], Sequence[PreTrainedConfig]], Mapping[str, int]]
@@ -61,65 +70,37 @@ class ImageFamily:
     """The pipeline hands its scheduler the sigmas 1, ..., 1 / steps instead of leaving it its own."""
 
 
-def _call_sd(
-    network: ModelMixin,
-    spec: ImageSpec,
-    latents: Tensor,
-    time: Tensor,
-    embeds: Tensor,
-    pooled: Tensor | None,
-    guidance: Tensor | None,
-) -> Tensor:
-    return network(latents, time, encoder_hidden_states=embeds, return_dict=False)[0]
+def _call_sd(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
+    embeds = given.condition.embeds
+    return network(given.latents, given.time, encoder_hidden_states=embeds, return_dict=False)[0]
 
 
-def _call_sdxl(
-    network: ModelMixin,
-    spec: ImageSpec,
-    latents: Tensor,
-    time: Tensor,
-    embeds: Tensor,
-    pooled: Tensor | None,
-    guidance: Tensor | None,
-) -> Tensor:
+def _call_sdxl(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
+    latents, condition = given.latents, given.condition
     height, width = (cells * spec.pixels_per_cell for cells in latents.shape[-2:])
     # Original size, offset of the crop, target size: an image that was neither scaled nor cropped.
     size = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
-    added = {"text_embeds": pooled, "time_ids": size.expand(len(latents), -1)}
-    return network(latents, time, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False)[0]
+    added = {"text_embeds": condition.pooled, "time_ids": size.expand(len(latents), -1)}
+    return network(
+        latents, given.time, encoder_hidden_states=condition.embeds, added_cond_kwargs=added, return_dict=False
+    )[0]
 
 
-def _call_sd3(
-    network: ModelMixin,
-    spec: ImageSpec,
-    latents: Tensor,
-    time: Tensor,
-    embeds: Tensor,
-    pooled: Tensor | None,
-    guidance: Tensor | None,
-) -> Tensor:
-    return network(latents, embeds, pooled, time, return_dict=False)[0]
+def _call_sd3(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
+    return network(given.latents, given.condition.embeds, given.condition.pooled, given.time, return_dict=False)[0]
 
 
-def _call_flux(
-    network: ModelMixin,
-    spec: ImageSpec,
-    latents: Tensor,
-    time: Tensor,
-    embeds: Tensor,
-    pooled: Tensor | None,
-    guidance: Tensor | None,
-) -> Tensor:
-    batch, channels, height, width = latents.shape
-    device = latents.device
+def _call_flux(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
+    batch, channels, height, width = given.latents.shape
+    device = given.latents.device
     packed = network(
-        FluxPipeline._pack_latents(latents, batch, channels, height, width),
-        embeds,
-        pooled,
-        time / 1000,  # the network multiplies by 1000 again, after rounding to its precision
+        FluxPipeline._pack_latents(given.latents, batch, channels, height, width),
+        given.condition.embeds,
+        given.condition.pooled,
+        given.time / 1000,  # the network multiplies by 1000 again, after rounding to its precision
         FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, device, torch.float32),
-        torch.zeros(embeds.shape[1], 3, device=device),
-        guidance,
+        torch.zeros(given.condition.embeds.shape[1], 3, device=device),
+        given.guidance,
         return_dict=False,
     )[0]
     return FluxPipeline._unpack_latents(packed, height, width, vae_scale_factor=1)

@@ -34,8 +34,8 @@ from models.prompt_limits import PromptLimits, PromptTooLongError
 from rl.compatibility import check
 from rl.data import Problem
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
-from rl.modality import ShowOptions
-from rl.pictures import grid, keep_images, strips
+from rl.modality import Judged, ShowOptions
+from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
 from rl.show import sample_request
@@ -139,6 +139,10 @@ class ImageModality:
 
     def keep_pictures(self, prompts: list[str], completions: Completions, folder: Path) -> None:
         keep_images(prompts, completions.outputs, folder)
+
+    def compare_pictures(self, before: Judged, after: Judged, target: Path) -> None:
+        if before.folder.is_dir() and after.folder.is_dir():
+            before_after((before.folder, after.folder), (before.solved, after.solved), target)
 
     def show(
         self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -35,6 +36,14 @@ class ShowOptions:
     steps: bool = False
     """Also the states on the way."""
     output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A folder of kept completions, and whether each was solved (NaN: not scored)."""
+
+    folder: Path
+    solved: np.ndarray
 
 
 class Modality(Protocol):
@@ -80,6 +89,10 @@ class Modality(Protocol):
 
     def keep_pictures(self, prompts: list[str], completions: Completions, folder: Path) -> None:
         """Writes some completions into `folder`, if they are something to look at."""
+        ...
+
+    def compare_pictures(self, before: Judged, after: Judged, target: Path) -> None:
+        """Draws the completions kept of an earlier and of a later policy side by side, if there are any."""
         ...
 
     def show(

@@ -34,6 +34,6 @@ class PromptSource:
 
     def columns(self, indices: Sequence[int], samples: int) -> tuple[list[str], dict[str, list[Any]]]:
         """Prompts and dataset columns of each sample, problems one behind the other, for reward functions."""
-        problems = [self.problems[index] for index in indices for _ in range(samples)]
+        problems = [problem for index in indices for problem in [self.problems[index]] * samples]
         names = problems[0].columns.keys()
         return [p.prompt for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}

@@ -41,8 +41,7 @@ from rl.evaluate import Evaluation
 from rl.failures import failure_notes
 from rl.generation import Scored
 from rl.metrics import MetricsWriter, read_rows
-from rl.modality import Modality
-from rl.pictures import before_after
+from rl.modality import Judged, Modality
 from rl.plots import reward_curve
 from rl.progress import Progress
 from rl.sanity import sanity_table
@@ -265,12 +264,14 @@ class Run:
     def _compare_pictures(self) -> None:
         if len(self.evaluations.rows) < 2:
             return
-        before, after = self.evaluations.rows[0], self.evaluations.rows[-1]
+        ends = (self.evaluations.rows[0], self.evaluations.rows[-1])
         for kind in ("greedy", "sampled"):
-            folders = [self._pictures(kind, row["update"]) for row in (before, after)]
-            if all(folder.is_dir() for folder in folders):
-                solved = [np.array(row[f"solved/{kind}"], float)[:, 0] for row in (before, after)]
-                before_after((folders[0], folders[1]), (solved[0], solved[1]), self.folder / f"before_after_{kind}.png")
+            if all(f"solved/{kind}" in row for row in ends):
+                before, after = (
+                    Judged(self._pictures(kind, row["update"]), np.array(row[f"solved/{kind}"], float)[:, 0])
+                    for row in ends
+                )
+                self.modality.compare_pictures(before, after, self.folder / f"before_after_{kind}.png")
 
     def close(self) -> None:
         self.metrics.close()

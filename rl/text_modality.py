@@ -23,7 +23,7 @@ from models.text import TextPolicy, TextSpec
 from rl.compatibility import check
 from rl.data import Problem
 from rl.encode import encode_prompt, encode_response
-from rl.modality import ShowOptions
+from rl.modality import Judged, ShowOptions
 from rl.schedule import TicketKind
 from rl.show import sample_request, show_unmasking
 from rl.text_likelihood import TextElbo, TextReplay
@@ -92,6 +92,9 @@ class TextModality:
 
     def keep_pictures(self, prompts: list[str], completions: Completions, folder: Path) -> None:
         """Text is in the trajectories; there is nothing to look at."""
+
+    def compare_pictures(self, before: Judged, after: Judged, target: Path) -> None:
+        """None were kept."""
 
     def show(
         self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console
