@@ -37,6 +37,8 @@ class ImageReplay:
     """log p(x_k+1 | x_k) of every trained step, by the kernel that drew it (DDPO, arXiv 2305.13301, section 4.3)."""
 
     exact = True
+    draws = 1
+    fresh_noise = False
 
     @property
     def gap_scale(self) -> float:
@@ -50,7 +52,7 @@ class ImageReplay:
         self.options = options
         self.device = device
 
-    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
         for index, trajectory in enumerate(trajectories):
             trajectory = self._checked(trajectory)
@@ -145,6 +147,8 @@ class ImageElbo:
 
     exact = False
     gap_scale = 1.0
+    draws = 1
+    fresh_noise = True
 
     def __init__(self, spec: ImageSpec, options: LikelihoodOptions, encode: Encode, device: torch.device) -> None:
         self.process = ForwardProcess(spec.scheduler, spec.prediction)
@@ -153,14 +157,14 @@ class ImageElbo:
         self.encode = encode
         self.device = device
 
-    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
         for index, trajectory in enumerate(trajectories):
             assert isinstance(trajectory, ImageTrajectory)
             latents, condition = self.encode(trajectory)
             tokens = latents.shape[-2] * latents.shape[-1] // self.spec.patch**2
             for sample in range(trajectory.group_size):
-                content = Corruption(latents[sample], condition, int(trajectory.uid[sample]), update)
+                content = Corruption(latents[sample], condition, int(trajectory.uid[sample]), draw)
                 one = np.ones(1, np.float32)
                 rows.append(ScoredRow(content, index, sample, np.zeros(1, int), one, np.zeros(1, int), tokens))
         return rows

@@ -30,11 +30,15 @@ class ScoredRow(Generic[Content]):
     decision: np.ndarray
     """(m,) index on the trajectory's decision axis of each log-probability that the row yields."""
     coefficient: np.ndarray
-    """(m,) fp32 factor of each log-probability in the estimate: 1 in a replay, the importance weight in an ELBO."""
+    """(m,) fp32 factor of each log-probability in the estimate: 1 in a replay, the rate's weight in an ELBO."""
     step: np.ndarray
-    """(m,) which step of the estimate a decision belongs to, distinct within a sample; for per-step means."""
+    """(m,) which step of the estimate (part of a trace, draw of a noise level) a decision belongs to, distinct within a
+    sample; for means over steps and for ratios of steps."""
     tokens: int
     """Length, for packing micro-batches."""
+    importance: float = 1.0
+    """Where only some rows of a sample are scored: 1 / probability that this one is. It multiplies losses, so it stays
+    outside of ratios."""
 
 
 class Likelihood(Protocol):
@@ -50,8 +54,23 @@ class Likelihood(Protocol):
         that, and a mean over them by 1 / sqrt(E)."""
         ...
 
-    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
-        """Rows of every sample; fresh noise, where it needs any, is keyed by (sample, update)."""
+    @property
+    def draws(self) -> int:
+        """Independent estimates of each sample that its rows add up to; their sum is divided by it."""
+        ...
+
+    @property
+    def fresh_noise(self) -> bool:
+        """Whether rows depend on `draw`: noise, masks, or which rows there are."""
+        ...
+
+    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
+        """Rows of every sample.
+
+        Args:
+            draw: key of fresh noise beside the sample's own: update x epochs + epoch, so that every pass over the
+                samples has its own noise, and policy, old policy and reference have the same.
+        """
         ...
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:

@@ -39,12 +39,14 @@ class TextReplay:
         self.kernel = RevealKernel(sampler, spec)
 
     gap_scale = 1.0
+    draws = 1
+    fresh_noise = False
 
     @property
     def exact(self) -> bool:
         return self.options.partition is Partition.every_step
 
-    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
         for index, trajectory in enumerate(trajectories):
             trajectory = self._checked(trajectory)
@@ -119,6 +121,8 @@ class TextElbo:
 
     exact = False
     gap_scale = 1.0
+    draws = 1
+    fresh_noise = True
 
     def __init__(self, spec: TextSpec, device: torch.device, min_rate: float = 1e-3) -> None:
         self.spec = spec
@@ -126,12 +130,12 @@ class TextElbo:
         self.min_rate = min_rate
         self.kernel = RevealKernel(SamplerOptions(), spec)
 
-    def rows(self, trajectories: Sequence[Trajectory], update: int) -> list[ScoredRow]:
+    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
         for index, trajectory in enumerate(trajectories):
             assert isinstance(trajectory, TextTrajectory)
             for sample in range(trajectory.group_size):
-                rows.extend(self._sample_rows(trajectory, index, sample, update))
+                rows.extend(self._sample_rows(trajectory, index, sample, draw))
         return rows
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
@@ -143,15 +147,15 @@ class TextElbo:
         logits = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)
         return self.kernel.log_prob(logits, batch.token, batch.selected, batch.view, None)
 
-    def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, update: int) -> list[ScoredRow]:
+    def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, draw: int) -> list[ScoredRow]:
         length = int(trajectory.canvas_length[sample])
         trained = trajectory.mask[sample, :length]
         position = len(trajectory.prompt_ids) + np.arange(length)
         block = position // self.spec.block_length if self.spec.block_length else np.zeros(length, np.int64)
         blocks = np.unique(block[trained])
         uid = int(trajectory.uid[sample])
-        rate = self._rates(uid, len(blocks), update)
-        noise = _noise(uid, np.arange(length), 2 * update)
+        rate = self._rates(uid, len(blocks), draw)
+        noise = _noise(uid, np.arange(length), 2 * draw)
         views, weight = [], np.zeros(length, np.float32)
         for b, t in zip(blocks, rate, strict=True):
             masked = trained & (block == b) & (noise < t)
@@ -163,8 +167,8 @@ class TextElbo:
             for row in pack(trajectory.prompt_ids, trajectory.canvas_ids[sample, :length], views, self.spec)
         ]
 
-    def _rates(self, uid: int, blocks: int, update: int) -> np.ndarray:
-        draws = _noise(uid, np.arange(blocks + 1), 2 * update + 1)
+    def _rates(self, uid: int, blocks: int, draw: int) -> np.ndarray:
+        draws = _noise(uid, np.arange(blocks + 1), 2 * draw + 1)
         order = draws[1:].argsort()
         return self.min_rate + (1 - self.min_rate) * (draws[0] + order) / blocks
 
