@@ -55,6 +55,10 @@ class LikelihoodOptions:
 class Ratio(Enum):
     element = "element"
     """One importance ratio for each decision."""
+    step = "step"
+    """One for the decisions that a step of the trace, or a draw of the denoising loss, scores together."""
+    sequence = "sequence"
+    """One for each sample, of the log-likelihoods per decision (GSPO, ESPO)."""
     guard = "guard"
     """The element ratio of Gaussian steps without its bias, and as wide at every step (GRPO-Guard)."""
     none = "none"
@@ -62,8 +66,18 @@ class Ratio(Enum):
 
 class ObjectiveKind(Enum):
     ppo_clip = "ppo_clip"
+    clip_always = "clip_always"
+    """The clipped ratio whatever the sign of the advantage (StableDRL, DPOK)."""
+    trust_region = "trust_region"
+    """The ratio, unless it is `clip_kl` nats away from the old policy and moving on (Flow-DPPO)."""
+    linear_bound = "linear_bound"
+    """Bounds of the sequence ratio that are sums over draws (BGPO)."""
     weighted = "weighted"
     """Log-likelihood times advantage, without ratio or clip."""
+    sandwich = "sandwich"
+    """The same with a lower bound of the log-likelihood for gains and an upper one for losses (SPG)."""
+    group_dpo = "group_dpo"
+    """Logistic loss of the advantage-weighted log-likelihoods of a group against the reference's (DPO, VRPO, DGPO)."""
 
 
 class AdvantageKind(Enum):
@@ -108,10 +122,17 @@ class KlEstimator(Enum):
     """As Flow-GRPO's code has it: squared distance of the means over 2 tau^2, without the step's length."""
 
 
+class KlTarget(Enum):
+    reference = "reference"
+    """The model as it was before training; with adapters, the model without them."""
+    old = "old"
+    """The policy before the update (TraceRL): it slows each update down but does not bound the drift."""
+
+
 @dataclass
 class KlOptions:
     coefficient: float = 0.0
-    """0 needs no reference model."""
+    to: KlTarget = KlTarget.reference
     estimator: KlEstimator = KlEstimator.k3
 
 
@@ -161,6 +182,18 @@ class AlgorithmOptions:
     clip_kl: Optional[float] = None  # noqa: UP045
     """Clip width in nats: the width of the ratio when one decision has moved this far from the old policy. Unlike
     `clip`, which it replaces, it means the same for every latent size and convention."""
+    dual_clip: Optional[float] = None  # noqa: UP045
+    """Largest ratio that a negative advantage is multiplied by; above 1."""
+    self_normalise: bool = False
+    """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
+    beta: float = 0.1
+    """Scale of the log-likelihoods against the reference's (objective=group_dpo)."""
+    upper_power: float = 1.5
+    """Power of the upper bound (objective=sandwich)."""
+    upper_share: float = 0.5
+    """Share of the upper bound where the advantage is negative (objective=sandwich)."""
+    anchor: float = 0.0
+    """Times the supervised loss on the samples with a positive advantage, beside the objective."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     minibatches: int = 1
