@@ -93,6 +93,10 @@ class AdvantageKind(Enum):
     """Group mean, standard deviation of the whole update (Flow-GRPO)."""
     batch = "batch"
     """Mean and standard deviation of the whole update."""
+    softmax = "softmax"
+    """Softmax of the centred rewards minus softmax of their negatives, times the group's size (wd1)."""
+    best_worst = "best_worst"
+    """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
@@ -176,6 +180,8 @@ class AlgorithmOptions:
     running: RunningOptions = field(default_factory=RunningOptions)
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
+    """Leave out groups whose solved fraction lies outside these bounds (TraceRL: 0.2 and 0.8)."""
     clip: float = 0.2
     clip_high: Optional[float] = None  # noqa: UP045
     """Upper clip half-width; null is the same as `clip`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
+from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, KlTarget, LikelihoodKind, Partition, Ratio
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
@@ -85,6 +85,8 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
             f"use every_step, and rollout.denoising.window to train fewer steps"
         )
+    if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
+        yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
     if algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
@@ -97,6 +99,8 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
+    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
+        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
     if algorithm.kl.coefficient > 0 and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
         yield (
             f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
