@@ -90,16 +90,20 @@ def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
     Raises:
         ConfigError: every problem found, one a line.
     """
+    if found := problems(config, spec):
+        raise ConfigError("\n  ".join(["these options cannot work:", *found]))
+
+
+def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
+    """One sentence each, beginning with the option's name."""
     if config.model.modality is Modality.image:
         from rl.image_compatibility import image_problems
 
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    problems = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
-    problems += [*_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
-    if problems:
-        raise ConfigError("\n  ".join(["these options cannot work:", *problems]))
+    found = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
+    return [*found, *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
 def is_supervised(config: Config) -> bool:
