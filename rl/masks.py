@@ -1,0 +1,161 @@
+"""Masks of the denoising loss of a text: which positions are hidden, and what the log-probability of each counts.
+
+A law hides a random set S of the L trained positions; the estimate of log p(o) is the sum over k in S of
+w(S) log p(o_k | o outside of S). With a fraction that is uniform in (0, 1], and w = 1 / fraction, its mean is the ELBO:
+the mean, over all orders of revealing one position at a time, of the log-probability of that order's chain (MDLM,
+arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). The options are independent of each other:
+
+- the law draws a rate t and hides each position with probability t, or draws the number of hidden positions itself, the
+  lower-variance form of the same integral (LLaDA, eq. 6, which LLaDA 1.5, arXiv 2505.19223, trains on);
+- `complement` scores the other positions as well, hidden where the first ones are shown. Each of the two estimates
+  counts half. The count is then uniform in 0 ... L, and w = (L + 1) / count (ESPO, arXiv 2512.03759). With a rate and
+  `full_view` 0.5 it is coupled-GRPO's 1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose terms
+  add up to 3/2, not 1, of a log-likelihood;
+- `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, sec. 4.2);
+- `canvas_block` hides the later blocks and estimates the block-autoregressive factorisation from one random block,
+  times the number of blocks (SPG, arXiv 2510.09541, block-wise masking). Only the hidden positions of that block are
+  scored. SPG's public code also scores the hidden positions of the other blocks, whose fraction is another one: its sum
+  estimates no factorisation.
+
+A rate range that is not (0, 1], a rising rate, weights of 1, the full view and hidden prompts make surrogates that are
+no bound. Positions that the trajectory does not train (behind the stop) keep their recorded tokens, except where
+`canvas_block` hides them as part of a later block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from configs.schema import LikelihoodOptions, MaskLaw, MaskWeight
+from rl.text_rows import View
+from rollout.noise import Purpose, uniform
+
+
+@dataclass(frozen=True)
+class MaskedText:
+    """Views of one text under one draw of noise."""
+
+    number: int
+    """Which draw; the full view comes after the last."""
+    views: list[View]
+    coefficient: np.ndarray
+    """(views, L) fp32, 0 where not scored"""
+    hidden_prompt: np.ndarray
+    """(P,) bool: shown as MASK"""
+
+
+class MaskSampler:
+    """Draws masks; they depend on the sample, the draw and the position, and on nothing else."""
+
+    def __init__(self, options: LikelihoodOptions, epochs: int) -> None:
+        self.options = options
+        self.epochs = epochs
+
+    def draw(
+        self, trained: np.ndarray, block: np.ndarray, prompt_length: int, uid: int, draw: int
+    ) -> Iterator[MaskedText]:
+        """
+        Args:
+            trained: (L,) bool, the positions that may be scored.
+            block: (L,) attention block of each position; one value everywhere for a bidirectional model.
+            uid: key of the sample.
+            draw: key of the pass, see `Likelihood.rows`.
+        """
+        if not trained.any():
+            return
+        draws = self.options.draws
+        blocks = np.unique(block[trained])
+        rates = self._quantiles(uid, len(blocks), draw)
+        chosen = self._canvas_blocks(trained, uid, draw)
+        for number in range(draws):
+            counter = draw * draws + number
+            hidden = hidden_tokens(uid, prompt_length + len(trained), self.options.prompt_masking, counter)
+            noise = _uniform(uid, len(trained), counter, Purpose.CORRUPTION)
+            inside, later, scale = chosen[number]
+            always = later | (hidden[prompt_length:] & ~inside)
+            views, coefficients = [], []
+            for b, quantile in zip(blocks, rates[number], strict=True):
+                for masked, fraction in self._masks(trained & inside & (block == b), noise, quantile):
+                    views.append(View(masked | always, masked, masked, int(b)))
+                    coefficients.append(masked * np.float32(scale * self._weight(fraction)))
+            if views:
+                yield MaskedText(number, views, np.stack(coefficients), hidden[:prompt_length])
+        if self.options.full_view > 0:
+            views = [View(inside, inside, inside, int(b)) for b in blocks for inside in [trained & (block == b)]]
+            weight = np.float32(self.options.full_view * draws)  # scored once, and divided by `draws` like the others
+            hidden = hidden_tokens(uid, prompt_length, self.options.prompt_masking, draw * draws)
+            yield MaskedText(draws, views, np.stack([view.scored * weight for view in views]), hidden)
+
+    def _quantiles(self, uid: int, blocks: int, draw: int) -> np.ndarray:
+        """(draws, blocks) in [0, 1]: how much of each block is hidden.
+
+        Each is uniform, and they are stratified over the blocks and over the draws, (u + j) / n, which lowers the
+        variance of their mean (LLaDA 1.5).
+        """
+        rising = self.options.rising_rate
+        epoch = draw % self.epochs if rising else 0
+        noise = _uniform(uid, blocks + 1, draw - epoch, Purpose.LEVEL)
+        order = noise[1:].argsort()
+        shift = np.arange(self.options.draws)[:, None] / self.options.draws
+        quantile = ((noise[0] + order) / blocks + shift) % 1
+        return quantile + epoch / (self.epochs - 1) * (1 - quantile) if rising else quantile
+
+    def _canvas_blocks(
+        self, trained: np.ndarray, uid: int, draw: int
+    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """For each draw: (L,) bool positions of its block, (L,) bool those behind it, number of blocks. The draws of a
+        sample take different blocks as long as there are enough."""
+        draws, size = self.options.draws, self.options.canvas_block
+        if size is None:
+            return [(np.ones_like(trained), np.zeros_like(trained), 1.0)] * draws
+        own = np.arange(len(trained)) // size
+        candidates = np.unique(own[trained])
+        start = _uniform(uid, 1, draw, Purpose.PART)[0]
+        quantile = (start + np.arange(draws) / draws) % 1
+        picked = candidates[(quantile * len(candidates)).astype(int)]
+        return [(own == b, own > b, float(len(candidates))) for b in picked]
+
+    def _masks(self, inside: np.ndarray, noise: np.ndarray, quantile: float) -> Iterator[tuple[np.ndarray, float]]:
+        """(L,) bool masks that hide something, each with the fraction that its law hides."""
+        size, both = int(inside.sum()), self.options.complement
+        if self.options.mask_law is MaskLaw.exact_count:
+            outcomes = size + both  # a mask may be empty if its complement is scored
+            count = min(int(quantile * outcomes), outcomes - 1) + (not both)
+            first = np.zeros_like(inside)
+            first[inside.nonzero()[0][noise[inside].argsort()[:count]]] = True
+            fraction, rest = count / outcomes, (size - count) / outcomes
+        else:
+            low, high = self.options.rate_range
+            fraction = low + (high - low) * quantile
+            first, rest = inside & (noise < fraction), 1 - fraction
+        if first.any():
+            yield first, fraction
+        if both and (inside & ~first).any():
+            yield inside & ~first, rest
+
+    def _weight(self, fraction: float) -> float:
+        if self.options.mask_weight is MaskWeight.none:
+            return 1.0
+        return (0.5 if self.options.complement else 1.0) / fraction
+
+
+def hidden_tokens(uid: int, count: int, probability: float, counter: int) -> np.ndarray:
+    """(count,) bool: which tokens of a sample are hidden though they are not scored (diffu-GRPO's masked prompts,
+    d1, arXiv 2504.12216, sec. 3.3)."""
+    if probability == 0:
+        return np.zeros(count, bool)
+    return _uniform(uid, count, counter, Purpose.CONTEXT) < probability
+
+
+def sampled(uid: int, total: int, wanted: int, draw: int) -> np.ndarray:
+    """(wanted,) sorted indices out of `total`, every subset equally likely."""
+    return np.sort(_uniform(uid, total, draw, Purpose.PART).argsort()[:wanted])
+
+
+def _uniform(uid: int, count: int, counter: int, purpose: Purpose) -> np.ndarray:
+    """(count,) fp64 in [0, 1), one for each position."""
+    return uniform(torch.tensor(uid), torch.arange(count), torch.tensor(counter), purpose).numpy()
