@@ -104,9 +104,7 @@ class MaskSampler:
         quantile = ((noise[0] + order) / blocks + shift) % 1
         return quantile + epoch / (self.epochs - 1) * (1 - quantile) if rising else quantile
 
-    def _canvas_blocks(
-        self, trained: np.ndarray, uid: int, draw: int
-    ) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    def _canvas_blocks(self, trained: np.ndarray, uid: int, draw: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
         """For each draw: (L,) bool positions of its block, (L,) bool those behind it, number of blocks. The draws of a
         sample take different blocks as long as there are enough."""
         draws, size = self.options.draws, self.options.canvas_block
