@@ -7,10 +7,11 @@ arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). The options are indep
 
 - the law draws a rate t and hides each position with probability t, or draws the number of hidden positions itself, the
   lower-variance form of the same integral (LLaDA, eq. 6, which LLaDA 1.5, arXiv 2505.19223, trains on);
-- `complement` scores the other positions as well, hidden where the first ones are shown. Each of the two estimates
-  counts half. The count is then uniform in 0 ... L, and w = (L + 1) / count (ESPO, arXiv 2512.03759). With a rate and
-  `full_view` 0.5 it is coupled-GRPO's 1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose terms
-  add up to 3/2, not 1, of a log-likelihood;
+- `complement` scores the other positions as well, hidden where the first ones are shown, and each of the two estimates
+  counts half. With a count it is ESPO's (arXiv 2512.03759), but for one thing: its count is uniform in 0 ... L with
+  w = (L + 1) / count, so that at both ends a single estimate counts half, which has the same mean and a larger variance.
+  Here the count is never 0, and L counts whole. With a rate and `full_view` 0.5 it is coupled-GRPO's
+  1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose coefficients add up to 3/2, not 1;
 - `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, sec. 4.2);
 - `canvas_block` hides the later blocks and estimates the block-autoregressive factorisation from one random block,
   times the number of blocks (SPG, arXiv 2510.09541, block-wise masking). Only the hidden positions of that block are
@@ -79,9 +80,9 @@ class MaskSampler:
             always = later | (hidden[prompt_length:] & ~inside)
             views, coefficients = [], []
             for b, quantile in zip(blocks, rates[number], strict=True):
-                for masked, fraction in self._masks(trained & inside & (block == b), noise, quantile):
+                for masked, weight in self._masks(trained & inside & (block == b), noise, quantile, scale):
                     views.append(View(masked | always, masked, masked, int(b)))
-                    coefficients.append(masked * np.float32(scale * self._weight(fraction)))
+                    coefficients.append(masked * np.float32(weight))
             if views:
                 yield MaskedText(number, views, np.stack(coefficients), hidden[:prompt_length])
         if self.options.full_view > 0:
@@ -117,28 +118,29 @@ class MaskSampler:
         picked = candidates[(quantile * len(candidates)).astype(int)]
         return [(own == b, own > b, float(len(candidates))) for b in picked]
 
-    def _masks(self, inside: np.ndarray, noise: np.ndarray, quantile: float) -> Iterator[tuple[np.ndarray, float]]:
-        """(L,) bool masks that hide something, each with the fraction that its law hides."""
-        size, both = int(inside.sum()), self.options.complement
+    def _masks(
+        self, inside: np.ndarray, noise: np.ndarray, quantile: float, scale: float
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """(L,) bool masks that hide something of `inside`, each with its weight; `scale` is for the positions that have
+        no part in it."""
         if self.options.mask_law is MaskLaw.exact_count:
-            outcomes = size + both  # a mask may be empty if its complement is scored
-            count = min(int(quantile * outcomes), outcomes - 1) + (not both)
+            size = int(inside.sum())
+            count = min(int(quantile * size), size - 1) + 1
             first = np.zeros_like(inside)
             first[inside.nonzero()[0][noise[inside].argsort()[:count]]] = True
-            fraction, rest = count / outcomes, (size - count) / outcomes
+            fraction = count / size
         else:
             low, high = self.options.rate_range
             fraction = low + (high - low) * quantile
-            first, rest = inside & (noise < fraction), 1 - fraction
+            first = inside & (noise < fraction)
+        share = 0.5 if self.options.complement and fraction < 1 else 1.0
         if first.any():
-            yield first, fraction
-        if both and (inside & ~first).any():
-            yield inside & ~first, rest
+            yield first, self._weight(share * scale, fraction)
+        if share < 1 and (inside & ~first).any():
+            yield inside & ~first, self._weight(share * scale, 1 - fraction)
 
-    def _weight(self, fraction: float) -> float:
-        if self.options.mask_weight is MaskWeight.none:
-            return 1.0
-        return (0.5 if self.options.complement else 1.0) / fraction
+    def _weight(self, scale: float, fraction: float) -> float:
+        return scale / fraction if self.options.mask_weight is MaskWeight.elbo else 1.0
 
 
 def hidden_tokens(uid: int, count: int, probability: float, counter: int) -> np.ndarray:
