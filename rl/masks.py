@@ -9,8 +9,8 @@ arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). The options are indep
   lower-variance form of the same integral (LLaDA, eq. 6, which LLaDA 1.5, arXiv 2505.19223, trains on);
 - `complement` scores the other positions as well, hidden where the first ones are shown, and each of the two estimates
   counts half. With a count it is ESPO's (arXiv 2512.03759), but for one thing: its count is uniform in 0 ... L with
-  w = (L + 1) / count, so that at both ends a single estimate counts half, which has the same mean and a larger variance.
-  Here the count is never 0, and L counts whole. With a rate and `full_view` 0.5 it is coupled-GRPO's
+  w = (L + 1) / count, so that at both ends a single estimate counts half, with the same mean and a larger variance;
+  here the count is never 0, and L counts whole. With a rate and `full_view` 0.5 it is coupled-GRPO's
   1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose coefficients add up to 3/2, not 1;
 - `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, sec. 4.2);
 - `canvas_block` hides the later blocks and estimates the block-autoregressive factorisation from one random block,
@@ -68,28 +68,28 @@ class MaskSampler:
         """
         if not trained.any():
             return
-        draws = self.options.draws
+        draws, length = self.options.draws, len(trained)
+        counters = draw * draws + np.arange(draws)
         blocks = np.unique(block[trained])
-        rates = self._quantiles(uid, len(blocks), draw)
+        quantiles = self._quantiles(uid, len(blocks), draw)
         chosen = self._canvas_blocks(trained, uid, draw)
+        noise = _uniform(uid, length, counters, Purpose.CORRUPTION)  # (draws, L)
+        hidden = hidden_tokens(uid, prompt_length + length, self.options.prompt_masking, counters)  # (draws, P + L)
         for number in range(draws):
-            counter = draw * draws + number
-            hidden = hidden_tokens(uid, prompt_length + len(trained), self.options.prompt_masking, counter)
-            noise = _uniform(uid, len(trained), counter, Purpose.CORRUPTION)
             inside, later, scale = chosen[number]
-            always = later | (hidden[prompt_length:] & ~inside)
+            always = later | (hidden[number, prompt_length:] & ~inside)
             views, coefficients = [], []
-            for b, quantile in zip(blocks, rates[number], strict=True):
-                for masked, weight in self._masks(trained & inside & (block == b), noise, quantile, scale):
+            for b, quantile in zip(blocks, quantiles[number], strict=True):
+                own = trained & inside & (block == b)
+                for masked, weight in self._masks(own, noise[number], quantile, scale):
                     views.append(View(masked | always, masked, masked, int(b)))
                     coefficients.append(masked * np.float32(weight))
             if views:
-                yield MaskedText(number, views, np.stack(coefficients), hidden[:prompt_length])
+                yield MaskedText(number, views, np.stack(coefficients), hidden[number, :prompt_length])
         if self.options.full_view > 0:
-            views = [View(inside, inside, inside, int(b)) for b in blocks for inside in [trained & (block == b)]]
+            views = [View(own, own, own, int(b)) for b in blocks for own in [trained & (block == b)]]
             weight = np.float32(self.options.full_view * draws)  # scored once, and divided by `draws` like the others
-            hidden = hidden_tokens(uid, prompt_length, self.options.prompt_masking, draw * draws)
-            yield MaskedText(draws, views, np.stack([view.scored * weight for view in views]), hidden)
+            yield MaskedText(draws, views, np.stack([v.scored * weight for v in views]), hidden[0, :prompt_length])
 
     def _quantiles(self, uid: int, blocks: int, draw: int) -> np.ndarray:
         """(draws, blocks) in [0, 1]: how much of each block is hidden.
@@ -99,7 +99,7 @@ class MaskSampler:
         """
         rising = self.options.rising_rate
         epoch = draw % self.epochs if rising else 0
-        noise = _uniform(uid, blocks + 1, draw - epoch, Purpose.LEVEL)
+        noise = _uniform(uid, blocks + 1, np.array([draw - epoch]), Purpose.LEVEL)[0]
         order = noise[1:].argsort()
         shift = np.arange(self.options.draws)[:, None] / self.options.draws
         quantile = ((noise[0] + order) / blocks + shift) % 1
@@ -113,7 +113,7 @@ class MaskSampler:
             return [(np.ones_like(trained), np.zeros_like(trained), 1.0)] * draws
         own = np.arange(len(trained)) // size
         candidates = np.unique(own[trained])
-        start = _uniform(uid, 1, draw, Purpose.PART)[0]
+        start = _uniform(uid, 1, np.array([draw]), Purpose.PART)[0, 0]
         quantile = (start + np.arange(draws) / draws) % 1
         picked = candidates[(quantile * len(candidates)).astype(int)]
         return [(own == b, own > b, float(len(candidates))) for b in picked]
@@ -143,19 +143,23 @@ class MaskSampler:
         return scale / fraction if self.options.mask_weight is MaskWeight.elbo else 1.0
 
 
-def hidden_tokens(uid: int, count: int, probability: float, counter: int) -> np.ndarray:
-    """(count,) bool: which tokens of a sample are hidden though they are not scored (diffu-GRPO's masked prompts,
-    d1, arXiv 2504.12216, sec. 3.3)."""
+def hidden_tokens(uid: int, count: int, probability: float, counters: np.ndarray) -> np.ndarray:
+    """(draws, count) bool: which tokens of a sample are hidden though they are not scored (diffu-GRPO's masked prompts,
+    d1, arXiv 2504.12216, sec. 3.3).
+
+    Args:
+        counters: (draws,) key of each draw.
+    """
     if probability == 0:
-        return np.zeros(count, bool)
-    return _uniform(uid, count, counter, Purpose.CONTEXT) < probability
+        return np.zeros((len(counters), count), bool)
+    return _uniform(uid, count, counters, Purpose.CONTEXT) < probability
 
 
 def sampled(uid: int, total: int, wanted: int, draw: int) -> np.ndarray:
     """(wanted,) sorted indices out of `total`, every subset equally likely."""
-    return np.sort(_uniform(uid, total, draw, Purpose.PART).argsort()[:wanted])
+    return np.sort(_uniform(uid, total, np.array([draw]), Purpose.PART)[0].argsort()[:wanted])
 
 
-def _uniform(uid: int, count: int, counter: int, purpose: Purpose) -> np.ndarray:
-    """(count,) fp64 in [0, 1), one for each position."""
-    return uniform(torch.tensor(uid), torch.arange(count), torch.tensor(counter), purpose).numpy()
+def _uniform(uid: int, count: int, counters: np.ndarray, purpose: Purpose) -> np.ndarray:
+    """(draws, count) fp64 in [0, 1)."""
+    return uniform(torch.tensor(uid), torch.arange(count), torch.from_numpy(counters)[:, None], purpose).numpy()

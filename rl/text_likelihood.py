@@ -97,7 +97,7 @@ class TextReplay:
         if wanted is not None and wanted < len(views):
             importance = len(views) / wanted
             views = [views[i] for i in sampled(uid, len(views), wanted, draw)]
-        hidden = hidden_tokens(uid, len(prompt), self.options.prompt_masking, draw)
+        (hidden,) = hidden_tokens(uid, len(prompt), self.options.prompt_masking, np.array([draw]))
         scored = []
         for row in pack(np.where(hidden, self.spec.mask_id, prompt), canvas, views, self.spec):
             place = row.place[row.selected]

@@ -119,7 +119,7 @@ def test_a_missing_weight_would_be_noticed(family, monkeypatch):
 def test_rates_are_stratified_over_the_blocks():
     """Stratification: the rates of two blocks are half the unit interval apart, each uniform."""
     masks = MaskSampler(LikelihoodOptions(), 1)
-    rates = np.array([masks._quantiles(uid, 2, 0)[0] for uid in range(4000)])
+    rates = np.array([masks._quantiles(uid, 2, 0)[0] for uid in range(1000)])
     np.testing.assert_allclose(np.abs(rates[:, 0] - rates[:, 1]), 0.5, atol=1e-9)
     assert_uniform(rates)
 
@@ -127,17 +127,17 @@ def test_rates_are_stratified_over_the_blocks():
 def test_rates_are_stratified_over_the_draws():
     """(u + j) / n for every block, and each draw alone is uniform."""
     masks = MaskSampler(LikelihoodOptions(draws=4), 1)
-    rates = np.array([masks._quantiles(uid, 3, 0) for uid in range(4000)])  # (samples, draws, blocks)
+    rates = np.array([masks._quantiles(uid, 3, 0) for uid in range(1000)])  # (samples, draws, blocks)
     np.testing.assert_allclose(np.diff(np.sort(rates, axis=1), axis=1), 0.25, atol=1e-9)
     np.testing.assert_allclose(np.diff(np.sort(rates, axis=2), axis=2), 1 / 3, atol=1e-9)
-    assert_uniform(rates.reshape(4000, -1))
+    assert_uniform(rates.reshape(1000, -1))
 
 
 def test_rising_rates_start_anywhere_and_end_at_the_highest():
     """UniGRPO: the first epoch's rate is drawn, the last masks everything, the steps between are equal."""
     epochs = 4
     masks = MaskSampler(LikelihoodOptions(rising_rate=True), epochs)
-    rates = np.array([[masks._quantiles(uid, 1, 7 * epochs + e)[0, 0] for e in range(epochs)] for uid in range(2000)])
+    rates = np.array([[masks._quantiles(uid, 1, 7 * epochs + e)[0, 0] for e in range(epochs)] for uid in range(500)])
     assert_uniform(rates[:, :1])
     np.testing.assert_allclose(rates[:, -1], 1, atol=1e-12)
     np.testing.assert_allclose(np.diff(rates, axis=1), np.repeat(np.diff(rates, axis=1)[:, :1], 3, 1), atol=1e-12)
@@ -145,8 +145,9 @@ def test_rising_rates_start_anywhere_and_end_at_the_highest():
 
 
 def assert_uniform(columns: np.ndarray) -> None:
+    """Within more than four standard errors of a quantile."""
     for column in columns.T:
-        np.testing.assert_allclose(np.quantile(column, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+        np.testing.assert_allclose(np.quantile(column, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=2.2 / len(column) ** 0.5)
     assert columns.min() >= 0
     assert columns.max() < 1
 

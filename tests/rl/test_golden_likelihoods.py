@@ -208,7 +208,7 @@ def likelihood_of(policy: TextPolicy, options: LikelihoodOptions) -> TextElbo | 
 def log_probs(likelihood, policy: TextPolicy, rows: list[ScoredRow]) -> list[np.ndarray]:
     """(m,) of each row; equal rows are scored once."""
     contents = [row.content[0] if isinstance(row.content, tuple) else row.content for row in rows]
-    keys = [(c.input_ids.tobytes(), c.stream.tobytes(), c.column.tobytes()) for c in contents]
+    keys = [tuple(a.tobytes() for a in (c.input_ids, c.stream, c.column, c.token)) for c in contents]
     unique = dict(zip(keys, rows, strict=True))
     with torch.no_grad():
         values = likelihood.log_prob(policy, list(unique.values())).double().numpy()
@@ -241,7 +241,7 @@ TEXT = (1, 2, 0, 2)
 
 @pytest.mark.parametrize(("family", "name"), [*CASES, ("dream", "spg"), ("dream", "coupled_grpo")])
 def test_estimate_has_the_enumerated_mean(family: str, name: str) -> None:
-    assert standard_errors(estimates(family, ELBOS[name], TEXT, 400), mean_elbo(family, name, TEXT)) < 4
+    assert standard_errors(estimates(family, ELBOS[name], TEXT, 250), mean_elbo(family, name, TEXT)) < 4
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_estimate_has_the_enumerated_mean(family: str, name: str) -> None:
 def test_another_estimate_would_be_noticed(name: str, change: dict) -> None:
     """The control: dropped weights, another law, another coefficient."""
     other = LikelihoodOptions(**{**vars(ELBOS[name]), **change})
-    assert standard_errors(estimates("llada", other, TEXT, 400), mean_elbo("llada", name, TEXT)) > 6
+    assert standard_errors(estimates("llada", other, TEXT, 250), mean_elbo("llada", name, TEXT)) > 6
 
 
 # The estimates against the log-likelihood
@@ -346,7 +346,7 @@ def test_replay_is_the_sum_over_its_parts(family: str, name: str) -> None:
 def test_drawn_replay_has_the_enumerated_mean(family: str, name: str) -> None:
     by_hand = replay_by_hand(family, name, TEXT, tuple(range(LENGTH)))
     assert likelihood_of(oracle(family).policy, REPLAYS[name]).fresh_noise
-    assert standard_errors(estimates(family, REPLAYS[name], TEXT, 400), by_hand) < 4
+    assert standard_errors(estimates(family, REPLAYS[name], TEXT, 250), by_hand) < 4
 
 
 REPLAY_BIAS = {
@@ -447,7 +447,7 @@ def test_upper_bound_leaves_out_what_was_never_masked_and_has_a_gradient() -> No
 
 
 def test_upper_bound_of_drawn_masks_tends_to_the_enumerated_one() -> None:
-    options, number, power = elbo(**COUNT, draws=4), 500, 2.0
+    options, number, power = elbo(**COUNT, draws=8), 120, 2.0
     policy = oracle("llada").policy
     likelihood = TextElbo(policy.spec, options, 1, CPU)
     rows = [row for draw in range(number) for row in likelihood.rows([trajectory_of([TEXT])], draw)]
@@ -515,19 +515,19 @@ def test_coupled_and_stratified_draws_vary_less_than_independent_ones() -> None:
 
 def test_variance_of_the_estimates_is_the_enumerated_one() -> None:
     exact = variances(TEXT)
-    coupled = estimates("llada", elbo(**COUNT, complement=True), TEXT, 1200).var(ddof=1)
-    stratified = estimates("llada", elbo(**COUNT, draws=2), TEXT, 1200).var(ddof=1)
-    independent = estimates("llada", elbo(**COUNT), TEXT, 1200).var(ddof=1) / 2
-    assert coupled == pytest.approx(exact["coupled"], rel=0.15)
-    assert stratified == pytest.approx(exact["stratified"], rel=0.15)
-    assert independent == pytest.approx(exact["independent"], rel=0.15)
+    coupled = estimates("llada", elbo(**COUNT, complement=True), TEXT, 500).var(ddof=1)
+    stratified = estimates("llada", elbo(**COUNT, draws=2), TEXT, 500).var(ddof=1)
+    independent = estimates("llada", elbo(**COUNT), TEXT, 500).var(ddof=1) / 2
+    assert coupled == pytest.approx(exact["coupled"], rel=0.25)
+    assert stratified == pytest.approx(exact["stratified"], rel=0.25)
+    assert independent == pytest.approx(exact["independent"], rel=0.25)
 
 
 # Parts drawn at random
 
 
 def test_sampled_parts_are_every_subset_equally_often_and_their_mean_gradient_is_exact() -> None:
-    policy, wanted, passes = oracle("llada").policy, 2, 1200
+    policy, wanted, passes = oracle("llada").policy, 2, 600
     trajectory = trajectory_of([TEXT])
     replay = TextReplay(policy.spec, RANDOM_ORDER, LikelihoodOptions(sampled_parts=wanted), CPU)
     full = TextReplay(policy.spec, RANDOM_ORDER, LikelihoodOptions(), CPU)
