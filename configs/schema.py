@@ -48,7 +48,7 @@ class MaskWeight(Enum):
     elbo = "elbo"
     """1 / the fraction that the law masks, which makes the estimate a lower bound of the log-likelihood."""
     none = "none"
-    """1: a mean over masked positions, whatever their number (UniGRPO)."""
+    """1, for means over the masked positions (UniGRPO)."""
 
 
 class NoiseLaw(Enum):
@@ -73,7 +73,7 @@ class LikelihoodOptions:
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
     `canvas_block` so is a token of the blocks before."""
     draws: int = 1
-    """Independent noise draws of a sample in a pass (kind=elbo); their estimates are averaged."""
+    """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged."""
     mask_law: MaskLaw = MaskLaw.uniform_rate
     """Text, kind=elbo, as are the options below up to `mask_weight`."""
     rate_range: tuple[float, float] = (0.001, 1.0)

@@ -12,9 +12,9 @@ arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). The options are indep
   w = (L + 1) / count, so that at both ends a single estimate counts half, with the same mean and a larger variance;
   here the count is never 0, and L counts whole. With a rate and `full_view` 0.5 it is coupled-GRPO's
   1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose coefficients add up to 3/2, not 1;
-- `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, sec. 4.2);
+- `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, alg. 1);
 - `canvas_block` hides the later blocks and estimates the block-autoregressive factorisation from one random block,
-  times the number of blocks (SPG, arXiv 2510.09541, block-wise masking). Only the hidden positions of that block are
+  times the number of blocks (SPG, arXiv 2510.09541, sec. 3). Only the hidden positions of that block are
   scored. SPG's public code also scores the hidden positions of the other blocks, whose fraction is another one: its sum
   estimates no factorisation.
 
@@ -95,7 +95,7 @@ class MaskSampler:
         """(draws, blocks) in [0, 1]: how much of each block is hidden.
 
         Each is uniform, and they are stratified over the blocks and over the draws, (u + j) / n, which lowers the
-        variance of their mean (LLaDA 1.5).
+        variance of their mean.
         """
         rising = self.options.rising_rate
         epoch = draw % self.epochs if rising else 0
@@ -145,7 +145,7 @@ class MaskSampler:
 
 def hidden_tokens(uid: int, count: int, probability: float, counters: np.ndarray) -> np.ndarray:
     """(draws, count) bool: which tokens of a sample are hidden though they are not scored (diffu-GRPO's masked prompts,
-    d1, arXiv 2504.12216, sec. 3.3).
+    d1, arXiv 2504.12216).
 
     Args:
         counters: (draws,) key of each draw.
