@@ -15,7 +15,7 @@ def upper_bound(log_prob: Tensor, log_weight: Tensor, unit: Tensor, count: int, 
     when its turn comes in a random order. The likelihood is E[product of p_k] over orders, at most the product of
     E[p_k^b]^(1/b) for b of at least the number L of positions (Hölder's inequality), and E[p_k^b] is the mean, over the
     masks S of `rl.masks` with `mask_weight=elbo`, of w(S) 1{k in S} p_k(S)^b. The sum over the positions of a text is
-    therefore a bound for b >= L, or >= the size of the blocks that `canvas_block` reveals one after the other. With
+    therefore a bound for b >= L, or >= the size of the blocks where they are revealed one after the other. With
     SPG's own powers, 1 to 2, it is smaller and may fail: for p = (1, 1) in one order and (0, 0) in the other the
     likelihood is 1/2, and b = 1 gives 1/4. The logarithm of a mean over few draws is too low on average, too.
 

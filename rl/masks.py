@@ -88,8 +88,8 @@ class MaskSampler:
                 yield MaskedText(number, views, np.stack(coefficients), hidden[number, :prompt_length])
         if self.options.full_view > 0:
             views = [View(own, own, own, int(b)) for b in blocks for own in [trained & (block == b)]]
-            weight = np.float32(self.options.full_view * draws)  # scored once, and divided by `draws` like the others
-            yield MaskedText(draws, views, np.stack([v.scored * weight for v in views]), hidden[0, :prompt_length])
+            once = np.float32(self.options.full_view * draws)  # scored once, and divided by `draws` like the others
+            yield MaskedText(draws, views, np.stack([v.scored * once for v in views]), hidden[0, :prompt_length])
 
     def _quantiles(self, uid: int, blocks: int, draw: int) -> np.ndarray:
         """(draws, blocks) in [0, 1]: how much of each block is hidden.
