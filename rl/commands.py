@@ -80,7 +80,7 @@ def show_samples(
     config = composed.config
     _check_folder(options.output)
     if prompt is not None:
-        wanted = [Problem("--prompt", prompt, None, {})]
+        wanted = [Problem("--prompt", prompt, {})]
     elif config.data.evaluation is None:
         raise UserError("no prompt: give --prompt, or set data.evaluation to show its first problems")
     else:

@@ -23,10 +23,10 @@ class PromptSource:
         for index in self.problems.spread():
             self.encoded(index)
 
-    def check_demonstrations(self) -> None:
-        """The same for what supervised training shows; raises DataError."""
+    def check_offline_groups(self) -> None:
+        """The same for what offline training shows; raises DataError."""
         for index in self.problems.spread():
-            self.modality.demonstration(self.problems[index], seed=0, update=0)
+            self.modality.offline_group(self.problems[index], seed=0, update=0)
 
     def encoded(self, index: int) -> Any:
         """What the policy is conditioned on."""

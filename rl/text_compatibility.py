@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, KlEstimator, LikelihoodKind, Partition, Ratio
+from configs.schema import Config, KlEstimator, LikelihoodKind, Partition, Ratio
 from rollout.options import Cache, Count, Order
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
@@ -29,10 +29,7 @@ def text_problems(config: Config, spec: TextSpec | None) -> Iterator[str]:
 def _likelihood(config: Config) -> Iterator[str]:
     algorithm, sampler = config.algorithm, config.rollout.sampler
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
-    supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.response is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.response to a template of them"
-    if not supervised and sampler.temperature == 0:
+    if not algorithm.advantage.offline and sampler.temperature == 0:
         yield (
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
             "use a temperature above 0"

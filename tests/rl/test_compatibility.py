@@ -83,6 +83,8 @@ def test_packaged_recipes_pass(recipe: str) -> None:
 
 
 SAMPLER = "rollout.sampler"
+PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
+PREFERENCE = ["algorithm=sft", "algorithm.advantage=preference"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,18 @@ SAMPLER = "rollout.sampler"
         (["algorithm.objective=weighted"], "weighted has no ratio, but ratio=element"),
         (["algorithm=sft", "algorithm.objective=ppo_clip", "algorithm.ratio=element"], "needs objective=weighted"),
         (["algorithm=sft", "data.train.response=null"], "set data.train.response"),
+        (["algorithm=sft", *PAIRS], "advantage=constant trains on demonstrations; set data.train.response"),
+        (PREFERENCE, "data.train.response=null"),
+        ([*PREFERENCE, "data.train.response=null"], "set data.train.chosen and data.train.rejected to templates"),
+        ([*PREFERENCE, *PAIRS, "data.train.response=a"], "data.train has response and chosen and rejected"),
+        ([*PREFERENCE, *PAIRS, "data.train.rejected=null"], "data.train has chosen; a problem has either"),
+        (["data.train.chosen_image=a"], "data.train has chosen_image; a problem has either"),
+        ([*PREFERENCE, *PAIRS, "algorithm.likelihood.kind=replay"], "advantage=preference makes none; use kind=elbo"),
+        (
+            [*PREFERENCE, *PAIRS, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],
+            "none drew the answers in the data",
+        ),
+        ([*PREFERENCE, *PAIRS, "cluster.learners=129"], "cluster.learners=129 is more than the 128 samples"),
         (["algorithm=sft", "algorithm.likelihood.kind=replay"], "kind=replay needs rollouts"),
         (["algorithm.likelihood.kind=elbo", "algorithm.denominator=token"], "kind=elbo is for supervised training"),
         (["algorithm=sft", "algorithm.kl.coefficient=0.1"], "with likelihood.kind=elbo use 0"),
@@ -183,6 +197,8 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        [*PREFERENCE, *PAIRS, "rollout.group_size=1", f"{SAMPLER}.temperature=0", "cluster.learners=128"],
+        PAIRS,
     ],
 )
 def test_allowed_on_a_block_model(overrides: list[str]) -> None:
