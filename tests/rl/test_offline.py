@@ -22,13 +22,11 @@ from models.tiny.create import main as create
 from rl.data import open_source
 from rl.generation import Generation
 from rl.image_cells import pixels
-from rl.learners import Learners
 from rl.modality import modality_of
 from rl.offline import OfflineLoop
 from rl.processes import Processes
 from rl.prompts import PromptSource
 from rl.rows import DataError
-from rl.run import Run
 from rl.schedule import Schedule, TicketKind
 from rollout.trajectory import ImageTrajectory, TextTrajectory
 from tests.models.pipelines import tiny_pipeline
@@ -56,13 +54,9 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_config(model: Path, name: Path, *overrides: str) -> Config:
-    options = [
-        "algorithm=sft",
-        "algorithm.advantage=preference",
-        "data=pairs_jsonl",
-        "rollout.sampler.max_new_tokens=8",
-    ]
-    options += ["recipe=quickstart", f"model.path={model}", f"data.train.name={name}", "data.evaluation=null"]
+    options = ["recipe=quickstart", "algorithm=sft", "algorithm.advantage=preference", "data=pairs_jsonl"]
+    options += [f"model.path={model}", f"data.train.name={name}", "data.evaluation=null"]
+    options += ["rollout.sampler.max_new_tokens=8"]
     size = ["rollout.prompts_per_update=3", "rollout.prompts_per_ticket=3", "evaluation.every=0", "run.updates=2"]
     return compose([*options, *size, *overrides]).config
 
@@ -88,7 +82,7 @@ def loop_of(config: Config) -> OfflineLoop:
     processes = Processes({}, {}, {})
     sources = {TicketKind.train: source}
     generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), print)
-    return OfflineLoop(config, schedule, generation, Learners(config, {}, print), Run.__new__(Run))
+    return OfflineLoop(config, schedule, generation, learners=None, run=None)
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> Path:
@@ -187,15 +181,9 @@ def test_rewards_see_neither_image_of_a_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (
-            {"prompt": "4+4", "chosen": "8"},
-            r"pairs.jsonl/3 does not fit the rejected template.*columns are prompt, chosen",
-        ),
-        ({"prompt": "4+4", "chosen": "8", "rejected": None}, "pairs.jsonl/3 does not fit the rejected template.*null"),
-        (
-            {"prompt": "4+4", "chosen": "8", "rejected": "8"},
-            "pairs.jsonl/3: the chosen and the rejected answer are the",
-        ),
+        ({"prompt": "4+4", "chosen": "8"}, "/3 does not fit the rejected template.*columns are prompt, chosen"),
+        ({"prompt": "4+4", "chosen": "8", "rejected": None}, "/3 does not fit the rejected template.*null"),
+        ({"prompt": "4+4", "chosen": "8", "rejected": "8"}, "/3: the chosen and the rejected answer are the same"),
         ({"prompt": "4+4", "chosen": "8", "rejected": "9" * 8}, "response of pairs.jsonl/3 has 9 tokens, more than"),
     ],
 )
@@ -248,7 +236,5 @@ def test_fingerprints_tell_pairs_apart(tmp_path: Path) -> None:
     pairs = {"chosen": "{{ chosen }}", "rejected": "{{ rejected }}"}
     swapped = {"chosen": "{{ rejected }}", "rejected": "{{ chosen }}"}
     columns = {"chosen_image": "chosen", "rejected_image": "rejected"}
-    prints = {
-        open_source(SourceOptions(SourceKind.file, name, **o)).fingerprint() for o in (pairs, swapped, columns, {})
-    }
-    assert len(prints) == 4
+    sources = [SourceOptions(SourceKind.file, name, **answers) for answers in (pairs, swapped, columns, {})]
+    assert len({open_source(options).fingerprint() for options in sources}) == 4
