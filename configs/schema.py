@@ -211,6 +211,8 @@ class SourceOptions:
     that violate their prompt."""
     prompt: str = "{{ prompt }}"
     """Jinja template over the columns of one row."""
+    perturbed: Optional[str] = None  # noqa: UP045
+    """Jinja template of a changed prompt, whose completions answer `prompt` worse; for `denoiserl pairs`."""
     response: Optional[str] = None  # noqa: UP045
     """Jinja template of the demonstration, for supervised training of a text model."""
     chosen: Optional[str] = None  # noqa: UP045

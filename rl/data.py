@@ -33,6 +33,8 @@ class Problem:
     """For offline training of a text model: a demonstration, or the chosen and the rejected answer."""
     images: tuple[Any, ...] = ()
     """The same for an image model, as `rl.image_cells.pixels` takes them."""
+    perturbed: str | None = None
+    """A prompt whose completions answer `prompt` worse."""
 
 
 class Problems(Sequence[Problem]):
@@ -49,6 +51,7 @@ class Problems(Sequence[Problem]):
         self._label = label
         self._size = _size(len(rows), options)
         self._prompt = _template(options.prompt, "prompt")
+        self._perturbed = None if options.perturbed is None else _template(options.perturbed, "perturbed")
         self._responses = [_template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()]
         self._images = _given(options, *IMAGE_ANSWERS)
         self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
@@ -68,7 +71,8 @@ class Problems(Sequence[Problem]):
         responses = tuple(response(name, row) for response in self._responses)
         images = tuple(self._image(name, row, option) for option in self._images)
         columns = {column: value for column, value in row.items() if column not in self._images.values()}
-        return Problem(name, prompt, columns, responses, images)
+        perturbed = None if self._perturbed is None else self._perturbed(name, row)
+        return Problem(name, prompt, columns, responses, images, perturbed)
 
     def _image(self, name: str, row: Row, option: str) -> Any:
         column = self._images[option]

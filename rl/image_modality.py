@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -83,7 +84,7 @@ class ImageModality:
         denoising = self.config.rollout.denoising
         if kind is TicketKind.greedy:
             return denoising.greedy()
-        if kind is TicketKind.sampled:
+        if kind in (TicketKind.sampled, TicketKind.perturbed):
             return replace(denoising, window=WindowOptions(), evaluation_steps=None)
         return replace(denoising, evaluation_steps=None)
 
@@ -134,6 +135,14 @@ class ImageModality:
                 f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
             )
         return found
+
+    def finished(self, completions: Completions) -> np.ndarray:
+        return np.ones(len(completions.outputs), bool)
+
+    def cell(self, completion: np.ndarray, file: Path) -> str:
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(completion).save(file.with_suffix(".png"))
+        return f"{file.parent.name}/{file.name}.png"
 
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         return {

@@ -101,6 +101,18 @@ class Modality(Protocol):
         """
         ...
 
+    def finished(self, completions: Completions) -> np.ndarray:
+        """(samples,) bool: ended by itself, not cut off at a length limit."""
+        ...
+
+    def cell(self, completion: Any, file: Path) -> str:
+        """What a row of a data file holds for a completion: the text itself, or the path of the image.
+
+        Args:
+            file: without its extension, where an image is written, in a folder beside the data file.
+        """
+        ...
+
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         """What the samples of an update, or of an evaluation, were like, from the workers' sums."""
         ...

@@ -84,6 +84,13 @@ class TextModality:
         uids = answer_uids(seed, responses, problem.id)
         return offline_group(problem.id, self.prompt(problem), responses, self.spec, limit, uids, seed, update)
 
+    def finished(self, completions: Completions) -> np.ndarray:
+        assert completions.ids is not None
+        return np.array([ids[-1] in self.spec.stop_ids for ids in completions.ids])
+
+    def cell(self, completion: str, file: Path) -> str:
+        return completion
+
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         return {
             "tokens_mean": sums["tokens"] / samples,

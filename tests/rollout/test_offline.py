@@ -1,4 +1,4 @@
-"""Answers out of a data set as a group: what is padded, what is trained on, and that a sample does not see the other."""
+"""Answers out of a data set as a group: what is padded, what is trained on, and that samples stay apart."""
 
 from __future__ import annotations
 
