@@ -1,8 +1,8 @@
 """`denoiserl pairs`: preference data out of a policy's own completions.
 
-The chosen answer of a problem is the best of its group by reward, the rejected one the worst. With `data.train.perturbed`
-the rejected one is the worst completion of a changed prompt (Tango 2, arXiv 2404.09956), which makes losers where the
-policy itself hardly errs; rewards judge it by the problem's own prompt.
+The chosen answer of a problem is the best of its group by reward, the rejected one the worst. With
+`data.train.perturbed` the rejected one is the worst completion of a changed prompt (Tango 2, arXiv 2404.09956), which
+makes losers where the policy itself hardly errs; rewards judge it by the problem's own prompt.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
     console, tally = Console(), Tally()
     with generating(config, modality, sources, weights, console) as (generation, version), output.open("w") as file:
         size = len(problems), config.rollout.prompts_per_ticket, config.rollout.group_size
-        bundles = list(
-            zip(*(evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources), strict=True)
-        )
+        tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
+        bundles = list(zip(*tickets, strict=True))
         generation.ask([ticket for bundle in bundles for ticket in bundle])
         for bundle in track(bundles, "pairs", console=console):
             for row in _rows(generation.collect(list(bundle)), sources, gap, output.with_suffix(""), tally):
@@ -104,8 +103,8 @@ def _rows(
 
 
 def _candidates(scored: Scored, modality: Modality, tally: Tally) -> tuple[list[list[Any]], np.ndarray]:
-    """Completions of each problem, and (problems, samples) rewards: NaN for those that could not be scored, and for those
-    that were cut off, which show no end to learn from."""
+    """Completions of each problem, and (problems, samples) rewards: NaN for those that could not be scored, and for
+    those that were cut off, which show no end to learn from."""
     completions = ray.get(scored.completions)
     problems, samples = scored.rewards.shape
     finished = modality.finished(completions).reshape(scored.rewards.shape)
@@ -148,7 +147,7 @@ def _report(config: Config, problems: int, output: Path, gap: float, tally: Tall
         )
     if not tally.pairs:
         raise RunFailed(
-            f"no problem has two completions whose rewards differ by {gap:g}; the most is {tally.widest:g}. Lower --gap, "
-            f"raise rollout.group_size, or set data.train.perturbed"
+            f"no problem has two completions whose rewards differ by {gap:g}; the most is {tally.widest:g}. Lower "
+            f"--gap, raise rollout.group_size, or set data.train.perturbed"
         )
     console.print(f"{tally.pairs} pairs of {problems} problems written to {output}", soft_wrap=True)
