@@ -63,7 +63,10 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
     for source in sources.values():
         source.check()
     console, tally = Console(), Tally()
-    with generating(config, modality, sources, weights, console) as (generation, version), output.open("w") as file:
+    with (
+        generating(config, modality, sources, weights, console) as (generation, version),
+        output.open("w", encoding="utf-8") as file,
+    ):
         size = len(problems), config.rollout.prompts_per_ticket, config.rollout.group_size
         tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
         bundles = list(zip(*tickets, strict=True))
@@ -71,7 +74,7 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
         for bundle in track(bundles, "pairs", console=console):
             for row in _rows(generation.collect(list(bundle)), sources, gap, output.with_suffix(""), tally):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    _report(config, len(problems), output, gap, tally, console)
+    report(config, len(problems), output, gap, tally, console)
 
 
 def _rows(
@@ -137,7 +140,7 @@ def _check(config: Config, output: Path, gap: float) -> None:
         raise UserError("rollout.group_size=1 leaves nothing to choose from; raise it, or set data.train.perturbed")
 
 
-def _report(config: Config, problems: int, output: Path, gap: float, tally: Tally, console: Console) -> None:
+def report(config: Config, problems: int, output: Path, gap: float, tally: Tally, console: Console) -> None:
     for line in failure_notes("pairs", tally.failures, config.reward, tally.unscored, tally.samples):
         console.print(line, style="yellow", markup=False, highlight=False)
     if tally.unfinished:
