@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from configs.compose import compose
-from configs.schema import SourceKind, SourceOptions
+from configs.schema import Config, SourceKind, SourceOptions
 from models.tiny.create import main as create
 from rewards.registry import resolve
 from rl.data import open_source
@@ -21,11 +23,11 @@ from rl.pairs import Tally, best_and_worst, report
 from rl.processes import RunFailed
 from rl.prompts import PerturbedSource
 from rollout.worker import Completions
-from tests.models.pipelines import tiny_pipeline
+from tests.documentation import commands
 from tests.rl.command_line import CommandLine
-from tests.rl.training import SMALL_IMAGES, redness
 
 NAN = float("nan")
+COMMANDS = [command for command in commands("docs/preferences.md") if command.startswith("denoiserl pairs ")]
 TEXT = ["recipe=quickstart", "rollout.prompts_per_update=8", "rollout.prompts_per_ticket=8", "data.train.size=16"]
 
 
@@ -106,48 +108,55 @@ def test_images_are_written_beside_the_rows_without_loss(tmp_path: Path) -> None
     np.testing.assert_array_equal(pixels(located(cell, tmp_path), "x"), image)
 
 
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def written(denoiserl: CommandLine, command: str, *overrides: str) -> tuple[list[dict], str]:
+    """Rows and output of a command on the page, at a smaller size."""
+    finished = denoiserl(*shlex.split(command)[1:], *overrides)
+    assert finished.code == 0, finished.output
+    return [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()], finished.output
+
+
+def scores(config: Config, row: dict, answers: list[Any]) -> list[float]:
+    """What the configured reward says about both answers to the row's own problem."""
+    (problem,) = (problem for problem in open_source(config.data.train) if problem.id == row["id"])
+    assert problem.prompt == row["prompt"]
+    columns = {name: [value] * 2 for name, value in problem.columns.items() if name != "prompt"}
+    total = np.zeros(2)
+    for term in [term for term in config.reward.terms.values() if term.weight]:
+        values = resolve(term.function)(completions=answers, prompts=[problem.prompt] * 2, **columns, **term.args)
+        total += term.weight * np.array(values)
+    return total.tolist()
 
 
 def test_text_pairs_are_solutions_and_failures_that_training_reads(
-    cluster: None, denoiserl: CommandLine, tmp_path: Path
+    cluster: None, denoiserl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = tmp_path / "pairs.jsonl"
-    finished = denoiserl("pairs", *TEXT, "--output", output, "--gap", "0.5")
-    assert finished.code == 0, finished.output
-    rows = read(output)
-    assert f"{len(rows)} pairs of 16 problems written to {output}" in finished.output
+    monkeypatch.chdir(tmp_path)
+    rows, output = written(denoiserl, COMMANDS[0], *TEXT[1:])
+    assert f"{len(rows)} pairs of 16 problems written to pairs.jsonl" in output
     assert len(rows) >= 3
     training = ["algorithm=sft", "algorithm.advantage=preference", "data=pairs_jsonl", "data.train.size=null"]
-    config = compose([*TEXT, *training, f"data.train.name={output}", "data.evaluation=null"]).config
-    (term,) = compose(TEXT).config.reward.terms.values()
-    problems = {problem.id: problem for problem in open_source(compose(TEXT).config.data.train)}
+    config = compose([*TEXT, *training, "data.train.name=pairs.jsonl", "data.evaluation=null"]).config
     pairs, modality = open_source(config.data.train), modality_of(config)
     for index, row in enumerate(rows):
-        columns = {name: [value] * 2 for name, value in problems[row["id"]].columns.items()}
         answers = [row["chosen"], row["rejected"]]
-        rewards = resolve(term.function)(completions=answers, prompts=[row["prompt"]] * 2, **columns, **term.args)
-        assert [row["chosen_reward"], row["rejected_reward"]] == rewards
-        assert rewards[0] - rewards[1] >= 0.5
+        assert scores(compose(TEXT).config, row, answers) == [row["chosen_reward"], row["rejected_reward"]] == [1, 0]
         group = modality.offline_group(pairs[index], seed=0, update=0)
         assert [modality.tokenizer.decode(group.completion_ids(k), skip_special_tokens=True) for k in (0, 1)] == answers
 
 
 @pytest.mark.slow
-def test_image_pairs_from_perturbed_prompts_lose_no_bit(cluster: None, denoiserl: CommandLine, tmp_path: Path) -> None:
-    """The reward of each picture, read back, is the one that it was chosen for. A single sample of each prompt."""
-    tiny_pipeline("sd3").save_pretrained(tmp_path / "model")
-    options = [*SMALL_IMAGES, f"model.path={tmp_path / 'model'}", "run.name=x", "data.train.size=8"]
-    perturbed = ["algorithm=sft", "rollout.group_size=1", "data.train.perturbed=blue"]
-    output = tmp_path / "pairs.jsonl"
-    finished = denoiserl("pairs", *options, *perturbed, "--output", output, "--gap", "1e-6")
-    assert finished.code == 0, finished.output
-    rows = read(output)
-    assert 0 < len(rows) < 8  # noise decides, so some of the eight are the other way round
-    columns = {"chosen_image": "chosen", "rejected_image": "rejected"}
-    pairs = open_source(SourceOptions(SourceKind.file, str(output), **columns))
+def test_image_pairs_from_perturbed_prompts_are_what_they_were_chosen_for(
+    cluster: None, denoiserl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back, each picture has the reward that it was chosen for. One sample of each prompt is enough."""
+    monkeypatch.chdir(tmp_path)
+    size = ["data.train.size=8", "rollout.prompts_per_update=4", "rollout.prompts_per_ticket=4"]
+    rows, _ = written(denoiserl, COMMANDS[1], *size, "algorithm=sft", "rollout.group_size=1")
+    assert rows
+    pairs = open_source(SourceOptions(SourceKind.file, "pairs.jsonl", chosen_image="chosen", rejected_image="rejected"))
+    config = compose(["recipe=quickstart_image", *size]).config
     for index, row in enumerate(rows):
-        rewards = redness([pixels(image, row["id"]) for image in pairs[index].images])
-        assert rewards == [row["chosen_reward"], row["rejected_reward"]]
-        assert pairs[index].prompt == "red"
+        answers = [pixels(image, row["id"]) for image in pairs[index].images]
+        found = scores(config, row, answers)
+        assert found == pytest.approx([row["chosen_reward"], row["rejected_reward"]])
+        assert found[0] - found[1] >= 1
