@@ -12,25 +12,29 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFile
 from PIL import Image
 
 from configs.compose import compose
 from configs.schema import Config, SourceKind, SourceOptions
+from models.policy import Policy
 from models.tiny.create import main as create
 from rl.data import open_source
 from rl.generation import Generation
 from rl.image_cells import pixels
+from rl.likelihood import Likelihood
 from rl.modality import modality_of
 from rl.offline import OfflineLoop
 from rl.processes import Processes
 from rl.prompts import PromptSource
 from rl.rows import DataError
 from rl.schedule import Schedule, TicketKind
-from rollout.trajectory import ImageTrajectory, TextTrajectory
+from rollout.trajectory import ImageTrajectory, TextTrajectory, Trajectory
 from tests.models.pipelines import tiny_pipeline
 
+CPU = torch.device("cpu")
 TEXTS = [
     {"prompt": "1+1", "chosen": "2", "rejected": "it is 3"},
     {"prompt": "2+2", "chosen": "it is 4", "rejected": "5"},
@@ -238,3 +242,35 @@ def test_fingerprints_tell_pairs_apart(tmp_path: Path) -> None:
     columns = {"chosen_image": "chosen", "rejected_image": "rejected"}
     sources = [SourceOptions(SourceKind.file, name, **answers) for answers in (pairs, swapped, columns, {})]
     assert len({open_source(options).fingerprint() for options in sources}) == 4
+
+
+def test_an_answer_is_scored_alike_in_a_pair_and_alone(text_model: Path, image_model: Path, tmp_path: Path) -> None:
+    """Under the noise of its own key: neither padding nor the other answer matter."""
+    Image.fromarray(RED).save(tmp_path / "red.png")
+    Image.fromarray(BLUE).save(tmp_path / "blue.png")
+    pictures = [{"prompt": "red", "chosen": "red.png", "rejected": "blue.png"}] * 2
+    for config in (
+        text_config(text_model, write_jsonl(tmp_path / "texts.jsonl", TEXTS)),
+        image_config(image_model, write_jsonl(tmp_path / "pictures.jsonl", pictures)),
+    ):
+        loop = loop_of(config)
+        policy = loop.generation.modality.policy(CPU)
+        likelihood = loop.generation.modality.likelihood(policy, CPU)
+        pair = loop.groups_of(0)[0][0]
+        seen = set()
+        for draw in range(8):  # a draw may mask nothing of a short answer
+            both = estimates(policy, likelihood, pair, draw)
+            alone = [estimates(policy, likelihood, pair.take([sample]), draw)[0] for sample in (0, 1)]
+            assert both == alone
+            seen |= set(both)
+        assert len(seen) > 8  # answers and draws differ
+
+
+def estimates(policy: Policy, likelihood: Likelihood, trajectory: Trajectory, draw: int) -> list[float]:
+    """The estimated log-likelihood of each sample."""
+    found = [0.0] * trajectory.group_size
+    with torch.no_grad():
+        for row in likelihood.rows([trajectory], draw):
+            scores = likelihood.score(policy, [row]).log_prob.numpy()
+            found[row.sample] += float((row.coefficient * scores).sum())
+    return found
