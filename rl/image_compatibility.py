@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, KlTarget, LikelihoodKind, Partition, Ratio
+from configs.schema import Config, Denominator, KlEstimator, KlTarget, LikelihoodKind, Partition, Ratio
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
@@ -50,7 +50,7 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    if config.algorithm.advantage is not AdvantageKind.constant and denoising.kernel is KernelKind.ode:
+    if not config.algorithm.advantage.offline and denoising.kernel is KernelKind.ode:
         yield (
             f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
             f"another kernel that does"
@@ -77,9 +77,6 @@ def _window(config: Config) -> Iterator[str]:
 
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm, denoising = config.algorithm, config.rollout.denoising
-    supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.image is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
     if algorithm.likelihood.partition is not Partition.every_step:
         yield (
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
