@@ -19,6 +19,8 @@ class LikelihoodKind(Enum):
     """Log-probability of the recorded chain."""
     elbo = "elbo"
     """Minus the denoising loss of the finished sample under fresh masks or noise."""
+    reward_gradient = "reward_gradient"
+    """None: a sample counts with its reward itself, differentiated through the last denoising steps (images)."""
 
 
 class Partition(Enum):
@@ -82,7 +84,7 @@ class AdvantageKind(Enum):
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
-    """One for every sample: supervised learning."""
+    """One for every sample: supervised learning, reward gradients."""
 
 
 class Denominator(Enum):
@@ -125,6 +127,36 @@ class RunningOptions:
     """With fewer, the update's own mean and standard deviation are taken."""
 
 
+class Cut(Enum):
+    """How many of the last denoising steps are differentiated; drawn once an update, never step by step."""
+
+    fixed = "fixed"
+    """`last_steps` (DRaFT-K)."""
+    uniform = "uniform"
+    """1 to `last_steps`, each as likely (AlignProp)."""
+    gaussian = "gaussian"
+    """Rounded normal draw around `last_steps` with standard deviation `cut_std` (AlignProp)."""
+
+
+@dataclass
+class RewardGradientOptions:
+    """Where the gradient of a reward goes (likelihood.kind=reward_gradient)."""
+
+    last_steps: int = 1
+    """Denoising steps that are differentiated, the last ones; see `cut`."""
+    cut: Cut = Cut.fixed
+    cut_std: float = 5.0
+    """Steps (cut=gaussian)."""
+    earliest_stop: Optional[int] = None  # noqa: UP045
+    """Denoising stops at a step drawn from this one to the last, once an update, and the reward sees the clean image as
+    estimated there (ReFL); null goes to the end."""
+    renoise: int = 0
+    """Noises the finished image to the last level this many times and averages the gradients of its last step, instead
+    of the chain's own last step (DRaFT-LV)."""
+    checkpointing: bool = False
+    """Keep the latents between differentiated steps only, and compute the rest again: one more forward a step."""
+
+
 class Schedule(Enum):
     constant = "constant"
     linear = "linear"
@@ -163,6 +195,7 @@ class AlgorithmOptions:
     `clip`, which it replaces, it means the same for every latent size and convention."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
+    reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)
     minibatches: int = 1
     """Optimizer updates that one pass over an update's samples is split into."""
     epochs: int = 1

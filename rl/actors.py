@@ -111,11 +111,11 @@ class LearnerActor:
             zero_stage=config.cluster.zero_stage,
             bf16=config.model.precision is Precision.bf16,
         )
-        elbo = config.algorithm.likelihood.kind is LikelihoodKind.elbo
+        replays = config.algorithm.likelihood.kind is LikelihoodKind.replay
         self.learner = Learner(
             self.engine,
             modality.likelihood(self.policy, self.device),
-            None if elbo else modality.exact_replay(self.policy, self.device),
+            modality.exact_replay(self.policy, self.device) if replays else None,
             reference,
             adapters_off,
             config.algorithm,

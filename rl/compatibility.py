@@ -99,7 +99,12 @@ def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
 
 def is_supervised(config: Config) -> bool:
     """Training on demonstrations: no rollouts, no rewards in the loss."""
-    return config.algorithm.advantage is AdvantageKind.constant
+    return config.algorithm.advantage is AdvantageKind.constant and not differentiates_reward(config)
+
+
+def differentiates_reward(config: Config) -> bool:
+    """Training by the gradient of the reward itself: the learners draw the samples."""
+    return config.algorithm.likelihood.kind is LikelihoodKind.reward_gradient
 
 
 def _ranges(config: Config) -> Iterator[str]:
@@ -132,22 +137,29 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}: "
             f"a prompt would never have enough; raise the buffer"
         )
-    supervised = is_supervised(config)
-    replay = algorithm.likelihood.kind is LikelihoodKind.replay
+    constant = algorithm.advantage is AdvantageKind.constant
+    kind = algorithm.likelihood.kind
+    replay = kind is LikelihoodKind.replay
     if algorithm.objective is ObjectiveKind.ppo_clip and algorithm.ratio is Ratio.none:
         yield "algorithm.objective=ppo_clip clips a ratio, but ratio=none; use ratio=element or objective=weighted"
     if algorithm.objective is ObjectiveKind.weighted and algorithm.ratio is not Ratio.none:
         yield f"algorithm.objective=weighted has no ratio, but ratio={algorithm.ratio.name}; use ratio=none"
-    if supervised and algorithm.objective is not ObjectiveKind.weighted:
-        yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
-    if supervised and replay:
+    if constant and algorithm.objective is not ObjectiveKind.weighted:
+        yield "algorithm.advantage=constant compares no samples and needs objective=weighted and ratio=none"
+    if constant and replay:
         yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
-    if not supervised and not replay:
+    if not constant and kind is LikelihoodKind.elbo:
         yield "algorithm.likelihood.kind=elbo is for supervised training; use kind=replay, or algorithm=sft"
     if not replay and algorithm.kl.coefficient > 0:
-        yield "algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind=elbo use 0"
+        yield (
+            f"algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind={kind.name} "
+            f"use 0"
+        )
     if not replay and algorithm.denominator is Denominator.step:
-        yield "algorithm.denominator=step averages over the parts of a replay; with likelihood.kind=elbo use sequence"
+        yield (
+            f"algorithm.denominator=step averages over the parts of a replay; with likelihood.kind={kind.name} use "
+            f"sequence"
+        )
 
 
 def _rollout(config: Config) -> Iterator[str]:
@@ -164,7 +176,7 @@ def _rollout(config: Config) -> Iterator[str]:
         )
     if is_supervised(config):
         return
-    if rollout.group_size == 1:
+    if rollout.group_size == 1 and not differentiates_reward(config):
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
             f"for every sample; use at least 2"

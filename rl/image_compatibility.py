@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
+from configs.schema import AdvantageKind, Config, Cut, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
+from rl.compatibility import differentiates_reward, is_supervised
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
@@ -24,6 +25,8 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _denoising(config)
     yield from _window(config)
     yield from _algorithm(config)
+    if differentiates_reward(config):
+        yield from _reward_gradient(config)
     if spec is not None:
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
@@ -77,8 +80,7 @@ def _window(config: Config) -> Iterator[str]:
 
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm, denoising = config.algorithm, config.rollout.denoising
-    supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.image is None:
+    if is_supervised(config) and config.data.train.image is None:
         yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
     if algorithm.likelihood.partition is not Partition.every_step:
         yield (
@@ -104,6 +106,43 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
 
 
+def _reward_gradient(config: Config) -> Iterator[str]:
+    algorithm, denoising = config.algorithm, config.rollout.denoising
+    name, options, steps = "algorithm.reward_gradient", algorithm.reward_gradient, denoising.steps
+    if algorithm.advantage is not AdvantageKind.constant:
+        yield (
+            f"algorithm.likelihood.kind=reward_gradient differentiates each sample's own reward, but advantage="
+            f"{algorithm.advantage.name} compares samples; use advantage=constant, or algorithm=draft"
+        )
+    if algorithm.minibatches != 1 or algorithm.epochs != 1:
+        yield (
+            f"algorithm.minibatches={algorithm.minibatches} and epochs={algorithm.epochs}: with likelihood.kind="
+            f"reward_gradient every optimizer update draws its own samples; use 1 of both and a larger run.updates"
+        )
+    if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
+        yield (
+            "rollout.denoising.window chooses the steps whose log-probability is trained, and reward gradients have "
+            "none; use window.kind=all and trained_fraction=1, and choose steps by algorithm.reward_gradient.last_steps"
+        )
+    if not 1 <= options.last_steps <= steps:
+        yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
+    if options.earliest_stop is not None and not 0 <= options.earliest_stop < steps:
+        yield (
+            f"{name}.earliest_stop={options.earliest_stop}: must be a step of rollout.denoising.steps={steps}, from 0 to "
+            f"{steps - 1}"
+        )
+    if options.cut is Cut.gaussian and options.cut_std <= 0:
+        yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
+    if options.renoise < 0:
+        yield f"{name}.renoise={options.renoise}: must be at least 0"
+    one_step = options.last_steps == 1 and options.cut is Cut.fixed and options.earliest_stop is None
+    if options.renoise > 0 and not one_step:
+        yield (
+            f"{name}.renoise={options.renoise} repeats the last step of the schedule alone; use last_steps=1, cut=fixed "
+            f"and earliest_stop=null"
+        )
+
+
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
     from models.image_spec import Guidance
 
@@ -117,8 +156,12 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
     if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
         yield (
             f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
-            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. Train its base "
-            f"model (for FLUX.1-schnell: FLUX.1-dev)"
+            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. "
+            + (
+                "Use kernel=ode"
+                if differentiates_reward(config)
+                else "Train its base model (for FLUX.1-schnell: FLUX.1-dev)"
+            )
         )
 
 

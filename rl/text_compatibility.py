@@ -30,7 +30,12 @@ def _likelihood(config: Config) -> Iterator[str]:
     algorithm, sampler = config.algorithm, config.rollout.sampler
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.response is None:
+    if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
+        yield (
+            "algorithm.likelihood.kind=reward_gradient differentiates a reward in the pixels of an image; tokens of a "
+            "text have no such derivative: use kind=replay"
+        )
+    elif supervised and config.data.train.response is None:
         yield "algorithm.advantage=constant trains on demonstrations; set data.train.response to a template of them"
     if not supervised and sampler.temperature == 0:
         yield (

@@ -1,0 +1,106 @@
+"""Rewards of pictures that can be differentiated: what an evaluation scores is what trains.
+
+A reward is one torch function of pictures, marked with `differentiable`:
+
+    @differentiable
+    def warmth(images, prompts, **columns):
+        return images[:, 0].mean(dim=(1, 2)) - images[:, 2].mean(dim=(1, 2))
+
+`images` is (B, 3, H, W) fp32 in [0, 1]; dataset columns and the term's `args` come as keyword arguments, as for any other
+reward; the result is (B,), one number a picture. Networks that it uses belong on `images.device`, with parameters that ask
+for no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rewards.image import picture
+from rewards.options import RewardTerm
+from rewards.registry import RewardError, resolve_term
+
+if TYPE_CHECKING:  # a reward process without such rewards does not wait for torch
+    from torch import Tensor
+
+
+class DifferentiableReward:
+    """An ordinary reward function of uint8 pictures that also has its torch original."""
+
+    def __init__(self, of_images: Callable[..., Tensor]) -> None:
+        self.of_images = of_images
+        """(B,) reward of images (B, 3, H, W) in [0, 1]"""
+        update_wrapper(self, of_images)
+
+    def __call__(self, completions: list[np.ndarray], **columns: Any) -> list[float]:
+        import torch
+
+        if not completions:
+            return []
+        pixels = torch.from_numpy(np.stack([picture(completion) for completion in completions]))
+        with torch.no_grad():
+            return self.of_images(pixels.permute(0, 3, 1, 2).float() / 255, **columns).tolist()
+
+
+def differentiable(function: Callable[..., Tensor]) -> DifferentiableReward:
+    """Makes a torch function of pictures a reward that can be evaluated and differentiated."""
+    return DifferentiableReward(function)
+
+
+class DifferentiableTotal:
+    """The weighted sum of a run's rewards; terms of weight 0 are measures and play no part."""
+
+    def __init__(self, terms: Mapping[str, RewardTerm]) -> None:
+        """
+        Raises:
+            RewardError: a term cannot be found or differentiated, or none has a weight.
+        """
+        functions = {name: resolve_term(name, term) for name, term in terms.items() if term.weight != 0}
+        if not functions:
+            raise RewardError("reward.terms has no term with a weight: there is nothing to differentiate")
+        for name, function in functions.items():
+            if not isinstance(function, DifferentiableReward):
+                raise RewardError(
+                    f"reward.terms.{name}.function={terms[name].function} cannot be differentiated: choose brightness "
+                    f"or digit_log_probability, mark a torch function of yours with rewards.differentiable."
+                    f"differentiable, or set weight=0 to only measure it"
+                )
+        self.terms = {
+            name: (function, terms[name].weight, terms[name].args)
+            for name, function in functions.items()
+            if isinstance(function, DifferentiableReward)
+        }
+
+    def __call__(self, images: Tensor, prompts: list[str], columns: Mapping[str, list[Any]]) -> Tensor:
+        """(B,) total reward of images (B, 3, H, W) in [0, 1], differentiable in them.
+
+        Raises:
+            RewardError: a term returned something else than one finite number a picture with a gradient.
+        """
+        values = [
+            weight * _checked(name, function.of_images(images, prompts=prompts, **columns, **arguments), images)
+            for name, (function, weight, arguments) in self.terms.items()
+        ]
+        return sum(values[1:], start=values[0])
+
+
+def _checked(name: str, values: Tensor, images: Tensor) -> Tensor:
+    where = f"reward.terms.{name}"
+    if tuple(values.shape) != (len(images),):
+        raise RewardError(
+            f"{where} returned shape {tuple(values.shape)} for {len(images)} pictures, not one number each"
+        )
+    if images.requires_grad and not values.requires_grad:
+        raise RewardError(f"{where} lost the gradient: compute it from `images` with torch operations alone")
+    if not values.isfinite().all():
+        raise RewardError(f"{where} is not finite: {values.tolist()}")
+    return values
+
+
+@differentiable
+def brightness(images: Tensor, **_: Any) -> Tensor:
+    """Mean of a picture's pixels: 0 is black, 1 is white."""
+    return images.mean(dim=(1, 2, 3))
