@@ -6,9 +6,9 @@ A reward is one torch function of pictures, marked with `differentiable`:
     def warmth(images, prompts, **columns):
         return images[:, 0].mean(dim=(1, 2)) - images[:, 2].mean(dim=(1, 2))
 
-`images` is (B, 3, H, W) fp32 in [0, 1]; dataset columns and the term's `args` come as keyword arguments, as for any other
-reward; the result is (B,), one number a picture. Networks that it uses belong on `images.device`, with parameters that ask
-for no gradient.
+`images` is (B, 3, H, W) fp32 in [0, 1]; dataset columns and the term's `args` come as keyword arguments, as for any
+other reward; the result is (B,), one number a picture. Networks that it uses belong on `images.device`, with parameters
+that ask for no gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from rewards.image import picture
 from rewards.options import RewardTerm
-from rewards.registry import RewardError, resolve_term
+from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError, resolve_term
 
 if TYPE_CHECKING:  # a reward process without such rewards does not wait for torch
     from torch import Tensor
@@ -58,21 +58,9 @@ class DifferentiableTotal:
         Raises:
             RewardError: a term cannot be found or differentiated, or none has a weight.
         """
-        functions = {name: resolve_term(name, term) for name, term in terms.items() if term.weight != 0}
-        if not functions:
+        self.terms = {name: (_resolved(name, term), term) for name, term in terms.items() if term.weight != 0}
+        if not self.terms:
             raise RewardError("reward.terms has no term with a weight: there is nothing to differentiate")
-        for name, function in functions.items():
-            if not isinstance(function, DifferentiableReward):
-                raise RewardError(
-                    f"reward.terms.{name}.function={terms[name].function} cannot be differentiated: choose brightness "
-                    f"or digit_log_probability, mark a torch function of yours with rewards.differentiable."
-                    f"differentiable, or set weight=0 to only measure it"
-                )
-        self.terms = {
-            name: (function, terms[name].weight, terms[name].args)
-            for name, function in functions.items()
-            if isinstance(function, DifferentiableReward)
-        }
 
     def __call__(self, images: Tensor, prompts: list[str], columns: Mapping[str, list[Any]]) -> Tensor:
         """(B,) total reward of images (B, 3, H, W) in [0, 1], differentiable in them.
@@ -80,11 +68,27 @@ class DifferentiableTotal:
         Raises:
             RewardError: a term returned something else than one finite number a picture with a gradient.
         """
-        values = [
-            weight * _checked(name, function.of_images(images, prompts=prompts, **columns, **arguments), images)
-            for name, (function, weight, arguments) in self.terms.items()
-        ]
+        given = {name: column for name, column in columns.items() if name not in GIVEN_ANYWAY}
+        values = []
+        for name, (reward, term) in self.terms.items():
+            if clash := sorted({*given} & {"images", *RESERVED, *term.args}):
+                raise RewardError(
+                    f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename"
+                )
+            found = reward.of_images(images, prompts=prompts, **given, **term.args)
+            values.append(term.weight * _checked(name, found, images))
         return sum(values[1:], start=values[0])
+
+
+def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
+    function = resolve_term(name, term)
+    if isinstance(function, DifferentiableReward):
+        return function
+    raise RewardError(
+        f"reward.terms.{name}.function={term.function} cannot be differentiated: choose brightness or "
+        f"digit_log_probability, mark a torch function of yours with rewards.differentiable.differentiable, or set "
+        f"weight=0 to measure it only"
+    )
 
 
 def _checked(name: str, values: Tensor, images: Tensor) -> Tensor:

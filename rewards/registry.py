@@ -44,6 +44,9 @@ checked."""
 RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 
+GIVEN_ANYWAY = ("prompt", "completion", "completion_ids")
+"""Dataset columns that functions do not get, as in TRL: they get the content by an argument of another name."""
+
 
 class RewardError(ValueError):
     """The reward is configured or called wrongly: nothing can be scored until someone changes something."""

@@ -128,8 +128,8 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
     if options.earliest_stop is not None and not 0 <= options.earliest_stop < steps:
         yield (
-            f"{name}.earliest_stop={options.earliest_stop}: must be a step of rollout.denoising.steps={steps}, from 0 to "
-            f"{steps - 1}"
+            f"{name}.earliest_stop={options.earliest_stop}: must be a step of the schedule, from 0 to {steps - 1} "
+            f"(rollout.denoising.steps={steps})"
         )
     if options.cut is Cut.gaussian and options.cut_std <= 0:
         yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
@@ -138,8 +138,8 @@ def _reward_gradient(config: Config) -> Iterator[str]:
     one_step = options.last_steps == 1 and options.cut is Cut.fixed and options.earliest_stop is None
     if options.renoise > 0 and not one_step:
         yield (
-            f"{name}.renoise={options.renoise} repeats the last step of the schedule alone; use last_steps=1, cut=fixed "
-            f"and earliest_stop=null"
+            f"{name}.renoise={options.renoise} repeats the last step of the schedule and no other; use last_steps=1, "
+            f"cut=fixed and earliest_stop=null"
         )
 
 
@@ -154,14 +154,12 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
             f"takes none; use guidance=1"
         )
     if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
+        instead = "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
+        if differentiates_reward(config):
+            instead = "use kernel=ode, or " + instead
         yield (
             f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
-            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. "
-            + (
-                "Use kernel=ode"
-                if differentiates_reward(config)
-                else "Train its base model (for FLUX.1-schnell: FLUX.1-dev)"
-            )
+            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs: {instead}"
         )
 
 

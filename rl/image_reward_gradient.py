@@ -10,7 +10,7 @@ with demonstrations too. The published methods differ in which steps carry gradi
 | DRaFT-K (arXiv 2309.17400) | the last K steps |
 | DRaFT-LV (the same) | the last step of n chains that end in the same picture, averaged |
 | AlignProp (arXiv 2310.03739) | the last K steps, K drawn once an update |
-| ReFL (ImageReward, arXiv 2304.05977) | one step, drawn among the late ones; the reward sees its estimate of the image |
+| ReFL (ImageReward, arXiv 2304.05977) | one of the late steps; the reward sees the image as estimated there |
 
 AlignProp's code detaches the network's outputs before the cut and not the latent. Those latents depend on the weights
 through these outputs only, so the gradient is the same, and here those steps run without any.
@@ -38,7 +38,7 @@ from rollout.noise import Purpose, normal, uniform
 from rollout.trajectory import ImageTrajectory, Trajectory
 
 TotalReward = Callable[[Tensor, list[str], dict[str, list[Any]]], Tensor]
-"""(B,) reward of images (B, 3, H, W) in [0, 1], their prompts and their dataset columns, differentiable in the images."""
+"""(B,) reward of images (B, 3, H, W) in [0, 1], their prompts and dataset columns, differentiable in the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
