@@ -16,12 +16,16 @@ from models.image_spec import Condition, Guidance, ImageSpec
 from models.prediction import Prediction
 from rewards.differentiable import DifferentiableTotal, brightness
 from rewards.options import RewardTerm
+from rl.engine import Engine
+from rl.image_modality import ImageModality
 from rl.image_reward_gradient import ImageRewardGradient, UndrawnTrajectory, undrawn
+from rl.learner import Group, Learner
 from rollout.guidance import Conditions
 from rollout.image_sampler import ImageSampler, Schedule
 from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions, KernelKind
 from tests.models.pipelines import image_options, tiny_pipeline
+from tests.rl.image_learning import configuration, process_group
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -303,3 +307,65 @@ def test_decoder_and_text_encoder_are_not_trained(folder):
     encoder = real.encoder._pipeline.text_encoder
     for frozen in (real.codec.vae, encoder):
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters())
+
+
+# Training.
+
+
+@pytest.fixture(scope="module")
+def rank():
+    with process_group():
+        yield
+
+
+ALGORITHMS = {
+    "draft": [],
+    "draft_lv": [],
+    "align_prop": ["algorithm.reward_gradient.last_steps=2", "algorithm.reward_gradient.cut_std=1"],
+    "refl": ["algorithm.reward_gradient.earliest_stop=3"],
+}
+
+
+def learner_of(folder, *overrides: str, zero_stage: int = 0) -> Learner:
+    config = configuration(folder, "reward.terms.a.function=brightness", "rollout.denoising.steps=5", *overrides)
+    modality = ImageModality(config)
+    modality.check()
+    policy = modality.policy(CPU)
+    engine = Engine(policy, config.algorithm.optimizer, zero_stage=zero_stage, bf16=False)
+    return Learner(engine, modality.likelihood(policy, CPU), None, None, None, config.algorithm, 100, CPU)
+
+
+def fresh_groups(update: int) -> list[Group]:
+    ones = np.ones(4, np.float32), np.ones(4, bool)
+    uids = [[1000 * update + 10 * group + sample for sample in range(4)] for group in range(2)]
+    return [Group(undrawn("x", "red", {}, keys, update), *ones) for keys in uids]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_method_makes_brighter_pictures(rank, folder, algorithm):
+    rate = "algorithm.optimizer.learning_rate=3e-3"
+    learner = learner_of(folder, f"algorithm={algorithm}", *ALGORITHMS[algorithm], rate)
+    rewards = [-learner.step(update, [fresh_groups(update)], False)["learner/loss"] for update in range(6)]
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.01
+    assert learner.engine.updates == 6
+
+
+@pytest.mark.parametrize(
+    "zero_stage", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
+)
+def test_sharded_weights_get_the_same_update(rank, folder, zero_stage):
+    """Several forwards before one backward, some of them computed again."""
+    options = [
+        "algorithm=draft",
+        "algorithm.reward_gradient.last_steps=3",
+        "algorithm.reward_gradient.checkpointing=true",
+        "algorithm.optimizer.learning_rate=1e-3",
+        "algorithm.optimizer.eps=1e-5",
+    ]
+    metrics = [
+        [learner.step(update, [fresh_groups(update)], False) for update in range(2)]
+        for learner in (learner_of(folder, *options), learner_of(folder, *options, zero_stage=zero_stage))
+    ]
+    for plain, sharded in zip(*metrics, strict=True):
+        assert sharded["learner/loss"] == pytest.approx(plain["learner/loss"], abs=1e-6)
+        assert sharded["learner/gradient_norm"] == pytest.approx(plain["learner/gradient_norm"], rel=1e-4)
