@@ -153,6 +153,10 @@ class RewardGradientOptions:
     renoise: int = 0
     """Noises the finished image to the last level this many times and averages the gradients of its last step, instead
     of the chain's own last step (DRaFT-LV)."""
+    unit_gradients: bool = False
+    """Give each term's gradient in an image length one before its weight, so that no reward drowns out another (R0)."""
+    base_pull: float = 0.0
+    """Coefficient of the squared distance of the trained weights from the loaded ones, taken off the reward (R0)."""
     checkpointing: bool = False
     """Keep the latents between differentiated steps only, and compute the rest again: one more forward a step."""
 

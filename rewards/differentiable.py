@@ -14,7 +14,8 @@ that ask for no gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import update_wrapper
+from dataclasses import dataclass
+from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,12 +54,16 @@ def differentiable(function: Callable[..., Tensor]) -> DifferentiableReward:
 class DifferentiableTotal:
     """The weighted sum of a run's rewards; terms of weight 0 are measures and play no part."""
 
-    def __init__(self, terms: Mapping[str, RewardTerm]) -> None:
+    def __init__(self, terms: Mapping[str, RewardTerm], unit_gradients: bool = False) -> None:
         """
+        Args:
+            unit_gradients: each term's gradient in a picture gets length one before it is weighted.
+
         Raises:
             RewardError: a term cannot be found or differentiated, or none has a weight.
         """
-        self.terms = {name: (_resolved(name, term), term) for name, term in terms.items() if term.weight != 0}
+        self.terms = [_Term(name, term, _resolved(name, term)) for name, term in terms.items() if term.weight != 0]
+        self.unit_gradients = unit_gradients
         if not self.terms:
             raise RewardError("reward.terms has no term with a weight: there is nothing to differentiate")
 
@@ -70,14 +75,34 @@ class DifferentiableTotal:
         """
         given = {name: column for name, column in columns.items() if name not in GIVEN_ANYWAY}
         values = []
-        for name, (reward, term) in self.terms.items():
-            if clash := sorted({*given} & {"images", *RESERVED, *term.args}):
-                raise RewardError(
-                    f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename"
-                )
-            found = reward.of_images(images, prompts=prompts, **given, **term.args)
-            values.append(term.weight * _checked(name, found, images))
+        for term in self.terms:
+            of_images = partial(term.score, prompts=prompts, columns=given)
+            value = _with_unit_gradient(of_images, images) if self.unit_gradients else of_images(images)
+            values.append(term.options.weight * value)
         return sum(values[1:], start=values[0])
+
+
+@dataclass(frozen=True)
+class _Term:
+    name: str
+    options: RewardTerm
+    reward: DifferentiableReward
+
+    def score(self, images: Tensor, prompts: list[str], columns: Mapping[str, list[Any]]) -> Tensor:
+        """(B,) without its weight."""
+        where = f"reward.terms.{self.name}"
+        if clash := sorted({*columns} & {"images", *RESERVED, *self.options.args}):
+            raise RewardError(f"dataset column {clash[0]!r} has the name of an argument of {where}; rename it")
+        values = self.reward.of_images(images, prompts=prompts, **columns, **self.options.args)
+        if tuple(values.shape) != (len(images),):
+            raise RewardError(
+                f"{where} returned shape {tuple(values.shape)} for {len(images)} pictures, not one number each"
+            )
+        if images.requires_grad and not values.requires_grad:
+            raise RewardError(f"{where} lost the gradient: compute it from `images` with torch operations alone")
+        if not values.isfinite().all():
+            raise RewardError(f"{where} is not finite: {values.tolist()}")
+        return values
 
 
 def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
@@ -91,17 +116,16 @@ def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
     )
 
 
-def _checked(name: str, values: Tensor, images: Tensor) -> Tensor:
-    where = f"reward.terms.{name}"
-    if tuple(values.shape) != (len(images),):
-        raise RewardError(
-            f"{where} returned shape {tuple(values.shape)} for {len(images)} pictures, not one number each"
-        )
-    if images.requires_grad and not values.requires_grad:
-        raise RewardError(f"{where} lost the gradient: compute it from `images` with torch operations alone")
-    if not values.isfinite().all():
-        raise RewardError(f"{where} is not finite: {values.tolist()}")
-    return values
+def _with_unit_gradient(reward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """(B,) the reward's values, with its gradient in each image divided by that gradient's length."""
+    import torch
+
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        values = reward(leaf)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    lengths = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return values.detach() + (gradient / lengths * (images - images.detach())).flatten(1).sum(1)
 
 
 @differentiable

@@ -135,6 +135,13 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
     if options.renoise < 0:
         yield f"{name}.renoise={options.renoise}: must be at least 0"
+    if options.base_pull < 0:
+        yield f"{name}.base_pull={options.base_pull}: must be at least 0"
+    if options.base_pull > 0 and config.cluster.zero_stage == 3:
+        yield (
+            f"{name}.base_pull needs whole weights outside of the network's forward, and cluster.zero_stage=3 shards "
+            f"them; use a lower stage, or adapters with algorithm.optimizer.weight_decay, which pulls them to zero"
+        )
     one_step = options.last_steps == 1 and options.cut is Cut.fixed and options.earliest_stop is None
     if options.renoise > 0 and not one_step:
         yield (

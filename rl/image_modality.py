@@ -99,7 +99,7 @@ class ImageModality:
     def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo | ImageRewardGradient:
         spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.reward_gradient:
-            return self._reward_gradient(spec, device)
+            return self._reward_gradient(cast(ImagePolicy, policy), device)
         if options.kind is LikelihoodKind.elbo:
             return ImageElbo(spec, options, self._demonstration_encoder(device), device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
@@ -195,17 +195,18 @@ class ImageModality:
         encoder = load_prompt_encoder(self.config.model, device=device)
         return lru_cache(maxsize=ENCODED_CAPTIONS)(lambda caption: encoder.encode([caption]))
 
-    def _reward_gradient(self, spec: ImageSpec, device: torch.device) -> ImageRewardGradient:
-        config = self.config
+    def _reward_gradient(self, policy: ImagePolicy, device: torch.device) -> ImageRewardGradient:
+        config, options = self.config, self.config.algorithm.reward_gradient
         return ImageRewardGradient(
-            Schedule(spec, self.sampler(TicketKind.train)),
-            config.algorithm.reward_gradient,
+            Schedule(policy.spec, self.sampler(TicketKind.train)),
+            options,
             self._caption_encoder(device),
             load_image_codec(config.model, device=device).pixels,
-            DifferentiableTotal(config.reward.terms),
+            DifferentiableTotal(config.reward.terms, options.unit_gradients),
             config.run.seed,
             device,
             config.algorithm.likelihood.unconditional_gradient,
+            list(trainable_parameters(policy).values()),
         )
 
     def _demonstration_encoder(self, device: torch.device) -> Encode:

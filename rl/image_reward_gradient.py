@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from configs.schema import Cut, RewardGradientOptions
@@ -103,9 +103,11 @@ class ImageRewardGradient:
         seed: int,
         device: torch.device,
         unconditional_gradient: bool = True,
+        weights: Sequence[nn.Parameter] = (),
     ) -> None:
         """
         Args:
+            weights: the trained ones, as they were loaded; needed with `base_pull`.
             encode: the condition (1, ...) of a caption.
             decode: images (B, 3, H, W) in [0, 1] of latents (B, C, h, w), differentiable.
             seed: of the run; decides with the draw where the gradient is cut.
@@ -118,6 +120,8 @@ class ImageRewardGradient:
         self.key = torch.tensor(derive_seed(seed, "reward gradient"))
         self.device = device
         self.unconditional_gradient = unconditional_gradient
+        self.weights = list(weights) if options.base_pull > 0 else []
+        self.base = [weight.detach().clone() for weight in self.weights]
 
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         part = self.part(draw)
@@ -166,14 +170,21 @@ class ImageRewardGradient:
         if self.options.renoise:
             again = [self._renoised(latents, uids, draw) for draw in range(self.options.renoise)]
             rewards = [self._reward(samples, follow(noisy, last)) for noisy in again]
-            return Scores(torch.stack(rewards).mean(0))
+            return self._scores(torch.stack(rewards).mean(0))
         for step in range(part.first, part.stop - 1):
             latents = follow(latents, step)
         step = part.stop - 1
         if step < last:
             output = self._output(sampler, conditions, latents, step)
-            return Scores(self._reward(samples, self.schedule.kernel.denoised(latents, output, step)))
-        return Scores(self._reward(samples, follow(latents, last)))
+            return self._scores(self._reward(samples, self.schedule.kernel.denoised(latents, output, step)))
+        return self._scores(self._reward(samples, follow(latents, last)))
+
+    def _scores(self, rewards: Tensor) -> Scores:
+        """The rewards, with the gradient of the pull to the base: of a mean over samples it is counted once."""
+        for weight, base in zip(self.weights, self.base, strict=True):
+            distance = self.options.base_pull * (weight - base).square().sum()
+            rewards = rewards - (distance - distance.detach())
+        return Scores(rewards)
 
     def _output(self, sampler: ImageSampler, conditions: Conditions, latents: Tensor, step: int) -> Tensor:
         if self.options.checkpointing and torch.is_grad_enabled():

@@ -78,6 +78,31 @@ def test_terms_are_weighted_and_measures_left_out():
     torch.testing.assert_close(found, 1.5 * PIXELS.mean(dim=(1, 2, 3)))
 
 
+def value_and_gradient(terms: dict[str, RewardTerm], unit: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    images = (PIXELS * 0.9).requires_grad_()
+    value = DifferentiableTotal(terms, unit)(images, ["x"] * 24, {"digit": DIGITS.tolist()})
+    value.sum().backward()
+    assert images.grad is not None
+    return value.detach(), images.grad.flatten(1)
+
+
+def test_unit_gradients_keep_values_and_directions():
+    """And a term of large gradients no longer hides the other."""
+    digit = term("digit_log_probability", weight=3.0)
+    bright = {"b": RewardTerm(function="brightness", weight=0.5)}
+    alone = []
+    for terms in (digit, bright):
+        (value, plain), (same, unit) = value_and_gradient(terms, False), value_and_gradient(terms, True)
+        torch.testing.assert_close(same, value)
+        (weight,) = (each.weight for each in terms.values())
+        torch.testing.assert_close(unit, weight * plain / plain.norm(dim=1, keepdim=True))
+        alone.append(unit)
+    _, both = value_and_gradient(digit | bright, True)
+    torch.testing.assert_close(both, alone[0] + alone[1])
+    _, plain = value_and_gradient(digit | bright, False)
+    assert torch.cosine_similarity(plain, both).min() < 0.999
+
+
 @pytest.mark.parametrize(
     ("terms", "message"),
     [

@@ -104,6 +104,11 @@ def test_reward_gradients_are_not_for_text():
         ([*DRAFT, "algorithm.reward_gradient.earliest_stop=10"], "earliest_stop=10: must be a step .* 0 to 9"),
         ([*DRAFT, "algorithm.reward_gradient.cut=gaussian", "algorithm.reward_gradient.cut_std=0"], "use cut=fixed"),
         ([*DRAFT, "algorithm.reward_gradient.renoise=-1"], "renoise=-1: must be at least 0"),
+        ([*DRAFT, "algorithm.reward_gradient.base_pull=-1"], "base_pull=-1.0: must be at least 0"),
+        (
+            [*DRAFT, "algorithm.reward_gradient.base_pull=1", "cluster.zero_stage=3"],
+            "base_pull needs whole weights .* use a lower stage",
+        ),
         (
             ["algorithm=draft_lv", "algorithm.reward_gradient.last_steps=2"],
             "repeats the last step of the schedule and no other",

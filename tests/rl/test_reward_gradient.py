@@ -205,6 +205,19 @@ def test_the_cut_is_drawn_once_for_an_update(cut):
     assert [other.part(draw) for draw in range(400)] == [update[0].content.part for update in rows]
 
 
+def test_the_pull_to_the_base_is_in_the_gradient_and_not_in_the_reward():
+    schedule, network = schedule_of(KernelKind.ode), Scaling()
+    options = RewardGradientOptions(base_pull=0.5)
+    pulled = ImageRewardGradient(
+        schedule, options, blind, first_channels, total_brightness, 0, CPU, weights=list(network.parameters())
+    )
+    assert gradient(pulled, network) == gradient(toy(schedule), network)  # nothing has moved yet
+    with torch.no_grad():
+        network.weight += 0.2
+    reward, derivative = gradient(toy(schedule), network)
+    assert gradient(pulled, network) == pytest.approx((reward, derivative - 2 * 0.5 * 0.2), rel=1e-5)
+
+
 def test_siblings_may_share_their_first_noise():
     apart, together = (toy(schedule_of(KernelKind.ode, same_noise=same)) for same in (False, True))
     assert [row.content.first_noise for row in apart.rows(groups(), 0)] == [3, 4, 5, 6]
