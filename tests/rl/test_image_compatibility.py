@@ -55,7 +55,7 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
     checked(f"algorithm={algorithm}", spec=replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM))
 
 
-@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl"])
+@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl", "r0"])
 @pytest.mark.parametrize("kernel", ["ode", "ddim", "cps"])
 def test_reward_gradients_suit_every_kernel(algorithm, kernel):
     checked(f"algorithm={algorithm}", f"rollout.denoising.kernel={kernel}", "rollout.denoising.eta=1")

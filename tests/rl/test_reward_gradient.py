@@ -336,6 +336,7 @@ ALGORITHMS = {
     "draft_lv": [],
     "align_prop": ["algorithm.reward_gradient.last_steps=2", "algorithm.reward_gradient.cut_std=1"],
     "refl": ["algorithm.reward_gradient.earliest_stop=3"],
+    "r0": [],
 }
 
 
