@@ -147,6 +147,10 @@ class RewardGradientOptions:
     cut: Cut = Cut.fixed
     cut_std: float = 5.0
     """Steps (cut=gaussian)."""
+    every: int = 1
+    """Only every n-th of these steps is differentiated, from an offset drawn once an update (LongAlign)."""
+    detach_input: bool = False
+    """The gradient reaches earlier steps along the latent alone, not through inputs of later networks (LongAlign)."""
     earliest_stop: Optional[int] = None  # noqa: UP045
     """Denoising stops at a step drawn from this one to the last, once an update, and the reward sees the clean image as
     estimated there (ReFL); null goes to the end."""

@@ -126,6 +126,8 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         )
     if not 1 <= options.last_steps <= steps:
         yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
+    if options.every < 1:
+        yield f"{name}.every={options.every}: must be at least 1"
     if options.earliest_stop is not None and not 0 <= options.earliest_stop < steps:
         yield (
             f"{name}.earliest_stop={options.earliest_stop}: must be a step of the schedule, from 0 to {steps - 1} "

@@ -11,6 +11,7 @@ with demonstrations too. The published methods differ in which steps carry gradi
 | DRaFT-LV (the same) | the last step of n chains that end in the same picture, averaged |
 | AlignProp (arXiv 2310.03739) | the last K steps, K drawn once an update |
 | ReFL (ImageReward, arXiv 2304.05977) | one of the late steps; the reward sees the image as estimated there |
+| LongAlign (arXiv 2410.11817) | every n-th step, and from there along the latent, past the later networks |
 
 AlignProp's code detaches the network's outputs before the cut and not the latent. Those latents depend on the weights
 through these outputs only, so the gradient is the same, and here those steps run without any.
@@ -71,10 +72,12 @@ def undrawn(prompt_id: str, caption: str, columns: dict[str, Any], uids: list[in
 
 @dataclass(frozen=True)
 class Part:
-    """Steps of the schedule that are differentiated; denoising ends behind the last of them."""
+    """Where the gradient of an update goes."""
 
-    first: int
+    steps: tuple[int, ...]
+    """Steps of the schedule whose outputs are differentiated, at least one, in order."""
     stop: int
+    """Steps that are taken at all."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,8 @@ class ImageRewardGradient:
     def part(self, draw: int) -> Part:
         """The same for all samples of an update, so that learners that share weights run as many steps."""
         options, steps = self.options, self.schedule.options.steps
-        position, counter = torch.arange(2), torch.tensor(draw)
-        for_cut, for_stop = uniform(self.key, position, counter, Purpose.WINDOW)
+        position, counter = torch.arange(3), torch.tensor(draw)
+        for_cut, for_stop, for_offset = uniform(self.key, position, counter, Purpose.WINDOW)
         stop = steps
         if options.earliest_stop is not None:
             stop = options.earliest_stop + 1 + int(for_stop * (steps - options.earliest_stop))
@@ -149,7 +152,9 @@ class ImageRewardGradient:
         elif options.cut is Cut.gaussian:
             normal_draw = torch.special.ndtri(for_cut.clamp(1e-9, 1 - 1e-9))
             count = max(1, round(options.last_steps + options.cut_std * normal_draw.item()))
-        return Part(max(0, stop - count), stop)
+        last_steps = range(max(0, stop - count), stop)
+        offset = int(for_offset * min(options.every, len(last_steps)))
+        return Part(tuple(last_steps[offset :: options.every]), stop)
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         """Rewards of the images that the model draws for the rows; they stand where log-probabilities do."""
@@ -159,23 +164,27 @@ class ImageRewardGradient:
         conditions = self._conditions([sample.trajectory.caption for sample in samples])
         uids = torch.tensor([sample.uid for sample in samples], device=self.device)
 
+        def output_at(latents: Tensor, step: int) -> Tensor:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and step in part.steps):
+                return self._output(sampler, conditions, latents, step)
+
         def follow(latents: Tensor, step: int) -> Tensor:
-            output = self._output(sampler, conditions, latents, step)
+            output = output_at(latents, step)
             return sampler.advance(latents, output, step, uids if self.schedule.kernel.stochastic[step] else None)
 
         with torch.no_grad():
             latents = sampler.start(torch.tensor([sample.first_noise for sample in samples]))
-            for step in range(last + 1 if self.options.renoise else part.first):
+            for step in range(last + 1 if self.options.renoise else part.steps[0]):
                 latents = follow(latents, step)
         if self.options.renoise:
             again = [self._renoised(latents, uids, draw) for draw in range(self.options.renoise)]
             rewards = [self._reward(samples, follow(noisy, last)) for noisy in again]
             return self._scores(torch.stack(rewards).mean(0))
-        for step in range(part.first, part.stop - 1):
+        for step in range(part.steps[0], part.stop - 1):
             latents = follow(latents, step)
         step = part.stop - 1
         if step < last:
-            output = self._output(sampler, conditions, latents, step)
+            output = output_at(latents, step)
             return self._scores(self._reward(samples, self.schedule.kernel.denoised(latents, output, step)))
         return self._scores(self._reward(samples, follow(latents, last)))
 
@@ -187,6 +196,8 @@ class ImageRewardGradient:
         return Scores(rewards)
 
     def _output(self, sampler: ImageSampler, conditions: Conditions, latents: Tensor, step: int) -> Tensor:
+        if self.options.detach_input:
+            latents = latents.detach()
         if self.options.checkpointing and torch.is_grad_enabled():
             return checkpoint(sampler.output, conditions, latents, step, use_reentrant=False)
         return sampler.output(conditions, latents, step)
@@ -219,6 +230,6 @@ class ImageRewardGradient:
 
     def _tokens(self, part: Part) -> int:
         """What a sample's activations take, counted in tokens of one forward, for packing micro-batches."""
-        forwards = self.options.renoise or part.stop - part.first
+        forwards = self.options.renoise or len(part.steps)
         halves = 2 if self.schedule.classifier_free else 1
         return self.schedule.tokens * halves * (1 if self.options.checkpointing else forwards)

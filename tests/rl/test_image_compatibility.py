@@ -55,7 +55,7 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
     checked(f"algorithm={algorithm}", spec=replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM))
 
 
-@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl", "r0"])
+@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl", "long_align", "r0"])
 @pytest.mark.parametrize("kernel", ["ode", "ddim", "cps"])
 def test_reward_gradients_suit_every_kernel(algorithm, kernel):
     checked(f"algorithm={algorithm}", f"rollout.denoising.kernel={kernel}", "rollout.denoising.eta=1")
@@ -104,6 +104,7 @@ def test_reward_gradients_are_not_for_text():
         ([*DRAFT, "algorithm.reward_gradient.earliest_stop=10"], "earliest_stop=10: must be a step .* 0 to 9"),
         ([*DRAFT, "algorithm.reward_gradient.cut=gaussian", "algorithm.reward_gradient.cut_std=0"], "use cut=fixed"),
         ([*DRAFT, "algorithm.reward_gradient.renoise=-1"], "renoise=-1: must be at least 0"),
+        ([*DRAFT, "algorithm.reward_gradient.every=0"], "every=0: must be at least 1"),
         ([*DRAFT, "algorithm.reward_gradient.base_pull=-1"], "base_pull=-1.0: must be at least 0"),
         (
             [*DRAFT, "algorithm.reward_gradient.base_pull=1", "cluster.zero_stage=3"],

@@ -102,7 +102,7 @@ class Tangent:
         self.x = normal(torch.tensor(UIDS), schedule.shape, 0, Purpose.INITIAL).double()
         self.dx = torch.zeros_like(self.x)
 
-    def step(self, step: int, differentiated: bool, estimate: bool = False) -> None:
+    def step(self, step: int, differentiated: bool, estimate: bool = False, detached: bool = False) -> None:
         kernel, one, zero = self.schedule.kernel, torch.ones(1, 1), torch.zeros(1, 1)
         drawn = kernel.stochastic[step] and not estimate
         if estimate:
@@ -110,7 +110,8 @@ class Tangent:
         else:
             noise = zero if drawn else None
             a, b = (kernel.advance(*pair, step, noise).item() for pair in ((one, zero), (zero, one)))
-        self.dx = (a + b * self.weight) * self.dx + b * self.x * differentiated
+        through_network = 0.0 if detached else b * self.weight
+        self.dx = (a + through_network) * self.dx + b * self.x * differentiated
         self.x = (a + b * self.weight) * self.x
         if drawn:
             z = normal(torch.tensor(UIDS), self.schedule.shape, step, Purpose.DIFFUSION)
@@ -140,14 +141,14 @@ def test_refl_rewards_the_estimate_at_a_late_step():
     seen = {}
     for draw in range(20):
         part = scorer.part(draw)
-        assert part.stop - part.first == 1
+        assert part.steps == (part.stop - 1,)
         tangent = Tangent(schedule, network.weight.item())
-        for step in range(part.first):
+        for step in range(part.stop - 1):
             tangent.step(step, differentiated=False)
-        tangent.step(part.first, differentiated=True, estimate=part.stop < STEPS)
+        tangent.step(part.stop - 1, differentiated=True, estimate=part.stop < STEPS)
         found = gradient(scorer, network, draw)
         assert found == pytest.approx(tangent.reward(), rel=1e-4)
-        seen[part.first] = found
+        seen[part.stop - 1] = found
     assert sorted(seen) == [2, 3, 4]
     assert len(set(seen.values())) == 3
 
@@ -168,6 +169,22 @@ def test_draft_lv_averages_the_last_step_over_fresh_noise():
     found = gradient(toy(schedule, renoise=3), network)
     assert found == pytest.approx(np.mean(expected, axis=0).tolist(), rel=1e-4)
     assert found[1] != pytest.approx(expected[0][1], rel=1e-3)  # the last level has little noise
+
+
+def test_long_align_differentiates_some_steps_along_the_latent():
+    schedule, network = schedule_of(KernelKind.ddim), Scaling()
+    scorer = toy(schedule, last_steps=STEPS, every=2, detach_input=True)
+    seen = set()
+    for draw in range(10):
+        part = scorer.part(draw)
+        tangent = Tangent(schedule, network.weight.item())
+        for step in range(STEPS):
+            tangent.step(step, differentiated=step in part.steps, detached=True)
+        assert gradient(scorer, network, draw) == pytest.approx(tangent.reward(), rel=1e-4)
+        through = gradient(toy(schedule, last_steps=STEPS, every=2), network, draw)
+        assert through[1] != pytest.approx(tangent.reward()[1], rel=1e-2)
+        seen.add(part.steps)
+    assert seen == {(0, 2, 4), (1, 3)}
 
 
 def test_detaching_outputs_before_the_cut_is_cutting_the_state():
@@ -193,7 +210,7 @@ def test_the_cut_is_drawn_once_for_an_update(cut):
     rows = [scorer.rows(groups(), draw) for draw in range(400)]
     for update in rows:
         assert len({row.content.part for row in update}) == 1
-    counts = [update[0].content.part.stop - update[0].content.part.first for update in rows]
+    counts = [len(update[0].content.part.steps) for update in rows]
     assert {update[0].content.part.stop for update in rows} == {50}
     if cut is Cut.uniform:
         assert set(counts) == set(range(1, 9))
@@ -336,6 +353,7 @@ ALGORITHMS = {
     "draft_lv": [],
     "align_prop": ["algorithm.reward_gradient.last_steps=2", "algorithm.reward_gradient.cut_std=1"],
     "refl": ["algorithm.reward_gradient.earliest_stop=3"],
+    "long_align": ["algorithm.reward_gradient.last_steps=5", "algorithm.reward_gradient.every=2"],
     "r0": [],
 }
 
