@@ -57,6 +57,10 @@ class LikelihoodOptions:
 class Ratio(Enum):
     element = "element"
     """One importance ratio for each decision."""
+    step = "step"
+    """One for the decisions that a step of the trace, or a draw of the denoising loss, scores together."""
+    sequence = "sequence"
+    """One for each sample, of the log-likelihoods per decision (GSPO, ESPO)."""
     guard = "guard"
     """The element ratio of Gaussian steps without its bias, and as wide at every step (GRPO-Guard)."""
     none = "none"
@@ -64,8 +68,18 @@ class Ratio(Enum):
 
 class ObjectiveKind(Enum):
     ppo_clip = "ppo_clip"
+    clip_always = "clip_always"
+    """The clipped ratio whatever the sign of the advantage (StableDRL, DPOK)."""
+    trust_region = "trust_region"
+    """The ratio, unless it is `clip_kl` nats away from the old policy and moving on (Flow-DPPO)."""
+    linear_bound = "linear_bound"
+    """Bounds of the sequence ratio that are sums over draws (BGPO)."""
     weighted = "weighted"
     """Log-likelihood times advantage, without ratio or clip."""
+    sandwich = "sandwich"
+    """The same with a lower bound of the log-likelihood for gains and an upper one for losses (SPG)."""
+    group_dpo = "group_dpo"
+    """Logistic loss of the advantage-weighted log-likelihoods of a group against the reference's (DPO, VRPO, DGPO)."""
 
 
 class AdvantageKind(Enum):
@@ -81,6 +95,10 @@ class AdvantageKind(Enum):
     """Group mean, standard deviation of the whole update (Flow-GRPO)."""
     batch = "batch"
     """Mean and standard deviation of the whole update."""
+    softmax = "softmax"
+    """Softmax of the centred rewards minus softmax of their negatives, times the group's size (wd1)."""
+    best_worst = "best_worst"
+    """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
@@ -110,10 +128,17 @@ class KlEstimator(Enum):
     """As Flow-GRPO's code has it: squared distance of the means over 2 tau^2, without the step's length."""
 
 
+class KlTarget(Enum):
+    reference = "reference"
+    """The model as it was before training; with adapters, the model without them."""
+    old = "old"
+    """The policy before the update (TraceRL): it slows each update down but does not bound the drift."""
+
+
 @dataclass
 class KlOptions:
     coefficient: float = 0.0
-    """0 needs no reference model."""
+    to: KlTarget = KlTarget.reference
     estimator: KlEstimator = KlEstimator.k3
 
 
@@ -195,12 +220,26 @@ class AlgorithmOptions:
     running: RunningOptions = field(default_factory=RunningOptions)
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
+    """Leave out groups whose solved fraction lies outside these bounds (TraceRL: 0.2 and 0.8)."""
     clip: float = 0.2
     clip_high: Optional[float] = None  # noqa: UP045
     """Upper clip half-width; null is the same as `clip`."""
     clip_kl: Optional[float] = None  # noqa: UP045
     """Clip width in nats: the width of the ratio when one decision has moved this far from the old policy. Unlike
     `clip`, which it replaces, it means the same for every latent size and convention."""
+    dual_clip: Optional[float] = None  # noqa: UP045
+    """Largest ratio that a negative advantage is multiplied by; above 1."""
+    self_normalise: bool = False
+    """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
+    beta: float = 0.1
+    """Scale of the log-likelihoods against the reference's (objective=group_dpo)."""
+    upper_power: float = 1.5
+    """Power of the upper bound (objective=sandwich)."""
+    upper_share: float = 0.5
+    """Share of the upper bound where the advantage is negative (objective=sandwich)."""
+    anchor: float = 0.0
+    """Times the supervised loss on the samples with a positive advantage, beside the objective."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)

@@ -45,9 +45,13 @@ class AdvantageEstimator:
             return found
         return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
 
-    def teaches(self, rewards: np.ndarray, advantage: np.ndarray) -> bool:
-        """Whether a group can change the policy. Compared with others than its own, equal rewards can."""
-        if self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
+    def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
+        """Whether a group can change the policy. Compared with others than its own, equal rewards can.
+
+        Args:
+            advantage: None where only the group's own rewards shall decide.
+        """
+        if advantage is not None and self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
 
@@ -101,6 +105,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
       we take the population's, as TraceRL (arXiv 2509.06949) does.
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
+    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
+    - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
     - constant: 1.
 
     Args:
@@ -125,8 +131,25 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         centred /= scored.std() + STD_EPSILON
     elif kind is AdvantageKind.leave_one_out:
         centred *= count / (count - 1)
+    elif kind is AdvantageKind.softmax:
+        centred = count * (_softmax(centred) - _softmax(-centred))
+    elif kind is AdvantageKind.best_worst:
+        if has_signal(rewards):
+            result[np.nanargmax(rewards)], result[np.nanargmin(rewards)] = 1.0, -1.0
+        return result, result != 0
     result[valid] = centred
     return result, valid
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values - values.max())
+    return exponentials / exponentials.sum()
+
+
+def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) -> bool:
+    """Whether the solved fraction of a group's scored samples lies within `band`, its ends included."""
+    scored = rewards[~np.isnan(rewards)]
+    return len(scored) > 0 and band[0] <= float((scored >= solved_at - 1e-9).mean()) <= band[1]
 
 
 def has_signal(rewards: np.ndarray) -> bool:

@@ -125,6 +125,17 @@ def _policy(
 
 
 @app.command()
+def algorithms(
+    name: Annotated[Optional[str], typer.Argument(help="One of them, with what its file says.")] = None,  # noqa: UP045
+    config_dir: ConfigDir = None,
+) -> None:
+    """List the algorithms: what each is made of, what it costs and what it needs."""
+    from rl.commands import show_algorithms
+
+    show_algorithms(name, config_dir)
+
+
+@app.command()
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the configuration that a run would use, and the files it comes from."""
     from omegaconf import OmegaConf

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from configs.errors import ConfigError
 from configs.schema import (
     AdvantageKind,
+    AlgorithmOptions,
     Config,
     Denominator,
     LikelihoodKind,
@@ -23,6 +24,7 @@ from configs.schema import (
 )
 from models.options import Modality
 from rewards.registry import COMPLETIONS
+from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
@@ -53,6 +55,8 @@ AT_LEAST = {
     "rollout.prompts_per_update": 1,
     "rollout.prompts_per_ticket": 1,
     "rollout.max_staleness": 0,
+    "rollout.refills": 0,
+    "algorithm.anchor": 0,
     "cluster.learners": 1,
     "cluster.rollout_workers": 1,
     "cluster.reward_workers": 1,
@@ -65,6 +69,7 @@ AT_LEAST = {
 }
 ABOVE_ZERO = (
     "algorithm.advantage_clip",
+    "algorithm.beta",
     "algorithm.clip_kl",
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
@@ -85,16 +90,20 @@ def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
     Raises:
         ConfigError: every problem found, one a line.
     """
+    if found := problems(config, spec):
+        raise ConfigError("\n  ".join(["these options cannot work:", *found]))
+
+
+def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
+    """One sentence each, beginning with the option's name."""
     if config.model.modality is Modality.image:
         from rl.image_compatibility import image_problems
 
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    problems = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
-    problems += [*_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
-    if problems:
-        raise ConfigError("\n  ".join(["these options cannot work:", *problems]))
+    found = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
+    return [*found, *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
 def is_supervised(config: Config) -> bool:
@@ -138,28 +147,62 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"a prompt would never have enough; raise the buffer"
         )
     constant = algorithm.advantage is AdvantageKind.constant
-    kind = algorithm.likelihood.kind
-    replay = kind is LikelihoodKind.replay
-    if algorithm.objective is ObjectiveKind.ppo_clip and algorithm.ratio is Ratio.none:
-        yield "algorithm.objective=ppo_clip clips a ratio, but ratio=none; use ratio=element or objective=weighted"
-    if algorithm.objective is ObjectiveKind.weighted and algorithm.ratio is not Ratio.none:
-        yield f"algorithm.objective=weighted has no ratio, but ratio={algorithm.ratio.name}; use ratio=none"
+    replay = algorithm.likelihood.kind is LikelihoodKind.replay
+    yield from _cell(algorithm)
     if constant and algorithm.objective is not ObjectiveKind.weighted:
         yield "algorithm.advantage=constant compares no samples and needs objective=weighted and ratio=none"
     if constant and replay:
         yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
-    if not constant and kind is LikelihoodKind.elbo:
-        yield "algorithm.likelihood.kind=elbo is for supervised training; use kind=replay, or algorithm=sft"
-    if not replay and algorithm.kl.coefficient > 0:
+
+
+WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo)
+
+
+def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
+    """Likelihood, ratio, objective and advantage must be of one mind."""
+    objective, ratio = algorithm.objective, algorithm.ratio
+    replay = algorithm.likelihood.kind is LikelihoodKind.replay
+    if objective in WITHOUT_RATIO and ratio is not Ratio.none:
+        yield f"algorithm.objective={objective.name} has no ratio, but ratio={ratio.name}; use ratio=none"
+    if objective not in WITHOUT_RATIO and ratio is Ratio.none:
         yield (
-            f"algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind={kind.name} "
-            f"use 0"
+            f"algorithm.objective={objective.name} is made of a ratio, but ratio=none; use ratio=element or "
+            f"objective=weighted"
         )
-    if not replay and algorithm.denominator is Denominator.step:
+    if objective is ObjectiveKind.linear_bound and (ratio is not Ratio.sequence or replay):
         yield (
-            f"algorithm.denominator=step averages over the parts of a replay; with likelihood.kind={kind.name} use "
-            f"sequence"
+            f"algorithm.objective=linear_bound bounds the ratio of sequences draw by draw, but ratio={ratio.name} and "
+            f"likelihood.kind={algorithm.likelihood.kind.name}; use ratio=sequence and likelihood.kind=elbo"
         )
+    if objective is ObjectiveKind.sandwich and replay:
+        yield (
+            "algorithm.objective=sandwich needs bounds of the log-likelihood, and a replayed chain gives none; use "
+            "likelihood.kind=elbo"
+        )
+    if objective is ObjectiveKind.trust_region and algorithm.clip_kl is None:
+        yield "algorithm.objective=trust_region is as wide as clip_kl says, which is null; set it, for example to 0.02"
+    if ratio is Ratio.sequence and algorithm.clip_kl is not None:
+        yield "algorithm.clip_kl is the width of one decision's ratio, but ratio=sequence has one a sample; use clip"
+    if algorithm.dual_clip is not None:
+        if objective not in (ObjectiveKind.ppo_clip, ObjectiveKind.linear_bound):
+            yield f"algorithm.dual_clip is a part of objective=ppo_clip; with {objective.name} use null"
+        elif algorithm.dual_clip <= 1:
+            yield f"algorithm.dual_clip={algorithm.dual_clip}: must be above 1, or it would hold every update back"
+    if algorithm.self_normalise and objective not in (ObjectiveKind.ppo_clip, ObjectiveKind.clip_always):
+        yield (
+            f"algorithm.self_normalise divides by clipped ratios, which objective={objective.name} has none of; use "
+            f"objective=clip_always"
+        )
+    if objective is ObjectiveKind.sandwich and algorithm.upper_power <= 1:
+        yield f"algorithm.upper_power={algorithm.upper_power}: must be above 1; at 1 there is no upper bound"
+    if not 0 <= algorithm.upper_share <= 1:
+        yield f"algorithm.upper_share={algorithm.upper_share}: must lie in [0, 1]"
+    if ratio is Ratio.guard and objective is ObjectiveKind.trust_region:
+        yield "algorithm.objective=trust_region has no clip for ratio=guard to widen; use ratio=element"
+    if objective is ObjectiveKind.group_dpo and algorithm.denominator is Denominator.step:
+        yield "algorithm.denominator=step averages within samples, which objective=group_dpo sums up; use sequence"
+    if algorithm.solved_band is not None and not 0 <= algorithm.solved_band[0] <= algorithm.solved_band[1] <= 1:
+        yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
 
 
 def _rollout(config: Config) -> Iterator[str]:
@@ -176,6 +219,13 @@ def _rollout(config: Config) -> Iterator[str]:
         )
     if is_supervised(config):
         return
+    if rollout.refills > MAX_REFILLS:
+        yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
+    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running):
+        yield (
+            f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
+            f"compares with other groups; use 0"
+        )
     if rollout.group_size == 1 and not differentiates_reward(config):
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, Cut, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
+from configs.schema import (
+    AdvantageKind,
+    Config,
+    Cut,
+    Denominator,
+    KlEstimator,
+    KlTarget,
+    LikelihoodKind,
+    Partition,
+    Ratio,
+)
 from rl.compatibility import differentiates_reward, is_supervised
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
@@ -87,6 +97,8 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
             f"use every_step, and rollout.denoising.window to train fewer steps"
         )
+    if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
+        yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
     if algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
@@ -99,6 +111,8 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
+    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
+        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
     if algorithm.kl.coefficient > 0 and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
         yield (
             f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
@@ -118,6 +132,11 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         yield (
             f"algorithm.minibatches={algorithm.minibatches} and epochs={algorithm.epochs}: with likelihood.kind="
             f"reward_gradient every optimizer update draws its own samples; use 1 of both and a larger run.updates"
+        )
+    if algorithm.kl.coefficient > 0:
+        yield (
+            "algorithm.kl is a KL between likelihoods, and likelihood.kind=reward_gradient has none; use "
+            "kl.coefficient=0, and reward_gradient.base_pull to stay near the base"
         )
     if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
         yield (

@@ -38,6 +38,7 @@ class ImageReplay:
 
     exact = True
     draws = 1
+    overlapping = False
     fresh_noise = False
 
     @property
@@ -148,6 +149,7 @@ class ImageElbo:
     exact = False
     gap_scale = 1.0
     draws = 1
+    overlapping = False
     fresh_noise = True
 
     def __init__(self, spec: ImageSpec, options: LikelihoodOptions, encode: Encode, device: torch.device) -> None:

@@ -32,7 +32,7 @@ from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
 from rewards.differentiable import DifferentiableTotal
-from rl.compatibility import check
+from rl.compatibility import check, differentiates_reward, is_supervised
 from rl.data import Problem
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
 from rl.image_reward_gradient import ImageRewardGradient
@@ -104,7 +104,11 @@ class ImageModality:
             return ImageElbo(spec, options, self._demonstration_encoder(device), device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay:
+    def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
+        if is_supervised(self.config) or differentiates_reward(self.config):
+            return None
+        if self.config.rollout.denoising.kernel is KernelKind.ode:
+            return None
         return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
     def demonstration(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:

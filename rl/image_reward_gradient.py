@@ -94,6 +94,7 @@ class ImageRewardGradient:
     exact = False
     gap_scale = 1.0
     draws = 1
+    overlapping = False
     fresh_noise = True
 
     def __init__(

@@ -71,8 +71,8 @@ class Modality(Protocol):
         """The one that `algorithm.likelihood` asks for."""
         ...
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood:
-        """Reproduces what a rollout recorded."""
+    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood | None:
+        """Reproduces what a rollout recorded; None if there is no rollout, or none that draws anything."""
         ...
 
     def demonstration(self, problem: Problem, seed: int, update: int) -> Trajectory:

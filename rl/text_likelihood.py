@@ -40,6 +40,7 @@ class TextReplay:
 
     gap_scale = 1.0
     draws = 1
+    overlapping = False
     fresh_noise = False
 
     @property
@@ -122,6 +123,7 @@ class TextElbo:
     exact = False
     gap_scale = 1.0
     draws = 1
+    overlapping = False
     fresh_noise = True
 
     def __init__(self, spec: TextSpec, device: torch.device, min_rate: float = 1e-3) -> None:

@@ -20,7 +20,7 @@ from models.export import export_text_policy
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.text import TextPolicy, TextSpec
-from rl.compatibility import check
+from rl.compatibility import check, is_supervised
 from rl.data import Problem
 from rl.encode import encode_prompt, encode_response
 from rl.modality import Judged, ShowOptions
@@ -71,7 +71,9 @@ class TextModality:
             return TextElbo(cast(TextPolicy, policy).spec, device)
         return TextReplay(cast(TextPolicy, policy).spec, self.config.rollout.sampler, options, device)
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay:
+    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | None:
+        if is_supervised(self.config):
+            return None
         spec = cast(TextPolicy, policy).spec
         return TextReplay(spec, self.config.rollout.sampler, LikelihoodOptions(), device)
 

@@ -364,7 +364,7 @@ def learner_of(folder, *overrides: str, zero_stage: int = 0) -> Learner:
     modality.check()
     policy = modality.policy(CPU)
     engine = Engine(policy, config.algorithm.optimizer, zero_stage=zero_stage, bf16=False)
-    return Learner(engine, modality.likelihood(policy, CPU), None, None, None, config.algorithm, 100, CPU)
+    return Learner(engine, modality.likelihood(policy, CPU), None, None, config.algorithm, 100, CPU)
 
 
 def fresh_groups(update: int) -> list[Group]:

@@ -12,7 +12,8 @@ import rl.text_rows
 from configs.schema import Denominator, LikelihoodOptions, Partition
 from models.attention import PADDING
 from models.text import TextPolicy
-from rl.denominators import decision_weights
+from rl.denominators import row_weights
+from rl.likelihood import ScoredRow
 from rl.text_likelihood import TextReplay, parts
 from rl.text_rows import View, collate, pack
 from rollout.options import Count, Order, SamplerOptions
@@ -181,7 +182,9 @@ def test_step_weights_sum_to_one_for_any_partition(trace, options, seed):
     part = parts(reveal, block, options)
     step = block * len(reveal) + part
     mask = (reveal > 0) & (np.random.default_rng(seed).random(len(reveal)) < 0.8)
-    weights = decision_weights(_with_mask(mask), step[None], Denominator.step)[0]
+    everything = np.arange(len(reveal))
+    row = ScoredRow(None, 0, 0, everything, np.ones(len(reveal), np.float32), step, 1)
+    (weights,) = row_weights([_with_mask(mask)], [row], Denominator.step, draws=1)
     assert weights.sum() == pytest.approx(float(mask.any()), abs=1e-6)
     assert not weights[~mask].any()
     for s in set(step[mask]):
