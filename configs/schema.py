@@ -30,6 +30,27 @@ class Partition(Enum):
     shrink = "shrink"
     segments = "segments"
     one = "one"
+    left_to_right = "left_to_right"
+    """Every token its own part, in the order of positions whatever the recorded one: the exact autoregressive
+    factorisation (JustGRPO)."""
+
+
+class MaskLaw(Enum):
+    """How many of L positions the denoising loss of a text masks."""
+
+    uniform_rate = "uniform_rate"
+    """Each with probability t, t uniform in `rate_range`; weight 1 / t."""
+    exact_count = "exact_count"
+    """Exactly m, uniform in 1 ... L; weight L / m, which varies less."""
+
+
+class MaskWeight(Enum):
+    """What the log-probability of a masked position counts."""
+
+    elbo = "elbo"
+    """1 / the fraction that the law masks, which makes the estimate a lower bound of the log-likelihood."""
+    none = "none"
+    """1, for means over the masked positions (UniGRPO)."""
 
 
 class NoiseLaw(Enum):
@@ -48,6 +69,26 @@ class LikelihoodOptions:
     """Rounds in a part (partition=shrink)."""
     segments: int = 4
     """Parts of a trace (partition=segments)."""
+    sampled_parts: Optional[int] = None  # noqa: UP045
+    """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    prompt_masking: float = 0.0
+    """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
+    `canvas_block` so is a token of the blocks before."""
+    draws: int = 1
+    """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged."""
+    mask_law: MaskLaw = MaskLaw.uniform_rate
+    """Text, kind=elbo, as are the options below up to `mask_weight`."""
+    rate_range: tuple[float, float] = (0.001, 1.0)
+    """Lowest and highest rate (mask_law=uniform_rate); [1, 1] masks everything (wd1)."""
+    rising_rate: bool = False
+    """The rate is drawn in the first of an update's epochs and rises evenly to the highest in the last (UniGRPO)."""
+    complement: bool = False
+    """Score the complementary mask too, so that each position is masked in one of two (coupled-GRPO, ESPO)."""
+    full_view: float = 0.0
+    """Add the score under the fully masked text, times this (coupled-GRPO: 0.5)."""
+    canvas_block: Optional[int] = None  # noqa: UP045
+    """Mask and score one random block of this many positions, all later ones masked (SPG); null is the whole text."""
+    mask_weight: MaskWeight = MaskWeight.elbo
     noise_law: NoiseLaw = NoiseLaw.uniform
     """Images, kind=elbo."""
     unconditional_gradient: bool = True

@@ -14,15 +14,18 @@ from pathlib import Path
 from rich.table import Table
 
 from configs.compose import PACKAGE, compose, options
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, Partition
+from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, LikelihoodOptions, Partition
 from models.options import Modality
 from rl.compatibility import is_supervised, problems
 from rl.objectives import is_coupled, needs_reference
 
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
 """Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
-DATA = ["data.train.size=64", "data.train.response=x", "data.train.image=x", "model.lora.rank=1"]
-"""What a recipe may ask of the rest of the configuration."""
+REST = {
+    Modality.text: ["model=tiny_block", "data=mini_sudoku", "reward=reasoning_gym", "data.train.response=x"],
+    Modality.image: ["model=tiny_scenes", "data=scenes", "reward=scene", "data.train.image=x"],
+}
+"""The rest of a configuration, with what a recipe may ask of it."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ def catalogue(config_dir: Path | None = None) -> list[Recipe]:
 
 def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
     configs = {
-        modality: compose([f"algorithm={name}", f"model.modality={modality.value}", *DATA], config_dir).config
-        for modality in Modality
+        modality: compose([f"algorithm={name}", "run.name=x", *rest], config_dir).config
+        for modality, rest in REST.items()
     }
     suited = {modality: config for modality, config in configs.items() if _suits(config)}
     config = next(iter(suited.values()), configs[Modality.text])
@@ -103,26 +106,29 @@ def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
 
 
 def _forwards(config: Config) -> str:
-    """T: rounds or trained steps of the sample."""
+    """T: rounds of a text, trained steps of an image."""
     algorithm = config.algorithm
-    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, False)
-    exact = (
-        algorithm.likelihood.kind is LikelihoodKind.replay and algorithm.likelihood.partition is Partition.every_step
-    )
-    if not exact and not is_supervised(config) and algorithm.epochs * algorithm.minibatches > 1:
-        models += 1
-    return f"{_rows(algorithm)} x {models}"
-
-
-def _rows(algorithm: AlgorithmOptions) -> str:
     likelihood = algorithm.likelihood
+    replay = likelihood.kind is LikelihoodKind.replay
+    overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
+    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping)
+    recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
+    if not recorded and not is_supervised(config) and algorithm.epochs * algorithm.minibatches > 1:
+        models += 1
+    return f"{_rows(likelihood)} x {models}"
+
+
+def _rows(likelihood: LikelihoodOptions) -> str:
     if likelihood.kind is LikelihoodKind.elbo:
-        return "1"
+        return str(likelihood.draws * (1 + likelihood.complement + (likelihood.full_view > 0)))
+    if likelihood.sampled_parts is not None:
+        return str(likelihood.sampled_parts)
     return {
         Partition.every_step: "T",
         Partition.shrink: f"T/{likelihood.shrink}",
         Partition.segments: str(likelihood.segments),
         Partition.one: "1",
+        Partition.left_to_right: "L",
     }[likelihood.partition]
 
 

@@ -26,6 +26,7 @@ from models.options import Modality
 from rewards.registry import COMPLETIONS
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
+from rl.unused_options import unused_options
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.image import ImageSpec
@@ -34,6 +35,11 @@ if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait f
 AT_LEAST = {
     "algorithm.likelihood.shrink": 1,
     "algorithm.likelihood.segments": 1,
+    "algorithm.likelihood.sampled_parts": 1,
+    "algorithm.likelihood.prompt_masking": 0,
+    "algorithm.likelihood.draws": 1,
+    "algorithm.likelihood.full_view": 0,
+    "algorithm.likelihood.canvas_block": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
     "algorithm.running.buffer": 1,
@@ -102,8 +108,8 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    found = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
-    return [*found, *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
+    found = [*_ranges(config), *own, *unused_options(config), *_algorithm(config)]
+    return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
 def is_supervised(config: Config) -> bool:
@@ -128,6 +134,14 @@ def _ranges(config: Config) -> Iterator[str]:
     betas = config.algorithm.optimizer.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"algorithm.optimizer.betas={list(betas)}: must be two numbers in [0, 1)"
+    likelihood = config.algorithm.likelihood
+    if likelihood.prompt_masking > 1:
+        yield f"algorithm.likelihood.prompt_masking={likelihood.prompt_masking}: a probability is at most 1"
+    rates = likelihood.rate_range
+    if len(rates) != 2 or not 0 < rates[0] <= rates[1] <= 1:
+        yield (
+            f"algorithm.likelihood.rate_range={list(rates)}: must be two numbers above 0 and at most 1, the lower first"
+        )
     if not 0 <= config.reward.max_failed_fraction <= 1:
         yield f"reward.max_failed_fraction={config.reward.max_failed_fraction}: must lie in [0, 1]"
 

@@ -57,5 +57,6 @@ def _step_weights(trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow],
     for row, mask in zip(rows, masks, strict=True):
         steps_of_sample = counts[row.trajectory, row.sample]
         decisions_of = np.array([steps_of_sample.get(step, 1) for step in row.step.tolist()], np.float32)
-        weights.append(mask * draws / (decisions_of * max(len(steps_of_sample), 1)))
+        # Where a row stands for others too, the mean over the steps that are scored has its importance in it already.
+        weights.append(mask * draws / (decisions_of * max(len(steps_of_sample), 1) * row.importance))
     return weights

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class Statistics:
             self.sums[name] = self.sums.get(name, 0.0) + float(values[used].sum())
             self.counts[name] = self.counts.get(name, 0.0) + float(used.sum())
 
-    def count(self, name: str, value: float) -> None:
+    def total(self, name: str, value: float) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
         self.counts[name] = 1.0
 
@@ -160,6 +161,9 @@ class Learner:
         if everywhere == 0:
             raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
         rows = self.likelihood.rows(trajectories, draw)
+        if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
+            scale = [0.0] * len(scale)
+            rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
         entries = self._entries(rows, trajectories, advantages, [one / everywhere for one in scale])
         batches = micro_batches(rows, self.options.micro_batch_tokens)
         return in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
@@ -258,8 +262,8 @@ class Learner:
             raise LearnerError(
                 f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}. {NOT_FINITE}"
             )
-        statistics.count("learner/loss", float(loss.detach()))
-        statistics.count("learner/decisions", float((decisions.weight > 0).sum()))
+        statistics.total("learner/loss", float(loss.detach()))
+        statistics.total("learner/decisions", float((decisions.weight > 0).sum()))
         if first:
             self._check_first(scores, entries, objective, statistics)
         return loss

@@ -194,9 +194,11 @@ def _sandwich(scores: Scores, decisions: Decisions, options: AlgorithmOptions, d
     tokens, _ = units_of(decisions, Ratio.element, draws)
     advantage = units.mean(decisions.advantage)
     lower = units.estimate(scores.log_prob) / units.mean(decisions.length)
-    upper = upper_bound(
-        scores.log_prob, decisions.coefficient.log(), tokens.index, units.index, draws, options.upper_power
+    each = upper_bound(
+        scores.log_prob, decisions.coefficient.log(), tokens.index, tokens.count, draws, options.upper_power
     )
+    share = 1 / tokens.total(torch.ones_like(scores.log_prob).detach())[tokens.index]  # a token counts once
+    upper = units.total(share * each[tokens.index]) / units.total(share)
     mixed = options.upper_share * upper + (1 - options.upper_share) * lower
     value = -(weight * advantage * torch.where(advantage > 0, lower, mixed)).sum()
     return Loss(value, weight, {"bound/lower": lower.detach(), "bound/upper": upper.detach()})

@@ -66,10 +66,10 @@ class TextModality:
         return load_text_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)[0]
 
     def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo:
-        options = self.config.algorithm.likelihood
+        spec, options = cast(TextPolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
-            return TextElbo(cast(TextPolicy, policy).spec, device)
-        return TextReplay(cast(TextPolicy, policy).spec, self.config.rollout.sampler, options, device)
+            return TextElbo(spec, options, self.config.algorithm.epochs, device)
+        return TextReplay(spec, self.config.rollout.sampler, options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | None:
         if is_supervised(self.config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from operator import attrgetter
 
@@ -11,11 +12,12 @@ import pytest
 from configs.compose import PACKAGE, compose
 from configs.errors import ConfigError
 from configs.fields import type_of
-from configs.schema import Config
+from configs.schema import Config, LikelihoodOptions
 from models.image_spec import Guidance, ImageSpec
 from models.prediction import Prediction
 from models.text import TextSpec
 from rl.compatibility import ABOVE_ZERO, AT_LEAST, check
+from rl.unused_options import READ_BY
 
 
 def spec(family: str, block_length: int | None, max_length: int) -> TextSpec:
@@ -84,6 +86,7 @@ def test_packaged_recipes_pass(recipe: str) -> None:
 
 
 SAMPLER = "rollout.sampler"
+LIKELIHOOD = "algorithm.likelihood"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,40 @@ SAMPLER = "rollout.sampler"
         (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
         (["algorithm.advantage=batch", "rollout.refills=1"], "compares with other groups; use 0"),
         (["rollout.refills=65"], "rollout.refills=65: at most 64"),
+        ([f"{LIKELIHOOD}.draws=2"], "likelihood.draws=2 does nothing with kind=replay; leave it out, or use kind=elbo"),
+        ([f"{LIKELIHOOD}.complement=true"], "likelihood.complement=True does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.rate_range=[0.1,0.9]"], "likelihood.rate_range=[0.1, 0.9] does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.noise_law=logit_normal"], "likelihood.noise_law=logit_normal does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.unconditional_gradient=false"], "does nothing for a model of texts"),
+        (["algorithm=sft", f"{LIKELIHOOD}.noise_law=logit_normal"], "does nothing for a model of texts"),
+        (["algorithm=sft", f"{LIKELIHOOD}.sampled_parts=2"], "likelihood.sampled_parts=2 does nothing with kind=elbo"),
+        (["algorithm=sft", f"{LIKELIHOOD}.partition=one"], "likelihood.partition=one does nothing with kind=elbo"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0,1]"], "must be two numbers above 0 and at most 1"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.9,0.1]"], "must be two numbers above 0 and at most 1"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.5]"], "must be two numbers above 0 and at most 1"),
+        (
+            ["algorithm=sft", f"{LIKELIHOOD}.mask_law=exact_count", f"{LIKELIHOOD}.rate_range=[0.1,0.9]"],
+            "mask_law=exact_count draws a number",
+        ),
+        (["algorithm=sft", f"{LIKELIHOOD}.complement=true"], "rate_range=[0.001, 1.0] is not centred on 1/2"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rising_rate=true"], "set algorithm.epochs to at least 2"),
+        (
+            [
+                "algorithm=sft",
+                "algorithm.epochs=2",
+                f"{LIKELIHOOD}.mask_law=exact_count",
+                f"{LIKELIHOOD}.complement=true",
+                f"{LIKELIHOOD}.rising_rate=true",
+            ],
+            "ends with everything masked, whose complement is empty",
+        ),
+        (["algorithm=sft", f"{LIKELIHOOD}.canvas_block=8"], "tiny_block has blocks of its own"),
+        (["algorithm=one_step", f"{LIKELIHOOD}.prompt_masking=0.15"], "tiny_block is block-causal"),
+        (["algorithm=sft", f"{LIKELIHOOD}.prompt_masking=0.15"], "tiny_block is block-causal"),
+        (
+            [f"{SAMPLER}.order=drawn_prob", f"{LIKELIHOOD}.partition=left_to_right"],
+            "only likelihood.partition=every_step can compute",
+        ),
         (["algorithm.optimizer.betas=[0.9]"], "must be two numbers in [0, 1)"),
         (["algorithm.optimizer.betas=[0.9,1]"], "must be two numbers in [0, 1)"),
         (["reward.max_failed_fraction=2"], "must lie in [0, 1]"),
@@ -200,6 +237,11 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        [f"{LIKELIHOOD}.sampled_parts=2", f"{SAMPLER}.order=drawn_prob"],
+        [f"{LIKELIHOOD}.partition=left_to_right"],
+        ["algorithm=sft", f"{LIKELIHOOD}.mask_law=exact_count", f"{LIKELIHOOD}.complement=true"],
+        ["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.2,0.8]", f"{LIKELIHOOD}.complement=true"],
+        ["algorithm=sft", f"{LIKELIHOOD}.rising_rate=true", "algorithm.epochs=4"],
     ],
 )
 def test_allowed_on_a_block_model(overrides: list[str]) -> None:
@@ -210,6 +252,23 @@ def test_a_bidirectional_model_has_no_exact_block_cache_and_any_block_length() -
     assert problems([f"{SAMPLER}.block_length=8"], FULL) == []
     [problem] = problems([f"{SAMPLER}.cache=block"], FULL)
     assert "tiny_full is bidirectional" in problem
+
+
+def test_likelihoods_of_bidirectional_models() -> None:
+    masking = f"{LIKELIHOOD}.prompt_masking=0.15"
+    block = f"{LIKELIHOOD}.canvas_block=8"
+    assert problems(["algorithm=one_step", masking], FULL) == []
+    assert problems(["algorithm=sft", masking, block, f"{LIKELIHOOD}.mask_law=exact_count"], FULL) == []
+    [problem] = problems([masking], FULL)
+    assert "partition=every_step is there to be exact; use partition=one" in problem
+    [problem] = problems(["algorithm=one_step", f"{LIKELIHOOD}.prompt_masking=1.5"], FULL)
+    assert "a probability is at most 1" in problem
+    [problem] = problems(["algorithm=sft", block, f"{LIKELIHOOD}.full_view=0.5"], FULL)
+    assert "canvas_block shows a part; use one of them" in problem
+
+
+def test_every_likelihood_option_says_who_reads_it() -> None:
+    assert set(READ_BY) == {field.name for field in dataclasses.fields(LikelihoodOptions)} - {"kind"}
 
 
 def test_all_problems_come_in_one_message() -> None:

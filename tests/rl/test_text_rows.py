@@ -14,7 +14,8 @@ from models.attention import PADDING
 from models.text import TextPolicy
 from rl.denominators import row_weights
 from rl.likelihood import ScoredRow
-from rl.text_likelihood import TextReplay, parts
+from rl.partitions import parts
+from rl.text_likelihood import TextReplay
 from rl.text_rows import View, collate, pack
 from rollout.options import Count, Order, SamplerOptions
 from rollout.trajectory import TextTrajectory
@@ -28,6 +29,7 @@ PARTITIONS = [
     LikelihoodOptions(partition=Partition.shrink, shrink=2),
     LikelihoodOptions(partition=Partition.segments, segments=2),
     LikelihoodOptions(partition=Partition.one),
+    LikelihoodOptions(partition=Partition.left_to_right),
 ]
 
 
@@ -140,7 +142,8 @@ def traces(draw):
     return np.array(reveal, np.int16), np.array(block)
 
 
-partition_options = st.sampled_from(Partition).flatmap(
+IN_THE_ORDER_OF_ROUNDS = [kind for kind in Partition if kind is not Partition.left_to_right]
+partition_options = st.sampled_from(IN_THE_ORDER_OF_ROUNDS).flatmap(
     lambda kind: st.builds(
         LikelihoodOptions, partition=st.just(kind), shrink=st.integers(1, 4), segments=st.integers(1, 6)
     )
@@ -173,6 +176,12 @@ def test_parts_keep_the_order_of_the_rounds(trace, options):
         if options.partition is Partition.segments:
             per_part = [len(set(rounds[found == p])) for p in set(found)]
             assert max(per_part) - min(per_part) <= 1
+
+
+def test_left_to_right_follows_positions_whatever_the_rounds():
+    reveal, block = np.array([3, 0, 1, 1, 5, 4]), np.array([0, 0, 0, 0, 1, 1])
+    options = LikelihoodOptions(partition=Partition.left_to_right)
+    assert parts(reveal, block, options).tolist() == [1, 0, 2, 3, 1, 2]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
