@@ -103,6 +103,8 @@ def test_reward_gradients_are_not_for_text():
         ([*DRAFT, "algorithm.reward_gradient.earliest_stop=10"], "earliest_stop=10: must be a step .* 0 to 9"),
         ([*DRAFT, "algorithm.reward_gradient.cut=gaussian", "algorithm.reward_gradient.cut_std=0"], "use cut=fixed"),
         ([*DRAFT, "algorithm.reward_gradient.renoise=-1"], "renoise=-1: must be at least 0"),
+        (["algorithm.reward_gradient.renoise=2"], "does nothing with likelihood.kind=replay; leave it out"),
+        ([*DRAFT, "algorithm.reward_gradient.cut_std=2"], "cut_std=2.0 does nothing with cut=fixed"),
         ([*DRAFT, "algorithm.reward_gradient.every=0"], "every=0: must be at least 1"),
         ([*DRAFT, "algorithm.reward_gradient.base_pull=-1"], "base_pull=-1.0: must be at least 0"),
         (
