@@ -20,6 +20,7 @@ OPTIONS = [
     "reward.terms.brightness.function=brightness",
     "reward.terms.redness.weight=0",
     "data.evaluation.prompt=red",
+    "data.evaluation.size=8",
 ]
 
 
