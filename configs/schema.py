@@ -143,7 +143,16 @@ class AdvantageKind(Enum):
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
-    """One for every sample: supervised learning, reward gradients."""
+    """One for every demonstration: supervised learning."""
+    preference = "preference"
+    """+1 for the chosen and -1 for the rejected answer of each pair in the data."""
+    none = "none"
+    """Samples are not compared: reward gradients, which know how each could be better."""
+
+    @property
+    def offline(self) -> bool:
+        """Learns from answers in the data: nothing is generated and scored for training."""
+        return self in (AdvantageKind.constant, AdvantageKind.preference)
 
 
 class Denominator(Enum):
@@ -305,6 +314,11 @@ class SourceKind(Enum):
     """Anything `datasets.load_dataset` or `load_from_disk` opens."""
 
 
+TEXT_ANSWERS = ("response", "chosen", "rejected")
+IMAGE_ANSWERS = ("image", "chosen_image", "rejected_image")
+"""Options of a source for what offline training shows: a demonstration, or a pair of a better and a worse answer."""
+
+
 @dataclass
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
@@ -320,10 +334,21 @@ class SourceOptions:
     that violate their prompt."""
     prompt: str = "{{ prompt }}"
     """Jinja template over the columns of one row."""
+    perturbed: Optional[str] = None  # noqa: UP045
+    """Jinja template of a changed prompt, whose completions answer `prompt` worse; for `denoiserl pairs`."""
     response: Optional[str] = None  # noqa: UP045
     """Jinja template of the demonstration, for supervised training of a text model."""
+    chosen: Optional[str] = None  # noqa: UP045
+    """Jinja template of the better answer of a pair, for preference training of a text model."""
+    rejected: Optional[str] = None  # noqa: UP045
+    """The same for the worse one."""
     image: Optional[str] = None  # noqa: UP045
-    """Column with the demonstration's image, for supervised training of an image model; rewards do not see it."""
+    """Column with the demonstration's image, for supervised training of an image model. An image is a path (in a file:
+    relative to it), encoded bytes, or what `datasets` decodes; rewards do not see it."""
+    chosen_image: Optional[str] = None  # noqa: UP045
+    """Column with the better image of a pair, for preference training of an image model."""
+    rejected_image: Optional[str] = None  # noqa: UP045
+    """The same for the worse one."""
 
 
 @dataclass

@@ -17,6 +17,11 @@ EQUAL_TOLERANCE = 1e-6
 """Rewards closer than this, relative to the largest, are equal: sums of weighted terms round differently."""
 
 
+OFFLINE_ADVANTAGES = {AdvantageKind.constant: (1.0,), AdvantageKind.preference: (1.0, -1.0)}
+"""Of answers in the data: a demonstration; the chosen and the rejected answer of a pair. Times an answer's
+log-likelihood they sum to what DPO (arXiv 2305.18290, eq. 7) puts into its sigmoid, up to the reference."""
+
+
 Advantages = tuple[np.ndarray, np.ndarray]
 """(G,) float32, 0 where invalid; (G,) bool, valid."""
 
@@ -107,21 +112,21 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
     - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
     - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
-    - constant: 1.
 
     Args:
         rewards: (G,) with NaN for a sample that could not be scored. Such a sample has no part in m, n and std.
 
     Returns:
         advantage: (G,) float32, 0 where invalid.
-        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is valid for `constant` only.
+        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is not.
     """
+    if kind.offline:
+        raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
+    if kind is AdvantageKind.none:
+        raise ValueError("advantage=none compares no samples: it is for reward gradients")
     rewards = _checked(rewards)
     valid = ~np.isnan(rewards)
     result = np.zeros(rewards.shape, dtype=np.float32)
-    if kind is AdvantageKind.constant:
-        result[valid] = 1.0
-        return result, valid
     scored = rewards[valid]
     count = len(scored)
     if count < 2:

@@ -16,16 +16,22 @@ from rich.table import Table
 from configs.compose import PACKAGE, compose, options
 from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, LikelihoodOptions, Partition
 from models.options import Modality
-from rl.compatibility import differentiates_reward, is_supervised, problems
-from rl.objectives import is_coupled, needs_reference
+from rl.compatibility import differentiates_reward, problems
+from rl.objectives import is_coupled, needs_old, needs_reference
 
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
 """Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
 REST = {
-    Modality.text: ["model=tiny_block", "data=mini_sudoku", "reward=reasoning_gym", "data.train.response=x"],
-    Modality.image: ["model=tiny_scenes", "data=scenes", "reward=scene", "data.train.image=x"],
+    Modality.text: ["model=tiny_block", "data=mini_sudoku", "reward=reasoning_gym"],
+    Modality.image: ["model=tiny_scenes", "data=scenes", "reward=scene"],
 }
-"""The rest of a configuration, with what a recipe may ask of it."""
+
+ANSWERS = {
+    (AdvantageKind.constant, Modality.text): ["data.train.response=x"],
+    (AdvantageKind.constant, Modality.image): ["data.train.image=x"],
+    (AdvantageKind.preference, Modality.text): ["data.train.chosen=x", "data.train.rejected=y"],
+    (AdvantageKind.preference, Modality.image): ["data.train.chosen_image=x", "data.train.rejected_image=y"],
+}
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,7 @@ def catalogue(config_dir: Path | None = None) -> list[Recipe]:
 
 
 def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
-    configs = {
-        modality: compose([f"algorithm={name}", "run.name=x", *rest], config_dir).config
-        for modality, rest in REST.items()
-    }
+    configs = {modality: _with_data(name, modality, config_dir) for modality in Modality}
     suited = {modality: config for modality, config in configs.items() if _suits(config)}
     config = next(iter(suited.values()), configs[Modality.text])
     algorithm = config.algorithm
@@ -72,6 +75,13 @@ def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
         forwards=_forwards(config),
         needs=tuple(_needs(algorithm)),
     )
+
+
+def _with_data(name: str, modality: Modality, config_dir: Path | None) -> Config:
+    """The recipe on an embedded model, with the data that it asks for."""
+    chosen = [f"algorithm={name}", "run.name=x", *REST[modality]]
+    advantage = compose(chosen, config_dir).config.algorithm.advantage
+    return compose([*chosen, *ANSWERS.get((advantage, modality), [])], config_dir).config
 
 
 def _suits(config: Config) -> bool:
@@ -105,6 +115,8 @@ def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "differentiable reward"
     elif algorithm.advantage is AdvantageKind.constant:
         yield "demonstrations"
+    if algorithm.advantage is AdvantageKind.preference:
+        yield "pairs"
 
 
 def _forwards(config: Config) -> str:
@@ -118,7 +130,7 @@ def _forwards(config: Config) -> str:
     overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
     models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping)
     recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
-    if not recorded and not is_supervised(config) and algorithm.epochs * algorithm.minibatches > 1:
+    if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
         models += 1
     return f"{_rows(likelihood)} x {models}"
 

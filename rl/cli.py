@@ -35,7 +35,7 @@ ConfigDir = Annotated[
 
 @app.command()
 def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
-    """Train a policy: reinforcement learning, or supervised with algorithm=sft."""
+    """Train a policy: reinforcement learning, or on answers in the data, for example with algorithm=sft."""
     from configs.compose import compose
     from rl.compatibility import check
 
@@ -93,6 +93,21 @@ def sample(
 
     options = ShowOptions(count, greedy, steps, output)
     show_samples(*_policy(overrides, run, update, config_dir), prompt, problems, options)
+
+
+@app.command()
+def pairs(
+    output: Annotated[Path, typer.Option(help="JSONL file to write; images go into a folder beside it.")],
+    gap: Annotated[float, typer.Option(help="Least difference between the rewards of a pair.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    update: Update = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Preference pairs from a policy's completions of the training problems: the best and the worst by reward."""
+    from rl.pairs import write_pairs
+
+    write_pairs(*_policy(overrides, run, update, config_dir), output, gap)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from configs.errors import ConfigError
 from configs.schema import (
+    IMAGE_ANSWERS,
+    TEXT_ANSWERS,
     AdvantageKind,
     AlgorithmOptions,
     Config,
@@ -24,6 +26,7 @@ from configs.schema import (
 )
 from models.options import Modality
 from rewards.registry import COMPLETIONS
+from rl.advantages import OFFLINE_ADVANTAGES
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 from rl.unused_options import unused_options
@@ -112,11 +115,6 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
     return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
-def is_supervised(config: Config) -> bool:
-    """Training on demonstrations: no rollouts, no rewards in the loss."""
-    return config.algorithm.advantage is AdvantageKind.constant and not differentiates_reward(config)
-
-
 def differentiates_reward(config: Config) -> bool:
     """Training by the gradient of the reward itself: the learners draw the samples."""
     return config.algorithm.likelihood.kind is LikelihoodKind.reward_gradient
@@ -160,13 +158,23 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}: "
             f"a prompt would never have enough; raise the buffer"
         )
-    constant = algorithm.advantage is AdvantageKind.constant
+    offline = algorithm.advantage.offline
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     yield from _cell(algorithm)
-    if constant and algorithm.objective is not ObjectiveKind.weighted:
-        yield "algorithm.advantage=constant compares no samples and needs objective=weighted and ratio=none"
-    if constant and replay:
-        yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
+    if algorithm.advantage is AdvantageKind.constant and algorithm.objective is not ObjectiveKind.weighted:
+        yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
+    if algorithm.advantage is AdvantageKind.preference and algorithm.objective is not ObjectiveKind.group_dpo:
+        yield (
+            f"algorithm.objective={algorithm.objective.name} has no bound below for rejected answers, or a ratio to a "
+            f"policy that drew none of them; with advantage=preference use objective=group_dpo and ratio=none"
+        )
+    if algorithm.advantage is AdvantageKind.none and not differentiates_reward(config):
+        yield "algorithm.advantage=none is for reward gradients; choose how samples are compared, or algorithm=draft"
+    if offline and replay:
+        yield (
+            f"algorithm.likelihood.kind=replay needs rollouts, and advantage={algorithm.advantage.name} makes none; "
+            f"use kind=elbo"
+        )
 
 
 WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo)
@@ -231,7 +239,7 @@ def _rollout(config: Config) -> Iterator[str]:
             f"algorithm.minibatches={algorithm.minibatches} is more than "
             f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty"
         )
-    if is_supervised(config):
+    if algorithm.advantage.offline:
         return
     if rollout.refills > MAX_REFILLS:
         yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
@@ -254,10 +262,36 @@ def _data(config: Config) -> Iterator[str]:
     for name, source in (("data.train", train), ("data.evaluation", evaluation)):
         if source is not None and source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
+    yield from _answers(config)
     if evaluation is not None and _overlap(train, evaluation):
         yield (
             "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
             f"of at least {train.seed + (train.size or 0)} (problem i comes from seed + i)"
+        )
+
+
+def _answers(config: Config) -> Iterator[str]:
+    """A problem has a demonstration or a pair, and offline training needs the one that its advantages are of."""
+    source, advantage = config.data.train, config.algorithm.advantage
+    for names in (TEXT_ANSWERS, IMAGE_ANSWERS):
+        demonstration, chosen, rejected = names
+        given = [name for name in names if getattr(source, name) is not None]
+        if given not in ([], [demonstration], [chosen, rejected]):
+            yield (
+                f"data.train has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
+                f"pair ({chosen} and {rejected}): set the others to null"
+            )
+    image = config.model.modality is Modality.image
+    demonstration, chosen, rejected = IMAGE_ANSWERS if image else TEXT_ANSWERS
+    what = "the column of images" if image else "a template of them"
+    if advantage is AdvantageKind.constant and getattr(source, demonstration) is None:
+        yield f"algorithm.advantage=constant trains on demonstrations; set data.train.{demonstration} to {what}"
+    if advantage is AdvantageKind.preference and getattr(source, chosen) is None and getattr(source, rejected) is None:
+        what = "the columns of images" if image else "templates of them"
+        instead = "" if getattr(source, demonstration) is None else f", and data.train.{demonstration}=null"
+        yield (
+            f"algorithm.advantage=preference trains on pairs; set data.train.{chosen} and data.train.{rejected} to "
+            f"{what}{instead}"
         )
 
 
@@ -293,7 +327,7 @@ def _evaluation(config: Config) -> Iterator[str]:
         return
     if config.data.evaluation is None:
         yield "evaluation.every is above 0, but data.evaluation is null; set data.evaluation.name or evaluation.every=0"
-    if not config.reward.terms and is_supervised(config):
+    if not config.reward.terms and config.algorithm.advantage.offline:
         yield "evaluation.every is above 0, but reward.terms is empty; choose a reward or set evaluation.every=0"
 
 
@@ -304,7 +338,9 @@ def _cluster(config: Config) -> Iterator[str]:
             yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"
     if cluster.zero_stage not in range(4):
         yield f"cluster.zero_stage={cluster.zero_stage}: DeepSpeed has stages 0, 1, 2 and 3"
-    samples = rollout.prompts_per_update * (1 if is_supervised(config) else rollout.group_size)
+    advantage = config.algorithm.advantage
+    group_size = len(OFFLINE_ADVANTAGES[advantage]) if advantage.offline else rollout.group_size
+    samples = rollout.prompts_per_update * group_size
     if samples < cluster.learners:
         yield (
             f"cluster.learners={cluster.learners} is more than the {samples} samples of an update; use fewer learners "

@@ -13,10 +13,11 @@ from configs.schema import (
     KlEstimator,
     KlTarget,
     LikelihoodKind,
+    ObjectiveKind,
     Partition,
     Ratio,
 )
-from rl.compatibility import differentiates_reward, is_supervised
+from rl.compatibility import differentiates_reward
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
@@ -63,7 +64,8 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    if config.algorithm.advantage is not AdvantageKind.constant and denoising.kernel is KernelKind.ode:
+    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
+    if rolls_out and denoising.kernel is KernelKind.ode:
         yield (
             f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
             f"another kernel that does"
@@ -90,8 +92,6 @@ def _window(config: Config) -> Iterator[str]:
 
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm, denoising = config.algorithm, config.rollout.denoising
-    if is_supervised(config) and config.data.train.image is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
     if algorithm.likelihood.partition is not Partition.every_step:
         yield (
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
@@ -123,11 +123,13 @@ def _algorithm(config: Config) -> Iterator[str]:
 def _reward_gradient(config: Config) -> Iterator[str]:
     algorithm, denoising = config.algorithm, config.rollout.denoising
     name, options, steps = "algorithm.reward_gradient", algorithm.reward_gradient, denoising.steps
-    if algorithm.advantage is not AdvantageKind.constant:
+    if algorithm.advantage is not AdvantageKind.none:
         yield (
             f"algorithm.likelihood.kind=reward_gradient differentiates each sample's own reward, but advantage="
-            f"{algorithm.advantage.name} compares samples; use advantage=constant, or algorithm=draft"
+            f"{algorithm.advantage.name} compares samples; use advantage=none, or algorithm=draft"
         )
+    if algorithm.objective is not ObjectiveKind.weighted:
+        yield "algorithm.likelihood.kind=reward_gradient is no likelihood and needs objective=weighted and ratio=none"
     if algorithm.minibatches != 1 or algorithm.epochs != 1:
         yield (
             f"algorithm.minibatches={algorithm.minibatches} and epochs={algorithm.epochs}: with likelihood.kind="

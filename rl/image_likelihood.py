@@ -135,7 +135,7 @@ class Corruption:
 
 
 Encode = Callable[[ImageTrajectory], tuple[Tensor, Condition]]
-"""Clean latents (G, C, h, w) and condition (1, ...) of a demonstration."""
+"""Clean latents (G, C, h, w) and condition (1, ...) of a group."""
 
 
 class ImageElbo:

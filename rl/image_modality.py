@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -32,11 +33,12 @@ from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
 from rewards.differentiable import DifferentiableTotal
-from rl.compatibility import check, differentiates_reward, is_supervised
+from rl.compatibility import check, differentiates_reward
 from rl.data import Problem
+from rl.image_cells import pixels
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
 from rl.image_reward_gradient import ImageRewardGradient
-from rl.modality import Judged, ShowOptions
+from rl.modality import Judged, ShowOptions, answer_uids
 from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
@@ -45,14 +47,14 @@ from rollout.image_sampler import Schedule
 from rollout.image_worker import ImageRolloutWorker
 from rollout.kernels.window import window_steps
 from rollout.options import DenoisingOptions, KernelKind, WindowOptions
-from rollout.trajectory import ImageTrajectory
+from rollout.trajectory import NO_SAMPLER, ImageTrajectory
 from rollout.worker import Completions
 
 DEFAULT_OUTPUT = Path("samples.png")
 ENCODED_CAPTIONS = 4096
 """Encoded captions that a learner keeps where it encodes them itself."""
 LATENT_CACHE_BYTES = 2**30
-"""Encoded demonstrations that a learner keeps for the next epoch."""
+"""Encoded images that a learner keeps for the next epoch of offline training."""
 
 
 class ImageModality:
@@ -84,7 +86,7 @@ class ImageModality:
         denoising = self.config.rollout.denoising
         if kind is TicketKind.greedy:
             return denoising.greedy()
-        if kind is TicketKind.sampled:
+        if kind in (TicketKind.sampled, TicketKind.perturbed):
             return replace(denoising, window=WindowOptions(), evaluation_steps=None)
         return replace(denoising, evaluation_steps=None)
 
@@ -101,41 +103,54 @@ class ImageModality:
         if options.kind is LikelihoodKind.reward_gradient:
             return self._reward_gradient(cast(ImagePolicy, policy), device)
         if options.kind is LikelihoodKind.elbo:
-            return ImageElbo(spec, options, self._demonstration_encoder(device), device)
+            return ImageElbo(spec, options, self._answer_encoder(device), device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
-        if is_supervised(self.config) or differentiates_reward(self.config):
+        if self.config.algorithm.advantage.offline or differentiates_reward(self.config):
             return None
         if self.config.rollout.denoising.kernel is KernelKind.ode:
             return None
         return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
-    def demonstration(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
-        """The image as it is; the learner encodes it, where the VAE has a device."""
-        image = np.asarray(problem.image)
-        height, width = self._size()
-        if image.dtype != np.uint8 or image.shape != (height, width, 3):
-            raise DataError(
-                f"the image of {problem.id} is {image.dtype} of shape {image.shape}; this model is trained on uint8 of "
-                f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
-            )
+    def offline_group(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
+        """The images as they are; the learner encodes them, where the VAE has a device."""
+        images = [self._pixels(image, problem.id) for image in problem.images]
+        count = len(images)
         return ImageTrajectory(
             ticket=0,
             update=update,
             version=update,
             seed=seed,
             prompt_id=problem.id,
-            sampler="demonstration",
-            uid=np.array([seed], np.int64),
-            logp=np.zeros((1, 1)),
-            mask=np.ones((1, 1), bool),
+            sampler=NO_SAMPLER,
+            uid=answer_uids(seed, images, problem.id),
+            logp=np.zeros((count, 1)),
+            mask=np.ones((count, 1), bool),
             caption=problem.prompt,
             first_step=0,
             levels=np.zeros((0, 3)),
             guided=np.zeros(1, bool),
-            image=image[None],
+            image=np.stack(images),
         )
+
+    def _pixels(self, image: Any, problem_id: str) -> np.ndarray:
+        found = pixels(image, problem_id)
+        height, width = self._size()
+        if found.dtype != np.uint8 or found.shape != (height, width, 3):
+            raise DataError(
+                f"the image of {problem_id} is {found.dtype} of shape {found.shape}; this model is trained on uint8 of "
+                f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
+            )
+        return found
+
+    def finished(self, completions: Completions) -> np.ndarray:
+        return np.ones(len(completions.outputs), bool)
+
+    def cell(self, completion: np.ndarray, file: Path) -> str:
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(completion).save(file.with_suffix(".png"))
+        return f"{file.parent.name}/{file.name}.png"
 
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         return {
@@ -213,7 +228,7 @@ class ImageModality:
             list(trainable_parameters(policy).values()),
         )
 
-    def _demonstration_encoder(self, device: torch.device) -> Encode:
+    def _answer_encoder(self, device: torch.device) -> Encode:
         codec = load_image_codec(self.config.model, device=device)
         encoded = self._caption_encoder(device)
         latents: dict[bytes, Tensor] = {}

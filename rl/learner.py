@@ -22,7 +22,7 @@ from rl.decisions import Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
 from rl.engine import Engine, GradientError
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
-from rl.objectives import Loss, is_coupled, kl_loss, needs_reference, policy_loss
+from rl.objectives import Loss, is_coupled, kl_loss, needs_old, needs_reference, policy_loss
 from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
 from rollout.trajectory import Trajectory
@@ -139,7 +139,7 @@ class Learner:
         prepared = {
             epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches] for epoch in keys
         }
-        several = epochs * len(minibatches) > 1
+        several = epochs * len(minibatches) > 1 and needs_old(self.options)
         for batches in (batches for one_pass in prepared.values() for batches in one_pass):
             self._set_old(batches, several)
             self._set_reference(batches)

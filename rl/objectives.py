@@ -73,6 +73,11 @@ def needs_reference(options: AlgorithmOptions) -> bool:
     return kl or options.objective is ObjectiveKind.group_dpo
 
 
+def needs_old(options: AlgorithmOptions) -> bool:
+    """Whether the loss compares with the policy before the update."""
+    return options.ratio is not Ratio.none or (options.kl.coefficient > 0 and options.kl.to is KlTarget.old)
+
+
 def old_of(scores: Scores, decisions: Decisions) -> Tensor:
     """(M,) log-probabilities before the first update: with nothing recorded yet, the present ones."""
     return scores.log_prob.detach() if decisions.old is None else decisions.old

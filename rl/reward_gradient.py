@@ -11,12 +11,12 @@ import numpy as np
 from rl.actors import GroupReference
 from rl.generation import Scored
 from rl.image_reward_gradient import undrawn
+from rl.offline import OfflineLoop
 from rl.schedule import TicketKind, sample_uid
-from rl.supervised import SupervisedLoop
 
 
-class RewardGradientLoop(SupervisedLoop):
-    """Undrawn groups in place of demonstrations."""
+class RewardGradientLoop(OfflineLoop):
+    """Undrawn groups in place of the data's answers."""
 
     def update_once(self) -> tuple[dict[str, float], list[Scored]]:
         metrics, tickets = super().update_once()

@@ -26,6 +26,8 @@ class TicketKind(Enum):
     """Evaluation, one greedy completion of each problem."""
     sampled = "sampled"
     """Evaluation, sampled completions."""
+    perturbed = "perturbed"
+    """The same of changed prompts, for preference pairs."""
 
 
 @dataclass(frozen=True)

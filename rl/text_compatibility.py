@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from configs.schema import (
-    AdvantageKind,
     Config,
     KlEstimator,
     LikelihoodKind,
@@ -42,15 +41,12 @@ def text_problems(config: Config, spec: TextSpec | None) -> Iterator[str]:
 def _likelihood(config: Config) -> Iterator[str]:
     algorithm, sampler = config.algorithm, config.rollout.sampler
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
-    supervised = algorithm.advantage is AdvantageKind.constant
     if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
         yield (
             "algorithm.likelihood.kind=reward_gradient differentiates a reward in the pixels of an image; tokens of a "
             "text have no such derivative: use kind=replay"
         )
-    elif supervised and config.data.train.response is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.response to a template of them"
-    if not supervised and sampler.temperature == 0:
+    if not algorithm.advantage.offline and sampler.temperature == 0:
         yield (
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
             "use a temperature above 0"

@@ -12,17 +12,17 @@ from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
-from rl.compatibility import differentiates_reward, is_supervised
+from rl.compatibility import differentiates_reward
 from rl.data import open_source
 from rl.generation import Generation
 from rl.learners import Learners
 from rl.loop import Loop
 from rl.modality import Modality, modality_of
+from rl.offline import OfflineLoop
 from rl.processes import started
 from rl.prompts import PromptSource
 from rl.run import Run
 from rl.schedule import Schedule, TicketKind
-from rl.supervised import SupervisedLoop
 from rollout.trajectory import contract
 
 
@@ -37,14 +37,13 @@ def train(composed: Composed) -> dict[str, Any]:
         DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
-    supervised = is_supervised(config)
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
     for source in sources.values():
         source.check()
-    if supervised:
-        sources[TicketKind.train].check_demonstrations()
+    if config.algorithm.advantage.offline:
+        sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(
         seed=config.run.seed,
         num_problems=len(problems),
@@ -74,8 +73,8 @@ def train(composed: Composed) -> dict[str, Any]:
 
 def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
     """The loop, and the metrics whose curves are shown."""
-    if is_supervised(config):
-        return SupervisedLoop, ("learner/loss",)
+    if config.algorithm.advantage.offline:
+        return OfflineLoop, ("learner/loss",)
     if differentiates_reward(config):
         from rl.reward_gradient import RewardGradientLoop  # with diffusers, which only images need
 

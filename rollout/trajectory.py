@@ -23,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMAT_VERSION = 1
+NO_SAMPLER = "data"
+"""What `sampler` is for samples that nobody drew: answers out of a data set."""
 
 
 class TrajectoryError(ValueError):
@@ -148,8 +150,8 @@ class TextTrajectory(Trajectory):
 class ImageTrajectory(Trajectory):
     """Denoising chains of an image diffusion or flow model: the stored span of steps, and what conditioned them.
 
-    A decision is one stochastic step. Only the span from the first to the last trained step is stored. A demonstration
-    is an image without a chain: D = 1, and neither latents nor condition are there before the learner encodes it.
+    A decision is one stochastic step. Only the span from the first to the last trained step is stored. An image
+    out of a data set has no chain: D = 1, and neither latents nor condition are there before the learner encodes it.
     """
 
     logp: np.ndarray = array(Role.decision, np.float64, "G D")
@@ -172,7 +174,7 @@ class ImageTrajectory(Trajectory):
     final: np.ndarray | None = array(Role.sample, np.float32, "G C h w", optional=True)
     """Clean latents."""
     image: np.ndarray | None = array(Role.sample, np.uint8, "G H W rgb", optional=True)
-    """Decoded; present in demonstrations."""
+    """Decoded; present in images out of a data set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -87,6 +87,8 @@ def test_packaged_recipes_pass(recipe: str) -> None:
 
 SAMPLER = "rollout.sampler"
 LIKELIHOOD = "algorithm.likelihood"
+PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
+PREFERENCE = ["algorithm=sft", "algorithm.advantage=preference", "algorithm.objective=group_dpo"]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,18 @@ LIKELIHOOD = "algorithm.likelihood"
         (["algorithm.objective=weighted"], "weighted has no ratio, but ratio=element"),
         (["algorithm=sft", "algorithm.objective=ppo_clip", "algorithm.ratio=element"], "needs objective=weighted"),
         (["algorithm=sft", "data.train.response=null"], "set data.train.response"),
+        (["algorithm=sft", *PAIRS], "advantage=constant trains on demonstrations; set data.train.response"),
+        (PREFERENCE, "data.train.response=null"),
+        ([*PREFERENCE, "data.train.response=null"], "set data.train.chosen and data.train.rejected to templates"),
+        ([*PREFERENCE, *PAIRS, "data.train.response=a"], "data.train has response and chosen and rejected"),
+        ([*PREFERENCE, *PAIRS, "data.train.rejected=null"], "data.train has chosen; a problem has either"),
+        (["data.train.chosen_image=a"], "data.train has chosen_image; a problem has either"),
+        ([*PREFERENCE, *PAIRS, "algorithm.likelihood.kind=replay"], "advantage=preference makes none; use kind=elbo"),
+        (
+            [*PREFERENCE, *PAIRS, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],
+            "a policy that drew none of them",
+        ),
+        ([*PREFERENCE, *PAIRS, "cluster.learners=129"], "cluster.learners=129 is more than the 128 samples"),
         (["algorithm=sft", "algorithm.likelihood.kind=replay"], "kind=replay needs rollouts"),
         (["algorithm.objective=linear_bound"], "linear_bound bounds the ratio of sequences draw by draw"),
         (
