@@ -19,6 +19,8 @@ class LikelihoodKind(Enum):
     """Log-probability of the recorded chain."""
     elbo = "elbo"
     """Minus the denoising loss of the finished sample under fresh masks or noise."""
+    reward_gradient = "reward_gradient"
+    """None: a sample counts with its reward itself, differentiated through the last denoising steps (images)."""
 
 
 class Partition(Enum):
@@ -144,6 +146,8 @@ class AdvantageKind(Enum):
     """One for every demonstration: supervised learning."""
     preference = "preference"
     """+1 for the chosen and -1 for the rejected answer of each pair in the data."""
+    none = "none"
+    """Samples are not compared: reward gradients, which know how each could be better."""
 
     @property
     def offline(self) -> bool:
@@ -198,6 +202,44 @@ class RunningOptions:
     """With fewer, the update's own mean and standard deviation are taken."""
 
 
+class Cut(Enum):
+    """How many of the last denoising steps are differentiated; drawn once an update, never step by step."""
+
+    fixed = "fixed"
+    """`last_steps` (DRaFT-K)."""
+    uniform = "uniform"
+    """1 to `last_steps`, each as likely (AlignProp)."""
+    gaussian = "gaussian"
+    """Rounded normal draw around `last_steps` with standard deviation `cut_std` (AlignProp)."""
+
+
+@dataclass
+class RewardGradientOptions:
+    """Where the gradient of a reward goes (likelihood.kind=reward_gradient)."""
+
+    last_steps: int = 1
+    """Denoising steps that are differentiated, the last ones; see `cut`."""
+    cut: Cut = Cut.fixed
+    cut_std: float = 5.0
+    """Steps (cut=gaussian)."""
+    every: int = 1
+    """Only every n-th of these steps is differentiated, from an offset drawn once an update (LongAlign)."""
+    detach_input: bool = False
+    """The gradient reaches earlier steps along the latent alone, not through inputs of later networks (LongAlign)."""
+    earliest_stop: Optional[int] = None  # noqa: UP045
+    """Denoising stops at a step drawn from this one to the last, once an update, and the reward sees the clean image as
+    estimated there (ReFL); null goes to the end."""
+    renoise: int = 0
+    """Noises the finished image to the last level this many times and averages the gradients of its last step, instead
+    of the chain's own last step (DRaFT-LV)."""
+    unit_gradients: bool = False
+    """Give each term's gradient in an image length one before its weight, so that no reward drowns out another (R0)."""
+    base_pull: float = 0.0
+    """Coefficient of the squared distance of the trained weights from the loaded ones, taken off the reward (R0)."""
+    checkpointing: bool = False
+    """Keep the latents between differentiated steps only, and compute the rest again: one more forward a step."""
+
+
 class Schedule(Enum):
     constant = "constant"
     linear = "linear"
@@ -250,6 +292,7 @@ class AlgorithmOptions:
     """Times the supervised loss on the samples with a positive advantage, beside the objective."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
+    reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)
     minibatches: int = 1
     """Optimizer updates that one pass over an update's samples is split into."""
     epochs: int = 1

@@ -24,8 +24,16 @@ class ImageCodec:
 
         One at a time, so that an image does not depend on its batch mates, and memory does not grow with them.
         """
+        return (self.pixels(latents) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W) fp32 in [0, 1] before rounding, differentiable in the latents (B, C, h, w).
+
+        A value that is clamped has gradient zero, as the reward that sees it has.
+        """
         latents = latents.to(self._mean) * self._std / self._factor + self._mean
-        return torch.cat([_to_uint8(self.vae.decode(row, return_dict=False)[0]) for row in latents.split(1)])
+        decoded = [self.vae.decode(row, return_dict=False)[0] for row in latents.split(1)]
+        return VaeImageProcessor.denormalize(torch.cat(decoded))
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -37,8 +45,3 @@ class ImageCodec:
 
 def _per_channel(values: list[float] | None, default: float, vae: AutoencoderKL) -> Tensor:
     return torch.tensor([default] if values is None else values, device=vae.device).view(1, -1, 1, 1)
-
-
-def _to_uint8(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] to (B, H, W, 3)."""
-    return (VaeImageProcessor.denormalize(images) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)

@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from rewards.differentiable import differentiable
 from rewards.image import picture
+
+if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
+    from torch import Tensor
 
 SIZE = 32
 """Height and width of a picture."""
@@ -78,6 +82,43 @@ def digit_probability(
     features = np.stack([_features(picture(completion)) for completion in completions])
     probabilities = classifier(measure).predict_proba(features)
     return [float(row[int(number)]) for row, number in zip(probabilities, digit, strict=True)]
+
+
+@differentiable
+def digit_log_probability(images: Tensor, digit: list[int] | None = None, **_: Any) -> Tensor:
+    """(B,) logarithm of `digit_probability` with measure=reward, differentiable in images (B, 3, H, W) in [0, 1].
+
+    It sees pixels as they are; the other rounds grey values to bytes.
+
+    Args:
+        digit: B digits, 0 to 9.
+    """
+    import torch
+    from torch.nn import functional
+
+    if digit is None:
+        raise ValueError("the reward `digit_log_probability` needs a dataset column `digit`")
+    if images.shape[-1] % _GRID or images.shape[-2] % _GRID:
+        raise ValueError(f"`digit_log_probability` needs a height and width that are multiples of {_GRID} pixels")
+    luma = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)  # ITU-R BT.601, as Pillow has it
+    grey = (images * luma).sum(1, keepdim=True)  # (B, 1, H, W)
+    hidden = functional.adaptive_avg_pool2d(grey, _GRID).flatten(1)  # (B, 64)
+    *inner, last = [tuple(layer.to(images) for layer in pair) for pair in _layers()]
+    for weight, bias in inner:
+        hidden = functional.relu(functional.linear(hidden, weight, bias))
+    logits = functional.linear(hidden, *last)  # (B, 10)
+    numbers = torch.tensor([int(number) for number in digit], device=images.device)
+    return functional.log_softmax(logits, dim=-1).gather(1, numbers[:, None]).squeeze(1)
+
+
+@functools.cache
+def _layers() -> list[tuple[Tensor, Tensor]]:
+    """Weight (out, in) and bias (out,) of the rewarded classifier's layers."""
+    import torch
+
+    model = classifier("reward")
+    pairs = zip(model.coefs_, model.intercepts_, strict=True)
+    return [(torch.from_numpy(weight.T.copy()), torch.from_numpy(bias)) for weight, bias in pairs]
 
 
 @functools.cache

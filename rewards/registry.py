@@ -23,6 +23,8 @@ REGISTERED = {
     "jpeg_compressibility": "rewards.image.jpeg_compressibility",
     "jpeg_incompressibility": "rewards.image.jpeg_incompressibility",
     "digit_probability": "rewards.digits.digit_probability",
+    "digit_log_probability": "rewards.digits.digit_log_probability",
+    "brightness": "rewards.differentiable.brightness",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -33,12 +35,17 @@ COMPLETIONS = {
     "jpeg_compressibility": "image",
     "jpeg_incompressibility": "image",
     "digit_probability": "image",
+    "digit_log_probability": "image",
+    "brightness": "image",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
 
 RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
+
+GIVEN_ANYWAY = ("prompt", "completion", "completion_ids")
+"""Dataset columns that functions do not get, as in TRL: they get the content by an argument of another name."""
 
 
 class RewardError(ValueError):

@@ -16,7 +16,7 @@ import numpy as np
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
-from rewards.registry import RESERVED, RewardError
+from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError
 
 logger = logging.getLogger(__name__)
 
@@ -259,13 +259,9 @@ def _check(options: RewardOptions) -> None:
 
 
 def _check_request(request: ScoreRequest, options: RewardOptions) -> dict[str, list[Any]]:
-    """The columns that functions get: like TRL, all but those whose content they get anyway."""
+    """The columns that functions get."""
     count = len(request.completions)
-    columns = {
-        name: column
-        for name, column in request.columns.items()
-        if name not in ("prompt", "completion", "completion_ids")
-    }
+    columns = {name: column for name, column in request.columns.items() if name not in GIVEN_ANYWAY}
     lengths = {"prompts": len(request.prompts), **{name: len(column) for name, column in columns.items()}}
     if request.completion_ids is not None:
         lengths["completion_ids"] = len(request.completion_ids)

@@ -122,6 +122,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
     """
     if kind.offline:
         raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
+    if kind is AdvantageKind.none:
+        raise ValueError("advantage=none compares no samples: it is for reward gradients")
     rewards = _checked(rewards)
     valid = ~np.isnan(rewards)
     result = np.zeros(rewards.shape, dtype=np.float32)

@@ -16,7 +16,7 @@ from rich.table import Table
 from configs.compose import PACKAGE, compose, options
 from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, LikelihoodOptions, Partition
 from models.options import Modality
-from rl.compatibility import problems
+from rl.compatibility import differentiates_reward, problems
 from rl.objectives import is_coupled, needs_old, needs_reference
 
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
@@ -111,7 +111,9 @@ def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "trace"
     if needs_reference(algorithm):
         yield "reference"
-    if algorithm.advantage is AdvantageKind.constant:
+    if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
+        yield "differentiable reward"
+    elif algorithm.advantage is AdvantageKind.constant:
         yield "demonstrations"
     if algorithm.advantage is AdvantageKind.preference:
         yield "pairs"
@@ -121,6 +123,9 @@ def _forwards(config: Config) -> str:
     """T: rounds of a text, trained steps of an image."""
     algorithm = config.algorithm
     likelihood = algorithm.likelihood
+    if differentiates_reward(config):  # the learner draws the whole chain
+        renoise = algorithm.reward_gradient.renoise
+        return f"T+{renoise} x 1" if renoise else "T x 1"
     replay = likelihood.kind is LikelihoodKind.replay
     overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
     models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping)

@@ -115,6 +115,11 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
     return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
+def differentiates_reward(config: Config) -> bool:
+    """Training by the gradient of the reward itself: the learners draw the samples."""
+    return config.algorithm.likelihood.kind is LikelihoodKind.reward_gradient
+
+
 def _ranges(config: Config) -> Iterator[str]:
     for path, least in AT_LEAST.items():
         value = _get(config, path)
@@ -163,6 +168,8 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.objective={algorithm.objective.name} has no bound below for rejected answers, or a ratio to a "
             f"policy that drew none of them; with advantage=preference use objective=group_dpo and ratio=none"
         )
+    if algorithm.advantage is AdvantageKind.none and not differentiates_reward(config):
+        yield "algorithm.advantage=none is for reward gradients; choose how samples are compared, or algorithm=draft"
     if offline and replay:
         yield (
             f"algorithm.likelihood.kind=replay needs rollouts, and advantage={algorithm.advantage.name} makes none; "
@@ -241,7 +248,7 @@ def _rollout(config: Config) -> Iterator[str]:
             f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
             f"compares with other groups; use 0"
         )
-    if rollout.group_size == 1:
+    if rollout.group_size == 1 and not differentiates_reward(config):
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
             f"for every sample; use at least 2"

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import Config, Denominator, KlEstimator, KlTarget, LikelihoodKind, Partition, Ratio
+from configs.schema import (
+    AdvantageKind,
+    Config,
+    Cut,
+    Denominator,
+    KlEstimator,
+    KlTarget,
+    LikelihoodKind,
+    ObjectiveKind,
+    Partition,
+    Ratio,
+)
+from rl.compatibility import differentiates_reward
 from rollout.options import KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
@@ -24,6 +36,8 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _denoising(config)
     yield from _window(config)
     yield from _algorithm(config)
+    if differentiates_reward(config):
+        yield from _reward_gradient(config)
     if spec is not None:
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
@@ -50,7 +64,8 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    if not config.algorithm.advantage.offline and denoising.kernel is KernelKind.ode:
+    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
+    if rolls_out and denoising.kernel is KernelKind.ode:
         yield (
             f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
             f"another kernel that does"
@@ -105,6 +120,59 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
 
 
+def _reward_gradient(config: Config) -> Iterator[str]:
+    algorithm, denoising = config.algorithm, config.rollout.denoising
+    name, options, steps = "algorithm.reward_gradient", algorithm.reward_gradient, denoising.steps
+    if algorithm.advantage is not AdvantageKind.none:
+        yield (
+            f"algorithm.likelihood.kind=reward_gradient differentiates each sample's own reward, but advantage="
+            f"{algorithm.advantage.name} compares samples; use advantage=none, or algorithm=draft"
+        )
+    if algorithm.objective is not ObjectiveKind.weighted:
+        yield "algorithm.likelihood.kind=reward_gradient is no likelihood and needs objective=weighted and ratio=none"
+    if algorithm.minibatches != 1 or algorithm.epochs != 1:
+        yield (
+            f"algorithm.minibatches={algorithm.minibatches} and epochs={algorithm.epochs}: with likelihood.kind="
+            f"reward_gradient every optimizer update draws its own samples; use 1 of both and a larger run.updates"
+        )
+    if algorithm.kl.coefficient > 0:
+        yield (
+            "algorithm.kl is a KL between likelihoods, and likelihood.kind=reward_gradient has none; use "
+            "kl.coefficient=0, and reward_gradient.base_pull to stay near the base"
+        )
+    if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
+        yield (
+            "rollout.denoising.window chooses the steps whose log-probability is trained, and reward gradients have "
+            "none; use window.kind=all and trained_fraction=1, and choose steps by algorithm.reward_gradient.last_steps"
+        )
+    if not 1 <= options.last_steps <= steps:
+        yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
+    if options.every < 1:
+        yield f"{name}.every={options.every}: must be at least 1"
+    if options.earliest_stop is not None and not 0 <= options.earliest_stop < steps:
+        yield (
+            f"{name}.earliest_stop={options.earliest_stop}: must be a step of the schedule, from 0 to {steps - 1} "
+            f"(rollout.denoising.steps={steps})"
+        )
+    if options.cut is Cut.gaussian and options.cut_std <= 0:
+        yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
+    if options.renoise < 0:
+        yield f"{name}.renoise={options.renoise}: must be at least 0"
+    if options.base_pull < 0:
+        yield f"{name}.base_pull={options.base_pull}: must be at least 0"
+    if options.base_pull > 0 and config.cluster.zero_stage == 3:
+        yield (
+            f"{name}.base_pull needs whole weights outside of the network's forward, and cluster.zero_stage=3 shards "
+            f"them; use a lower stage, or adapters with algorithm.optimizer.weight_decay, which pulls them to zero"
+        )
+    one_step = options.last_steps == 1 and options.cut is Cut.fixed and options.earliest_stop is None
+    if options.renoise > 0 and not one_step:
+        yield (
+            f"{name}.renoise={options.renoise} repeats the last step of the schedule and no other; use last_steps=1, "
+            f"cut=fixed and earliest_stop=null"
+        )
+
+
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
     from models.image_spec import Guidance
 
@@ -116,10 +184,12 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
             f"takes none; use guidance=1"
         )
     if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
+        instead = "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
+        if differentiates_reward(config):
+            instead = "use kernel=ode, or " + instead
         yield (
             f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
-            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. Train its base "
-            f"model (for FLUX.1-schnell: FLUX.1-dev)"
+            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs: {instead}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -32,10 +32,12 @@ from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
-from rl.compatibility import check
+from rewards.differentiable import DifferentiableTotal
+from rl.compatibility import check, differentiates_reward
 from rl.data import Problem
 from rl.image_cells import pixels
 from rl.image_likelihood import Encode, ImageElbo, ImageReplay
+from rl.image_reward_gradient import ImageRewardGradient
 from rl.modality import Judged, ShowOptions, answer_uids
 from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
@@ -50,7 +52,7 @@ from rollout.worker import Completions
 
 DEFAULT_OUTPUT = Path("samples.png")
 ENCODED_CAPTIONS = 4096
-"""Encoded captions that a learner keeps in offline training."""
+"""Encoded captions that a learner keeps where it encodes them itself."""
 LATENT_CACHE_BYTES = 2**30
 """Encoded images that a learner keeps for the next epoch of offline training."""
 
@@ -96,14 +98,18 @@ class ImageModality:
     def policy(self, device: torch.device) -> ImagePolicy:
         return load_image_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)
 
-    def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo:
+    def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo | ImageRewardGradient:
         spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
+        if options.kind is LikelihoodKind.reward_gradient:
+            return self._reward_gradient(cast(ImagePolicy, policy), device)
         if options.kind is LikelihoodKind.elbo:
             return ImageElbo(spec, options, self._answer_encoder(device), device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
-        if self.config.algorithm.advantage.offline or self.config.rollout.denoising.kernel is KernelKind.ode:
+        if self.config.algorithm.advantage.offline or differentiates_reward(self.config):
+            return None
+        if self.config.rollout.denoising.kernel is KernelKind.ode:
             return None
         return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
@@ -203,14 +209,32 @@ class ImageModality:
         denoising = self.config.rollout.denoising
         return denoising.height or self.spec.image_size, denoising.width or self.spec.image_size
 
-    def _answer_encoder(self, device: torch.device) -> Encode:
+    def _caption_encoder(self, device: torch.device) -> Callable[[str], Condition]:
+        """The condition (1, ...) of a caption; the latest are kept."""
         encoder = load_prompt_encoder(self.config.model, device=device)
+        return lru_cache(maxsize=ENCODED_CAPTIONS)(lambda caption: encoder.encode([caption]))
+
+    def _reward_gradient(self, policy: ImagePolicy, device: torch.device) -> ImageRewardGradient:
+        config, options = self.config, self.config.algorithm.reward_gradient
+        return ImageRewardGradient(
+            Schedule(policy.spec, self.sampler(TicketKind.train)),
+            options,
+            self._caption_encoder(device),
+            load_image_codec(config.model, device=device).pixels,
+            DifferentiableTotal(config.reward.terms, options.unit_gradients),
+            config.run.seed,
+            device,
+            config.algorithm.likelihood.unconditional_gradient,
+            list(trainable_parameters(policy).values()),
+        )
+
+    def _answer_encoder(self, device: torch.device) -> Encode:
         codec = load_image_codec(self.config.model, device=device)
-        encoded = lru_cache(maxsize=ENCODED_CAPTIONS)(lambda caption: encoder.encode([caption]))
+        encoded = self._caption_encoder(device)
         latents: dict[bytes, Tensor] = {}
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
-            condition: Condition = encoded(trajectory.caption)
+            condition = encoded(trajectory.caption)
             if trajectory.image is None:
                 assert trajectory.final is not None  # a rollout's
                 return torch.from_numpy(trajectory.final), condition
@@ -230,5 +254,5 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     denoising = config.rollout.denoising
     schedule = Schedule(spec, denoising)
     Schedule(spec, denoising.greedy())
-    if denoising.kernel is not KernelKind.ode and config.algorithm.likelihood.kind is not LikelihoodKind.elbo:
+    if denoising.kernel is not KernelKind.ode and config.algorithm.likelihood.kind is LikelihoodKind.replay:
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)

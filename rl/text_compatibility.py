@@ -41,6 +41,11 @@ def text_problems(config: Config, spec: TextSpec | None) -> Iterator[str]:
 def _likelihood(config: Config) -> Iterator[str]:
     algorithm, sampler = config.algorithm, config.rollout.sampler
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
+    if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
+        yield (
+            "algorithm.likelihood.kind=reward_gradient differentiates a reward in the pixels of an image; tokens of a "
+            "text have no such derivative: use kind=replay"
+        )
     if not algorithm.advantage.offline and sampler.temperature == 0:
         yield (
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "

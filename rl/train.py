@@ -10,7 +10,9 @@ from cluster.placement import joined
 from configs.compose import Composed
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
+from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
+from rl.compatibility import differentiates_reward
 from rl.data import open_source
 from rl.generation import Generation
 from rl.learners import Learners
@@ -31,15 +33,16 @@ def train(composed: Composed) -> dict[str, Any]:
     modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
+    if differentiates_reward(config):
+        DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
-    offline = config.algorithm.advantage.offline
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
     for source in sources.values():
         source.check()
-    if offline:
+    if config.algorithm.advantage.offline:
         sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(
         seed=config.run.seed,
@@ -50,23 +53,33 @@ def train(composed: Composed) -> dict[str, Any]:
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    curves = ("learner/loss",) if offline else ("reward/mean", "reward/solve_rate")
+    loop_type, curves = _kind_of_training(config)
     run = Run(config, composed.resolved, modality, _schedule_state(config, modality, problems.fingerprint()), curves)
     try:
         with (
             joined(config.cluster),
-            started(config, generating=not offline or held_out is not None, learning=True) as processes,
+            started(config, generating=loop_type is Loop or held_out is not None, learning=True) as processes,
             run.progress,
         ):
             generation = Generation(config, processes, modality, sources, run.stage, run.note)
             learners = Learners(config, processes.learners, run.note)
-            loop = (OfflineLoop if offline else Loop)(config, schedule, generation, learners, run)
-            loop.run_to_end()
+            loop_type(config, schedule, generation, learners, run).run_to_end()
         summary = run.summarise()
     finally:
         run.close()
     _print_summary(run, summary)
     return summary
+
+
+def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
+    """The loop, and the metrics whose curves are shown."""
+    if config.algorithm.advantage.offline:
+        return OfflineLoop, ("learner/loss",)
+    if differentiates_reward(config):
+        from rl.reward_gradient import RewardGradientLoop  # with diffusers, which only images need
+
+        return RewardGradientLoop, ("reward/mean",)
+    return Loop, ("reward/mean", "reward/solve_rate")
 
 
 def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from configs.schema import Config, LikelihoodKind, LikelihoodOptions
+from configs.schema import Config, Cut, LikelihoodKind, LikelihoodOptions, RewardGradientOptions
 from models.options import Modality
 
 READ_BY: dict[str, tuple[LikelihoodKind | None, Modality | None]] = {
@@ -24,7 +24,7 @@ READ_BY: dict[str, tuple[LikelihoodKind | None, Modality | None]] = {
     "canvas_block": (LikelihoodKind.elbo, Modality.text),
     "mask_weight": (LikelihoodKind.elbo, Modality.text),
     "noise_law": (LikelihoodKind.elbo, Modality.image),
-    "unconditional_gradient": (LikelihoodKind.replay, Modality.image),
+    "unconditional_gradient": (None, Modality.image),  # replay and reward gradients
 }
 """Which likelihood reads an option; None is any."""
 
@@ -42,6 +42,14 @@ def unused_options(config: Config) -> Iterator[str]:
             yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kind.name}"
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
+    gradient = config.algorithm.reward_gradient
+    if options.kind is not LikelihoodKind.reward_gradient and gradient != RewardGradientOptions():
+        yield (
+            f"algorithm.reward_gradient does nothing with likelihood.kind={options.kind.name}; leave it out, or use "
+            f"algorithm=draft"
+        )
+    if gradient.cut is not Cut.gaussian and gradient.cut_std != RewardGradientOptions.cut_std:
+        yield f"algorithm.reward_gradient.cut_std={gradient.cut_std} does nothing with cut={gradient.cut.name}"
 
 
 def _plain(value: Any) -> Any:

@@ -69,10 +69,19 @@ class Schedule:
 
 
 class ImageSampler:
-    def __init__(self, policy: Callable[..., Tensor], schedule: Schedule, device: torch.device) -> None:
+    """Its single steps can be differentiated; whole chains are drawn without gradient."""
+
+    def __init__(
+        self,
+        policy: Callable[..., Tensor],
+        schedule: Schedule,
+        device: torch.device,
+        unconditional_gradient: bool = True,
+    ) -> None:
         self.policy = policy
         self.schedule = schedule
         self.device = device
+        self.unconditional_gradient = unconditional_gradient
 
     @torch.no_grad()
     def sample(
@@ -93,7 +102,7 @@ class ImageSampler:
             observe: called with each step and the estimate of the clean latents there, (N, C, h, w).
         """
         schedule, kernel = self.schedule, self.schedule.kernel
-        latents = kernel.rounded(normal(first_noise.to(self.device), schedule.shape, 0, Purpose.INITIAL))
+        latents = self.start(first_noise)
         count = len(uids)
         uids = uids.to(self.device)
         states = np.zeros((count, len(stored) + 1 if stored else 0, *schedule.shape), np.float32)
@@ -101,12 +110,11 @@ class ImageSampler:
         for step in range(schedule.options.steps):
             if step in stored:
                 states[:, step - stored.start] = latents.cpu().numpy()
-            output = self._output(conditions, latents, step)
+            output = self.output(conditions, latents, step)
             if observe is not None:
                 observe(step, kernel.denoised(latents, output, step))
             drawn = step in window
-            noise = normal(uids, schedule.shape, step, Purpose.DIFFUSION) if drawn else None
-            following = kernel.advance(latents, output, step, noise)
+            following = self.advance(latents, output, step, uids if drawn else None)
             if drawn and step in stored:
                 mean = kernel.mean(latents, output, step)
                 logp[:, step - stored.start] = kernel.log_prob(following, mean, step).cpu().numpy()
@@ -115,10 +123,28 @@ class ImageSampler:
                 states[:, step - stored.start + 1] = latents.cpu().numpy()
         return Chains(latents.cpu().numpy(), states, logp)
 
-    def _output(self, conditions: Conditions, latents: Tensor, step: int) -> Tensor:
+    def start(self, first_noise: Tensor) -> Tensor:
+        """(N, C, h, w) fp32 pure noise with keys (N,)."""
+        return self.schedule.kernel.rounded(
+            normal(first_noise.to(self.device), self.schedule.shape, 0, Purpose.INITIAL)
+        )
+
+    def advance(self, latents: Tensor, output: Tensor, step: int, uids: Tensor | None) -> Tensor:
+        """(N, C, h, w) fp32 latents after a step.
+
+        Args:
+            uids: (N,) keys of the noise that the step draws; None for a step of the ODE.
+        """
+        noise = None if uids is None else normal(uids, self.schedule.shape, step, Purpose.DIFFUSION)
+        return self.schedule.kernel.advance(latents, output, step, noise)
+
+    def output(self, conditions: Conditions, latents: Tensor, step: int) -> Tensor:
+        """(N, C, h, w) fp32 what the network makes of the latents before a step, guidance included."""
         schedule = self.schedule
         time = torch.full((len(latents),), schedule.levels[step].time, dtype=torch.float32, device=self.device)
         if not schedule.guided[step]:  # saves the unconditional half
             conditions = Conditions(conditions.prompt, None, conditions.embedded_scale)
         guided = torch.full((len(latents),), schedule.guided[step], device=self.device)
-        return guided_output(self.policy, latents, time, conditions, schedule.options.guidance, guided)
+        return guided_output(
+            self.policy, latents, time, conditions, schedule.options.guidance, guided, self.unconditional_gradient
+        )

@@ -12,7 +12,7 @@ PAGE = "docs/rewards.md"
 
 
 def test_there_are_examples_to_run():
-    assert len(blocks(PAGE, "python")) == 3
+    assert len(blocks(PAGE, "python")) == 4
     assert len(blocks(PAGE, "yaml")) == 3
 
 

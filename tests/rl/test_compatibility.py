@@ -56,6 +56,7 @@ SPECS: dict[str, TextSpec | ImageSpec] = {
     "sft_tiny_scenes": image_spec("sd3", 32, 4, 2),
     "sft_tiny_digits": image_spec("sd", 32, 4, 1),
     "digits_jpeg": image_spec("sd", 32, 4, 1),
+    "digits_draft": image_spec("sd", 32, 4, 1),
     "sd15_jpeg": image_spec("sd", 512, 8, 1),
     "sd35_medium_flow_grpo": image_spec("sd3", 1024, 8, 2),
     "flux_dev_mix_grpo": image_spec("flux", 1024, 8, 2, Guidance.embedded),

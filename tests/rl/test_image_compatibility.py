@@ -39,6 +39,9 @@ BASE = [
 ]
 
 
+DRAFT = ["algorithm=draft"]
+
+
 def checked(*overrides: str, spec: ImageSpec | None = SPEC) -> None:
     check(compose([*BASE, *overrides]).config, spec)
 
@@ -50,6 +53,24 @@ def checked(*overrides: str, spec: ImageSpec | None = SPEC) -> None:
 def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
     checked(f"algorithm={algorithm}")
     checked(f"algorithm={algorithm}", spec=replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM))
+
+
+@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl", "long_align", "r0"])
+@pytest.mark.parametrize("kernel", ["ode", "ddim", "cps"])
+def test_reward_gradients_suit_every_kernel(algorithm, kernel):
+    checked(f"algorithm={algorithm}", f"rollout.denoising.kernel={kernel}", "rollout.denoising.eta=1")
+
+
+def test_distilled_models_take_reward_gradients_through_the_ode_only():
+    spec = replace(SPEC, family="flux", guidance=Guidance.none, distilled=True)
+    checked(*DRAFT, spec=spec)
+    with pytest.raises(ConfigError, match="needs: use kernel=ode, or train its base model"):
+        checked(*DRAFT, "rollout.denoising.kernel=ddim", "rollout.denoising.eta=1", spec=spec)
+
+
+def test_reward_gradients_are_not_for_text():
+    with pytest.raises(ConfigError, match="tokens of a text have no such derivative"):
+        check(compose(["recipe=quickstart", "algorithm.likelihood.kind=reward_gradient"]).config, None)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +93,33 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
         (["algorithm.clip_kl=0"], "clip_kl=0"),
         (["algorithm=sft"], "set data.train.image"),
         (["algorithm=dpo"], "set data.train.chosen_image and data.train.rejected_im"),
+        ([*DRAFT, "algorithm.advantage=zscore"], "use advantage=none, or algorithm=draft"),
+        (
+            [*DRAFT, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],
+            "needs objective=weighted and ratio=none",
+        ),
+        (["algorithm.advantage=none"], "advantage=none is for reward gradients"),
+        ([*DRAFT, "algorithm.epochs=2"], "every optimizer update draws its own samples"),
+        ([*DRAFT, "algorithm.minibatches=2"], "every optimizer update draws its own samples"),
+        ([*DRAFT, "algorithm.kl.coefficient=1", "algorithm.kl.estimator=exact"], "base_pull to stay near"),
+        ([*DRAFT, "rollout.denoising.window.kind=fixed"], "choose steps by algorithm.reward_gradient.last_steps"),
+        ([*DRAFT, "algorithm.reward_gradient.last_steps=11"], "last_steps=11: must lie between 1 and .*steps=10"),
+        ([*DRAFT, "algorithm.reward_gradient.last_steps=0"], "last_steps=0"),
+        ([*DRAFT, "algorithm.reward_gradient.earliest_stop=10"], "earliest_stop=10: must be a step .* 0 to 9"),
+        ([*DRAFT, "algorithm.reward_gradient.cut=gaussian", "algorithm.reward_gradient.cut_std=0"], "use cut=fixed"),
+        ([*DRAFT, "algorithm.reward_gradient.renoise=-1"], "renoise=-1: must be at least 0"),
+        (["algorithm.reward_gradient.renoise=2"], "does nothing with likelihood.kind=replay; leave it out"),
+        ([*DRAFT, "algorithm.reward_gradient.cut_std=2"], "cut_std=2.0 does nothing with cut=fixed"),
+        ([*DRAFT, "algorithm.reward_gradient.every=0"], "every=0: must be at least 1"),
+        ([*DRAFT, "algorithm.reward_gradient.base_pull=-1"], "base_pull=-1.0: must be at least 0"),
+        (
+            [*DRAFT, "algorithm.reward_gradient.base_pull=1", "cluster.zero_stage=3"],
+            "base_pull needs whole weights .* use a lower stage",
+        ),
+        (
+            ["algorithm=draft_lv", "algorithm.reward_gradient.last_steps=2"],
+            "repeats the last step of the schedule and no other",
+        ),
     ],
 )
 def test_options_that_cannot_work(overrides, message):
