@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait f
 AT_LEAST = {
     "algorithm.likelihood.shrink": 1,
     "algorithm.likelihood.segments": 1,
+    "algorithm.likelihood.draws": 1,
+    "algorithm.likelihood.inversion_steps": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
     "algorithm.running.buffer": 1,
@@ -142,9 +144,9 @@ def _algorithm(config: Config) -> Iterator[str]:
         yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
     if supervised and replay:
         yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
-    if not supervised and not replay:
+    if not supervised and not replay and config.model.modality is Modality.text:
         yield "algorithm.likelihood.kind=elbo is for supervised training; use kind=replay, or algorithm=sft"
-    if not replay and algorithm.kl.coefficient > 0:
+    if not replay and algorithm.kl.coefficient > 0 and config.model.modality is Modality.text:
         yield "algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind=elbo use 0"
     if not replay and algorithm.denominator is Denominator.step:
         yield "algorithm.denominator=step averages over the parts of a replay; with likelihood.kind=elbo use sequence"

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, Denominator, KlEstimator, LikelihoodKind, Partition, Ratio
-from rollout.options import KernelKind, LatentPrecision, WindowKind
+from configs.schema import (
+    AdvantageKind,
+    Config,
+    Denominator,
+    KlEstimator,
+    LikelihoodKind,
+    LikelihoodOptions,
+    NoiseLaw,
+    ObjectiveKind,
+    Partition,
+    Ratio,
+)
+from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
     from models.image_spec import ImageSpec
 
 AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
+ONLY_ELBO = ("draws", "noise_law", "loss_weight", "shared_noise")
+"""Options of the likelihood that a replay does not read."""
 EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
@@ -24,6 +37,7 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _denoising(config)
     yield from _window(config)
     yield from _algorithm(config)
+    yield from _likelihood(config)
     if spec is not None:
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
@@ -50,10 +64,10 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    if config.algorithm.advantage is not AdvantageKind.constant and denoising.kernel is KernelKind.ode:
+    if _replays(config) and denoising.kernel is KernelKind.ode:
         yield (
             f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
-            f"another kernel that does"
+            f"another kernel that does, or likelihood.kind=elbo"
         )
 
 
@@ -87,34 +101,84 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
-    if algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
+    replays = _replays(config)
+    if replays and algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
         yield (
             f"algorithm.kl.estimator=flow_grpo is defined for kernel=flow_sde and dance_sde, not for "
             f"{denoising.kernel.name}; use estimator=exact"
         )
-    if algorithm.ratio is Ratio.guard and denoising.storage is not LatentPrecision.fp32:
+    if replays and algorithm.ratio is Ratio.guard and denoising.storage is not LatentPrecision.fp32:
         yield (
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
-    if algorithm.kl.coefficient > 0 and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
+    if algorithm.kl.coefficient > 0 and replays and algorithm.kl.estimator is KlEstimator.output:
+        yield "algorithm.kl.estimator=output is for likelihood.kind=elbo; a replay has estimator=exact"
+    elif algorithm.kl.coefficient > 0 and replays and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
         yield (
             f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
             f"closed form, and is off by the latent's size with log_prob=mean; use estimator=exact"
         )
+    if algorithm.kl.coefficient > 0 and not replays and algorithm.kl.estimator is not KlEstimator.output:
+        yield (
+            f"algorithm.kl.estimator={algorithm.kl.estimator.name} needs log-probabilities, and a denoising loss "
+            f"(likelihood.kind=elbo) has none; use estimator=output"
+        )
+    if algorithm.ratio is Ratio.guard and not replays:
+        yield "algorithm.ratio=guard is made of Gaussian steps, and likelihood.kind=elbo has none; use another ratio"
+
+
+def _likelihood(config: Config) -> Iterator[str]:
+    """Ranges, and options that would silently do nothing."""
+    name, options, algorithm = "algorithm.likelihood", config.algorithm.likelihood, config.algorithm
+    if not _valid_range(options):
+        yield f"{name}.level_range={list(options.level_range)}: must be two numbers with 0 <= low < high <= 1"
+    inverting = options.noise_law is NoiseLaw.inversion
+    if options.inversion_steps != LikelihoodOptions.inversion_steps and not inverting:
+        yield f"{name}.inversion_steps={options.inversion_steps} is for noise_law=inversion only; leave it out"
+    if _replays(config):
+        changed = [option for option in ONLY_ELBO if getattr(options, option) != getattr(LikelihoodOptions, option)]
+        if tuple(options.level_range) != LikelihoodOptions.level_range:
+            changed.append("level_range")
+        for option in changed:
+            yield f"{name}.{option} is for kind=elbo, and a replay draws no noise levels; leave it out"
+        return
+    if not options.unconditional_gradient:
+        yield f"{name}.unconditional_gradient=false: kind=elbo trains without guidance; leave it out"
+    denoising = config.rollout.denoising
+    if denoising.window.trained_fraction != 1:
+        yield (
+            f"rollout.denoising.window.trained_fraction={denoising.window.trained_fraction} is for a replay of steps, "
+            f"which likelihood.kind=elbo has not; leave it out"
+        )
+    if denoising.log_prob is not DenoisingOptions.log_prob:
+        yield (
+            f"rollout.denoising.log_prob={denoising.log_prob.name} is for a replay of steps, which "
+            f"likelihood.kind=elbo has not; leave it out"
+        )
+    alone = algorithm.advantage is AdvantageKind.constant and algorithm.objective is ObjectiveKind.weighted
+    if options.shared_noise and alone:
+        yield (f"{name}.shared_noise=true is for the samples of one prompt, and a demonstration is alone; leave it out")
+
+
+def _replays(config: Config) -> bool:
+    return config.algorithm.likelihood.kind is LikelihoodKind.replay
+
+
+def _valid_range(options: LikelihoodOptions) -> bool:
+    return len(options.level_range) == 2 and 0 <= options.level_range[0] < options.level_range[1] <= 1
 
 
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
     from models.image_spec import Guidance
 
     denoising = config.rollout.denoising
-    supervised = config.algorithm.likelihood.kind is LikelihoodKind.elbo
     if spec.guidance is Guidance.none and denoising.guidance != 1.0:
         yield (
             f"rollout.denoising.guidance={denoising.guidance}: this {spec.family} model was distilled to need none and "
             f"takes none; use guidance=1"
         )
-    if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
+    if spec.distilled and _replays(config) and denoising.kernel is not KernelKind.ode:
         yield (
             f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
             f"without guidance; its output is no velocity of the marginals that an SDE kernel needs. Train its base "
@@ -123,10 +187,18 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
 
 
 def _schedule(config: Config, spec: ImageSpec) -> Iterator[str]:
-    """Scheduler, prediction, kernel and size are put together as the sampler does it."""
+    """Scheduler, prediction, kernel and size are put together as sampler and likelihood do it."""
     from rl.image_modality import check_schedule
+    from rl.noise_levels import NoiseLevels
 
     try:
         check_schedule(config, spec)
     except ValueError as error:
         yield f"rollout.denoising: {error}"
+        return
+    options = config.algorithm.likelihood
+    if not _replays(config) and _valid_range(options) and options.inversion_steps > 0:
+        try:
+            NoiseLevels(spec, config.rollout.denoising, options)
+        except ValueError as error:
+            yield f"algorithm.likelihood: {error}"

@@ -31,9 +31,10 @@ from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
-from rl.compatibility import check
+from rl.compatibility import check, is_supervised
 from rl.data import Problem
-from rl.image_likelihood import Encode, ImageElbo, ImageReplay
+from rl.image_elbo import Encode, ImageElbo, recorded
+from rl.image_likelihood import ImageReplay
 from rl.modality import Judged, ShowOptions
 from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
@@ -78,8 +79,11 @@ class ImageModality:
 
     def sampler(self, kind: TicketKind) -> DenoisingOptions:
         """A greedy evaluation draws nothing behind the first noise. A sampled one draws at every step: a window that
-        moves would make two evaluations differ by more than their policies."""
+        moves would make two evaluations differ by more than their policies. A denoising loss needs the finished image
+        only, so nothing on the way is recorded for it."""
         denoising = self.config.rollout.denoising
+        if self.config.algorithm.likelihood.kind is LikelihoodKind.elbo:
+            denoising = replace(denoising, window=replace(denoising.window, trained_fraction=0.0))
         if kind is TicketKind.greedy:
             return denoising.greedy()
         if kind is TicketKind.sampled:
@@ -97,7 +101,8 @@ class ImageModality:
     def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo:
         spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
-            return ImageElbo(spec, options, self._demonstration_encoder(device), device)
+            encode = self._demonstration_encoder(device) if is_supervised(self.config) else recorded
+            return ImageElbo(spec, self.sampler(TicketKind.train), options, encode, device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay:
@@ -193,10 +198,8 @@ class ImageModality:
         latents: dict[bytes, Tensor] = {}
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
+            assert trajectory.image is not None
             condition: Condition = encoded(trajectory.caption)
-            if trajectory.image is None:
-                assert trajectory.final is not None  # a rollout's
-                return torch.from_numpy(trajectory.final), condition
             key = hashlib.blake2b(trajectory.image.tobytes()).digest()
             if (found := latents.get(key)) is None:
                 found = codec.encode(torch.from_numpy(trajectory.image)).cpu()
@@ -213,5 +216,5 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     denoising = config.rollout.denoising
     schedule = Schedule(spec, denoising)
     Schedule(spec, denoising.greedy())
-    if denoising.kernel is not KernelKind.ode and config.algorithm.likelihood.kind is not LikelihoodKind.elbo:
+    if denoising.kernel is not KernelKind.ode and not is_supervised(config):
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)

@@ -8,8 +8,9 @@ import torch
 
 from configs.schema import LikelihoodOptions, NoiseLaw
 from models.image_spec import Condition
-from rl.image_likelihood import ImageElbo
+from rl.image_elbo import ImageElbo
 from rl.likelihood import micro_batches
+from rollout.options import DenoisingOptions
 from rollout.trajectory import ImageTrajectory
 from tests.rl.image_rollouts import CPU, pipeline_folder, worker_of
 
@@ -47,7 +48,7 @@ def elbo_of(worker, **options) -> ImageElbo:
     def encode(trajectory: ImageTrajectory) -> tuple[torch.Tensor, Condition]:
         return torch.from_numpy(trajectory.final), worker.encoded(trajectory.caption)
 
-    return ImageElbo(worker.policy.spec, LikelihoodOptions(**options), encode, CPU)
+    return ImageElbo(worker.policy.spec, DenoisingOptions(), LikelihoodOptions(**options), encode, CPU)
 
 
 def perfect(latents, time, embeds, pooled, guidance):
