@@ -109,8 +109,8 @@ def optimal(spec: ImageSpec) -> Network:
 
 
 def optimal_loss(spec: ImageSpec, level: Level) -> float:
-    """Posterior variance of the target: for epsilon a^2 s^2 / (a^2 s^2 + b^2), for v s^2 (a^2 + b^2)^2 / (...), and for a
-    flow s^2 (a + b)^2 / (...)."""
+    """Posterior variance of the target. With V = a^2 s^2 + b^2 it is a^2 s^2 / V for epsilon, s^2 (a^2 + b^2)^2 / V for
+    v, and s^2 (a + b)^2 / V for a flow."""
     a, b = level.signal, level.noise
     variance = a**2 * STD**2 + b**2
     if spec.prediction is Prediction.epsilon:

@@ -49,7 +49,8 @@ def test_a_range_cuts_the_law():
     uniform = sigmas(levels_of(level_range=(low, high))).ravel()
     assert stats.kstest(uniform, "uniform", (low, high - low)).pvalue > 1e-3
     cut = sigmas(levels_of(noise_law=NoiseLaw.logit_normal, level_range=(low, high))).ravel()
-    assert low <= cut.min() and cut.max() <= high
+    assert low <= cut.min()
+    assert cut.max() <= high
     kept = sigmas(levels_of(noise_law=NoiseLaw.logit_normal)).ravel()
     kept = kept[(kept > low) & (kept < high)]
     assert stats.ks_2samp(cut, kept).pvalue > 1e-3
