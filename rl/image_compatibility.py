@@ -13,7 +13,6 @@ from configs.schema import (
     LikelihoodKind,
     LikelihoodOptions,
     NoiseLaw,
-    ObjectiveKind,
     Partition,
     Ratio,
 )
@@ -24,8 +23,8 @@ if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` m
 
 AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
-ONLY_ELBO = ("draws", "noise_law", "loss_weight", "shared_noise")
-"""Options of the likelihood that a replay does not read."""
+ONLY_ELBO = ("draws", "noise_law", "loss_weight", "shared_noise", "inversion_steps")
+"""Options of the likelihood that a replay does not read, beside `level_range`."""
 EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
@@ -37,7 +36,7 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _denoising(config)
     yield from _window(config)
     yield from _algorithm(config)
-    yield from _likelihood(config)
+    yield from _replay(config) if _replays(config) else _elbo(config)
     if spec is not None:
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
@@ -64,11 +63,6 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    if _replays(config) and denoising.kernel is KernelKind.ode:
-        yield (
-            f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
-            f"another kernel that does, or likelihood.kind=elbo"
-        )
 
 
 def _window(config: Config) -> Iterator[str]:
@@ -90,7 +84,7 @@ def _window(config: Config) -> Iterator[str]:
 
 
 def _algorithm(config: Config) -> Iterator[str]:
-    algorithm, denoising = config.algorithm, config.rollout.denoising
+    algorithm = config.algorithm
     supervised = algorithm.advantage is AdvantageKind.constant
     if supervised and config.data.train.image is None:
         yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
@@ -101,64 +95,80 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
-    replays = _replays(config)
-    if replays and algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
+
+
+def _replay(config: Config) -> Iterator[str]:
+    """What a likelihood of Gaussian steps needs, and options that it would not read."""
+    algorithm, denoising, options = config.algorithm, config.rollout.denoising, config.algorithm.likelihood
+    estimator = algorithm.kl.estimator
+    if denoising.kernel is KernelKind.ode:
+        yield (
+            "rollout.denoising.kernel=ode draws no noise, so there is no log-probability to replay; use "
+            "kernel=precise, or another kernel that does, or likelihood.kind=elbo"
+        )
+    if estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
         yield (
             f"algorithm.kl.estimator=flow_grpo is defined for kernel=flow_sde and dance_sde, not for "
             f"{denoising.kernel.name}; use estimator=exact"
         )
-    if replays and algorithm.ratio is Ratio.guard and denoising.storage is not LatentPrecision.fp32:
+    if algorithm.ratio is Ratio.guard and denoising.storage is not LatentPrecision.fp32:
         yield (
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
-    if algorithm.kl.coefficient > 0 and replays and algorithm.kl.estimator is KlEstimator.output:
-        yield "algorithm.kl.estimator=output is for likelihood.kind=elbo; a replay has estimator=exact"
-    elif algorithm.kl.coefficient > 0 and replays and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
+    if algorithm.kl.coefficient > 0 and estimator is KlEstimator.output:
+        yield "algorithm.kl.estimator=output is for likelihood.kind=elbo; with a replay use estimator=exact"
+    elif algorithm.kl.coefficient > 0 and estimator not in GAUSSIAN_ESTIMATORS:
         yield (
-            f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
-            f"closed form, and is off by the latent's size with log_prob=mean; use estimator=exact"
+            f"algorithm.kl.estimator={estimator.name} estimates from one draw what Gaussian steps know in closed form, "
+            f"and is off by the latent's size with log_prob=mean; use estimator=exact"
         )
-    if algorithm.kl.coefficient > 0 and not replays and algorithm.kl.estimator is not KlEstimator.output:
+    unread = [option for option in ONLY_ELBO if getattr(options, option) != getattr(LikelihoodOptions, option)]
+    if tuple(options.level_range) != LikelihoodOptions.level_range:
+        unread.append("level_range")
+    for option in unread:
+        yield f"algorithm.likelihood.{option} is for kind=elbo, and a replay draws no noise levels; leave it out"
+
+
+def _elbo(config: Config) -> Iterator[str]:
+    """What a denoising loss has not, and options that it would not read."""
+    algorithm, denoising, options = config.algorithm, config.rollout.denoising, config.algorithm.likelihood
+    if algorithm.kl.coefficient > 0 and algorithm.kl.estimator is not KlEstimator.output:
         yield (
-            f"algorithm.kl.estimator={algorithm.kl.estimator.name} needs log-probabilities, and a denoising loss "
-            f"(likelihood.kind=elbo) has none; use estimator=output"
+            f"algorithm.kl.estimator={algorithm.kl.estimator.name} compares log-probabilities, and a denoising loss "
+            f"(likelihood.kind=elbo) is none; use estimator=output"
         )
-    if algorithm.ratio is Ratio.guard and not replays:
+    if algorithm.clip_kl is not None:
+        yield (
+            f"algorithm.clip_kl={algorithm.clip_kl} is in nats, and a denoising loss (likelihood.kind=elbo) is not; "
+            f"use clip"
+        )
+    if algorithm.ratio is Ratio.guard:
         yield "algorithm.ratio=guard is made of Gaussian steps, and likelihood.kind=elbo has none; use another ratio"
-
-
-def _likelihood(config: Config) -> Iterator[str]:
-    """Ranges, and options that would silently do nothing."""
-    name, options, algorithm = "algorithm.likelihood", config.algorithm.likelihood, config.algorithm
+    if options.inversion_steps != LikelihoodOptions.inversion_steps and options.noise_law is not NoiseLaw.inversion:
+        yield (
+            f"algorithm.likelihood.inversion_steps={options.inversion_steps} is for noise_law=inversion, not for "
+            f"{options.noise_law.name}; leave it out"
+        )
     if not _valid_range(options):
-        yield f"{name}.level_range={list(options.level_range)}: must be two numbers with 0 <= low < high <= 1"
-    inverting = options.noise_law is NoiseLaw.inversion
-    if options.inversion_steps != LikelihoodOptions.inversion_steps and not inverting:
-        yield f"{name}.inversion_steps={options.inversion_steps} is for noise_law=inversion only; leave it out"
-    if _replays(config):
-        changed = [option for option in ONLY_ELBO if getattr(options, option) != getattr(LikelihoodOptions, option)]
-        if tuple(options.level_range) != LikelihoodOptions.level_range:
-            changed.append("level_range")
-        for option in changed:
-            yield f"{name}.{option} is for kind=elbo, and a replay draws no noise levels; leave it out"
-        return
+        yield (
+            f"algorithm.likelihood.level_range={list(options.level_range)}: must be two numbers with "
+            f"0 <= low < high <= 1"
+        )
     if not options.unconditional_gradient:
-        yield f"{name}.unconditional_gradient=false: kind=elbo trains without guidance; leave it out"
-    denoising = config.rollout.denoising
+        yield "algorithm.likelihood.unconditional_gradient=false: kind=elbo trains without guidance; leave it out"
+    unread = []
     if denoising.window.trained_fraction != 1:
-        yield (
-            f"rollout.denoising.window.trained_fraction={denoising.window.trained_fraction} is for a replay of steps, "
-            f"which likelihood.kind=elbo has not; leave it out"
-        )
+        unread.append("window.trained_fraction")
     if denoising.log_prob is not DenoisingOptions.log_prob:
+        unread.append("log_prob")
+    for option in unread:
+        yield f"rollout.denoising.{option} is for a replay of steps, and likelihood.kind=elbo has none; leave it out"
+    if options.shared_noise and algorithm.advantage is AdvantageKind.constant:
         yield (
-            f"rollout.denoising.log_prob={denoising.log_prob.name} is for a replay of steps, which "
-            f"likelihood.kind=elbo has not; leave it out"
+            "algorithm.likelihood.shared_noise=true is for the samples of one prompt, and a demonstration is alone; "
+            "leave it out"
         )
-    alone = algorithm.advantage is AdvantageKind.constant and algorithm.objective is ObjectiveKind.weighted
-    if options.shared_noise and alone:
-        yield (f"{name}.shared_noise=true is for the samples of one prompt, and a demonstration is alone; leave it out")
 
 
 def _replays(config: Config) -> bool:

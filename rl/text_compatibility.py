@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, KlEstimator, LikelihoodKind, Partition, Ratio
+from configs.schema import AdvantageKind, Config, KlEstimator, LikelihoodKind, LikelihoodOptions, Partition, Ratio
 from rollout.options import Cache, Count, Order
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must no
 
 SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
 PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)
+IMAGE_OPTIONS = ("noise_law", "loss_weight", "shared_noise", "inversion_steps", "unconditional_gradient")
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
 
 
@@ -41,6 +42,9 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield "algorithm.ratio=guard is made of Gaussian steps, and text has none; use ratio=element"
     if algorithm.kl.estimator in GAUSSIAN_ESTIMATORS:
         yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; text has k1, k2 and k3"
+    for option in IMAGE_OPTIONS:
+        if getattr(algorithm.likelihood, option) != getattr(LikelihoodOptions, option):
+            yield f"algorithm.likelihood.{option} is for image models; leave it out"
     if algorithm.kl.estimator is KlEstimator.output:
         yield "algorithm.kl.estimator=output compares outputs of image models; text has k1, k2 and k3"
     order = sampler.order

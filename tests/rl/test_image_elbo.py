@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from configs.compose import compose
 from configs.schema import LikelihoodOptions, LossWeight, NoiseLaw
+from models.files import CheckpointError
 from models.image_spec import Condition
 from rl.image_elbo import ImageElbo, recorded
+from rl.image_modality import ImageModality
 from rl.likelihood import micro_batches
+from rl.schedule import TicketKind
 from rollout.options import DenoisingOptions, KernelKind, WindowOptions
 from rollout.trajectory import ImageTrajectory, TrajectoryError, read_parquet, write_parquet
 from tests.rl.image_rollouts import CAPTIONS, CPU, GROUP, pipeline_folder, replayed, roll_out, worker_of
+from tests.rl.training import SMALL_IMAGES
 
 ODE = DenoisingOptions(steps=3, kernel=KernelKind.ode, height=32, width=32)
 EVERY_OPTION = {"draws": 3, "noise_law": NoiseLaw.grid, "loss_weight": LossWeight.huber, "shared_noise": True}
+INVERSION = {"noise_law": NoiseLaw.inversion, "inversion_steps": 4}
 CLEAN = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def worker_folder(tmp_path: Path) -> Path:
+    return pipeline_folder(tmp_path, "sd3")
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory):
-    return worker_of(pipeline_folder(tmp_path_factory.mktemp("elbo"), "sd3"))
+    return worker_of(worker_folder(tmp_path_factory.mktemp("elbo")))
 
 
 def demonstrations(count: int) -> list[ImageTrajectory]:
@@ -131,8 +143,10 @@ def test_nothing_recorded_leaves_the_samples_as_they_were(worker):
     assert (roll_out(worker, ODE)[0][0].final != dropped[0].final).any()  # the control: those drew noise
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
-@pytest.mark.parametrize("options", [{}, EVERY_OPTION, {"noise_law": NoiseLaw.inversion, "draws": 2}])
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("sd", EVERY_OPTION), ("sd", INVERSION), ("sdxl", {}), ("sd3", EVERY_OPTION), ("sd3", INVERSION), ("flux", {})],
+)
 def test_rollouts_are_scored_the_same_however_the_batch_is_cut(family, options, tmp_path_factory):
     worker = worker_of(pipeline_folder(tmp_path_factory.getbasetemp(), family))
     sampler = replace(ODE, guidance=3.5)
@@ -163,6 +177,38 @@ def test_scoring_leaves_the_random_state_alone(worker):
     losses(elbo_of_rollouts(worker, noise_law=NoiseLaw.inversion), worker.policy, trajectories)
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+FORWARD = ["algorithm.likelihood.kind=elbo", "algorithm.clip_kl=null", "algorithm.kl.coefficient=0"]
+
+
+def modality_of(folder, *overrides: str) -> ImageModality:
+    return ImageModality(compose([*SMALL_IMAGES, f"model.path={folder}", "run.name=x", *overrides]).config)
+
+
+def test_learners_of_rollouts_need_no_text_encoder_and_no_autoencoder(worker, tmp_path):
+    """Without these weights, only learners of demonstrations miss something."""
+    folder = shutil.copytree(worker_folder(tmp_path), tmp_path / "network")
+    for part in ("text_encoder", "text_encoder_2", "text_encoder_3", "vae"):
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.unlink()
+    modality = modality_of(folder, *FORWARD, "rollout.denoising.kernel=ode")
+    policy = modality.policy(CPU)
+    trajectories, _ = roll_out(worker, modality.sampler(TicketKind.train))
+    found = losses(modality.likelihood(policy, CPU), worker.policy, trajectories)
+    assert found == losses(elbo_of_rollouts(worker), worker.policy, trajectories)
+    supervised = modality_of(folder, "algorithm=sft", "data.train.image=image")
+    with pytest.raises(CheckpointError):
+        supervised.likelihood(policy, CPU)
+
+
+def test_a_denoising_loss_has_no_step_recorded_and_a_replay_has(worker, tmp_path):
+    folder = worker_folder(tmp_path)
+    forward, replay = modality_of(folder, *FORWARD), modality_of(folder)
+    assert roll_out(worker, forward.sampler(TicketKind.train))[0][0].latents is None
+    assert roll_out(worker, replay.sampler(TicketKind.train))[0][0].latents is not None
+    for kind in (TicketKind.greedy, TicketKind.sampled):
+        assert forward.sampler(kind) == replay.sampler(kind)
 
 
 def test_what_is_no_rollout_is_named(worker):
