@@ -23,6 +23,7 @@ from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions
 from rollout.trajectory import ImageTrajectory, Trajectory, TrajectoryError
 
+TIME_POWER = {LossWeight.none: 0, LossWeight.time: 1, LossWeight.time_squared: 2, LossWeight.huber: 1}
 HUBER_POWER = 0.25
 HUBER_OFFSET = 1e-4
 """AWM's code has 1e-10, where an output that is exact up to rounding still gets a large gradient."""
@@ -130,8 +131,7 @@ class ImageElbo:
         return int(trajectory.uid[sample])
 
     def _weight(self, level: Level) -> float:
-        power = {LossWeight.none: 0, LossWeight.time_squared: 2}.get(self.options.loss_weight, 1)
-        return level.sigma**power
+        return level.sigma ** TIME_POWER[self.options.loss_weight]
 
     def _clean(self, contents: list[Corruption]) -> Tensor:
         return torch.stack([content.clean for content in contents]).to(self.device)
