@@ -77,10 +77,11 @@ def test_up_and_down_again_returns_the_better_the_more_steps(spec):
 def test_rows_are_led_up_as_far_as_each_one_goes(spec):
     clean = images(5)
     ladder = schedule_of(spec, 6).levels[::-1]
-    steps, calls = torch.tensor([0, 2, 6, 1, 2]), []
+    steps, calls, times = torch.tensor([0, 2, 6, 1, 2]), [], []
 
     def predict(latents, time, which):
         calls.append(which.tolist())
+        times.append(float(time[0]))
         return optimal(spec)(latents, time)
 
     found = invert(predict, clean, steps, ladder, spec.prediction)
@@ -88,6 +89,7 @@ def test_rows_are_led_up_as_far_as_each_one_goes(spec):
         alone = walked(spec, clean[row : row + 1], 6, number)
         torch.testing.assert_close(found[row : row + 1], alone, rtol=0, atol=1e-6)
     assert calls == [[1, 2, 3, 4], [1, 2, 4], [2], [2], [2], [2]]
+    assert times == pytest.approx([level.time for level in ladder[:-1]])  # where each step starts
     calls.clear()
     torch.testing.assert_close(invert(predict, clean, 0 * steps, ladder, spec.prediction), clean, rtol=0, atol=0)
     assert len(calls) == 6  # as many as ever: ranks with other rows call the network that often too
