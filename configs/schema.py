@@ -28,6 +28,27 @@ class Partition(Enum):
     shrink = "shrink"
     segments = "segments"
     one = "one"
+    left_to_right = "left_to_right"
+    """Every token its own part, in the order of positions whatever the recorded one: the exact autoregressive
+    factorisation (JustGRPO)."""
+
+
+class MaskLaw(Enum):
+    """How many of L positions the denoising loss of a text masks."""
+
+    uniform_rate = "uniform_rate"
+    """Each with probability t, t uniform in `rate_range`; weight 1 / t."""
+    exact_count = "exact_count"
+    """Exactly m, uniform in 1 ... L; weight L / m, which varies less."""
+
+
+class MaskWeight(Enum):
+    """What the log-probability of a masked position counts."""
+
+    elbo = "elbo"
+    """1 / the fraction that the law masks, which makes the estimate a lower bound of the log-likelihood."""
+    none = "none"
+    """1, for means over the masked positions (UniGRPO)."""
 
 
 class NoiseLaw(Enum):
@@ -64,8 +85,26 @@ class LikelihoodOptions:
     """Rounds in a part (partition=shrink)."""
     segments: int = 4
     """Parts of a trace (partition=segments)."""
+    sampled_parts: Optional[int] = None  # noqa: UP045
+    """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    prompt_masking: float = 0.0
+    """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
+    `canvas_block` so is a token of the blocks before."""
     draws: int = 1
-    """Independent draws of noise (and level or mask) for each sample and pass; estimates are their mean."""
+    """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged."""
+    mask_law: MaskLaw = MaskLaw.uniform_rate
+    """Text, kind=elbo, as are the options below up to `mask_weight`."""
+    rate_range: tuple[float, float] = (0.001, 1.0)
+    """Lowest and highest rate (mask_law=uniform_rate); [1, 1] masks everything (wd1)."""
+    rising_rate: bool = False
+    """The rate is drawn in the first of an update's epochs and rises evenly to the highest in the last (UniGRPO)."""
+    complement: bool = False
+    """Score the complementary mask too, so that each position is masked in one of two (coupled-GRPO, ESPO)."""
+    full_view: float = 0.0
+    """Add the score under the fully masked text, times this (coupled-GRPO: 0.5)."""
+    canvas_block: Optional[int] = None  # noqa: UP045
+    """Mask and score one random block of this many positions, all later ones masked (SPG); null is the whole text."""
+    mask_weight: MaskWeight = MaskWeight.elbo
     noise_law: NoiseLaw = NoiseLaw.uniform
     """Images, kind=elbo. Several draws are spread evenly over the law."""
     level_range: tuple[float, float] = (0.0, 1.0)
@@ -85,6 +124,10 @@ class LikelihoodOptions:
 class Ratio(Enum):
     element = "element"
     """One importance ratio for each decision."""
+    step = "step"
+    """One for the decisions that a step of the trace, or a draw of the denoising loss, scores together."""
+    sequence = "sequence"
+    """One for each sample, of the log-likelihoods per decision (GSPO, ESPO)."""
     guard = "guard"
     """The element ratio of Gaussian steps without its bias, and as wide at every step (GRPO-Guard)."""
     none = "none"
@@ -92,8 +135,18 @@ class Ratio(Enum):
 
 class ObjectiveKind(Enum):
     ppo_clip = "ppo_clip"
+    clip_always = "clip_always"
+    """The clipped ratio whatever the sign of the advantage (StableDRL, DPOK)."""
+    trust_region = "trust_region"
+    """The ratio, unless it is `clip_kl` nats away from the old policy and moving on (Flow-DPPO)."""
+    linear_bound = "linear_bound"
+    """Bounds of the sequence ratio that are sums over draws (BGPO)."""
     weighted = "weighted"
     """Log-likelihood times advantage, without ratio or clip."""
+    sandwich = "sandwich"
+    """The same with a lower bound of the log-likelihood for gains and an upper one for losses (SPG)."""
+    group_dpo = "group_dpo"
+    """Logistic loss of the advantage-weighted log-likelihoods of a group against the reference's (DPO, VRPO, DGPO)."""
 
 
 class AdvantageKind(Enum):
@@ -109,10 +162,21 @@ class AdvantageKind(Enum):
     """Group mean, standard deviation of the whole update (Flow-GRPO)."""
     batch = "batch"
     """Mean and standard deviation of the whole update."""
+    softmax = "softmax"
+    """Softmax of the centred rewards minus softmax of their negatives, times the group's size (wd1)."""
+    best_worst = "best_worst"
+    """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
     constant = "constant"
-    """One for every sample: supervised learning."""
+    """One for every demonstration: supervised learning."""
+    preference = "preference"
+    """+1 for the chosen and -1 for the rejected answer of each pair in the data."""
+
+    @property
+    def offline(self) -> bool:
+        """Learns from answers in the data: nothing is generated and scored for training."""
+        return self in (AdvantageKind.constant, AdvantageKind.preference)
 
 
 class Denominator(Enum):
@@ -140,10 +204,17 @@ class KlEstimator(Enum):
     """Images, likelihood.kind=elbo: mean squared distance of the networks' outputs (DiffusionNFT, AWM, DGPO)."""
 
 
+class KlTarget(Enum):
+    reference = "reference"
+    """The model as it was before training; with adapters, the model without them."""
+    old = "old"
+    """The policy before the update (TraceRL): it slows each update down but does not bound the drift."""
+
+
 @dataclass
 class KlOptions:
     coefficient: float = 0.0
-    """0 needs no reference model."""
+    to: KlTarget = KlTarget.reference
     estimator: KlEstimator = KlEstimator.k3
 
 
@@ -187,12 +258,26 @@ class AlgorithmOptions:
     running: RunningOptions = field(default_factory=RunningOptions)
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
+    """Leave out groups whose solved fraction lies outside these bounds (TraceRL: 0.2 and 0.8)."""
     clip: float = 0.2
     clip_high: Optional[float] = None  # noqa: UP045
     """Upper clip half-width; null is the same as `clip`."""
     clip_kl: Optional[float] = None  # noqa: UP045
     """Clip width in nats: the width of the ratio when one decision has moved this far from the old policy. Unlike
     `clip`, which it replaces, it means the same for every latent size and convention."""
+    dual_clip: Optional[float] = None  # noqa: UP045
+    """Largest ratio that a negative advantage is multiplied by; above 1."""
+    self_normalise: bool = False
+    """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
+    beta: float = 0.1
+    """Scale of the log-likelihoods against the reference's (objective=group_dpo)."""
+    upper_power: float = 1.5
+    """Power of the upper bound (objective=sandwich)."""
+    upper_share: float = 0.5
+    """Share of the upper bound where the advantage is negative (objective=sandwich)."""
+    anchor: float = 0.0
+    """Times the supervised loss on the samples with a positive advantage, beside the objective."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     minibatches: int = 1
@@ -216,6 +301,11 @@ class SourceKind(Enum):
     """Anything `datasets.load_dataset` or `load_from_disk` opens."""
 
 
+TEXT_ANSWERS = ("response", "chosen", "rejected")
+IMAGE_ANSWERS = ("image", "chosen_image", "rejected_image")
+"""Options of a source for what offline training shows: a demonstration, or a pair of a better and a worse answer."""
+
+
 @dataclass
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
@@ -231,10 +321,21 @@ class SourceOptions:
     that violate their prompt."""
     prompt: str = "{{ prompt }}"
     """Jinja template over the columns of one row."""
+    perturbed: Optional[str] = None  # noqa: UP045
+    """Jinja template of a changed prompt, whose completions answer `prompt` worse; for `denoiserl pairs`."""
     response: Optional[str] = None  # noqa: UP045
     """Jinja template of the demonstration, for supervised training of a text model."""
+    chosen: Optional[str] = None  # noqa: UP045
+    """Jinja template of the better answer of a pair, for preference training of a text model."""
+    rejected: Optional[str] = None  # noqa: UP045
+    """The same for the worse one."""
     image: Optional[str] = None  # noqa: UP045
-    """Column with the demonstration's image, for supervised training of an image model; rewards do not see it."""
+    """Column with the demonstration's image, for supervised training of an image model. An image is a path (in a file:
+    relative to it), encoded bytes, or what `datasets` decodes; rewards do not see it."""
+    chosen_image: Optional[str] = None  # noqa: UP045
+    """Column with the better image of a pair, for preference training of an image model."""
+    rejected_image: Optional[str] = None  # noqa: UP045
+    """The same for the worse one."""
 
 
 @dataclass

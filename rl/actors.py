@@ -13,14 +13,16 @@ import torch
 from ray.util import get_node_ip_address
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
-from configs.schema import Config, LikelihoodKind
+from configs.schema import Config
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
 from models.policy import Policy
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
-from rl.learner import Group, Learner, Parity, Reference
+from rl.learner import Group, Learner
 from rl.modality import modality_of
+from rl.objectives import needs_reference
+from rl.parity import Parity, ParityCheck, Reference
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
@@ -103,7 +105,7 @@ class LearnerActor:
         self.policy = modality.policy(self.device)
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
         reference = None
-        if config.algorithm.kl.coefficient > 0:
+        if needs_reference(config.algorithm):
             reference = adapters_off or self._frozen_copy(modality.policy(self.device))
         self.engine = Engine(
             self.policy,
@@ -111,13 +113,15 @@ class LearnerActor:
             zero_stage=config.cluster.zero_stage,
             bf16=config.model.precision is Precision.bf16,
         )
-        elbo = config.algorithm.likelihood.kind is LikelihoodKind.elbo
+        self.parity_check: ParityCheck | None = None
+        if replay := modality.exact_replay(self.policy, self.device):
+            tokens = config.algorithm.micro_batch_tokens
+            self.parity_check = ParityCheck(self.engine, replay, adapters_off, tokens, self.device)
         self.learner = Learner(
             self.engine,
             modality.likelihood(self.policy, self.device),
-            None if elbo else modality.exact_replay(self.policy, self.device),
+            self.parity_check,
             reference,
-            adapters_off,
             config.algorithm,
             config.run.updates,
             self.device,
@@ -133,11 +137,16 @@ class LearnerActor:
         policy.requires_grad_(False)
         return lambda: nullcontext(policy)
 
-    def parity(self, groups: list[GroupReference]) -> Parity:
-        return self.learner.parity(_fetch(groups, self.config.rollout.timeout_seconds))
+    def parity(self, groups: list[GroupReference]) -> Parity | None:
+        """None where rollouts record nothing that could be replayed."""
+        return self.parity_check.measure(self._trajectories(groups)) if self.parity_check else None
 
     def likely_cause(self, groups: list[GroupReference], limit: float) -> str:
-        return self.learner.likely_cause(_fetch(groups, self.config.rollout.timeout_seconds), limit)
+        assert self.parity_check is not None
+        return self.parity_check.likely_cause(self._trajectories(groups), limit)
+
+    def _trajectories(self, groups: list[GroupReference]) -> list[Trajectory]:
+        return [group.trajectory for group in _fetch(groups, self.config.rollout.timeout_seconds)]
 
     def step(self, update: int, minibatches: list[list[GroupReference]], fresh: bool) -> dict[str, float]:
         return self.learner.step(

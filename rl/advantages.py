@@ -17,6 +17,11 @@ EQUAL_TOLERANCE = 1e-6
 """Rewards closer than this, relative to the largest, are equal: sums of weighted terms round differently."""
 
 
+OFFLINE_ADVANTAGES = {AdvantageKind.constant: (1.0,), AdvantageKind.preference: (1.0, -1.0)}
+"""Of answers in the data: a demonstration; the chosen and the rejected answer of a pair. Times an answer's
+log-likelihood they sum to what DPO (arXiv 2305.18290, eq. 7) puts into its sigmoid, up to the reference."""
+
+
 Advantages = tuple[np.ndarray, np.ndarray]
 """(G,) float32, 0 where invalid; (G,) bool, valid."""
 
@@ -45,9 +50,13 @@ class AdvantageEstimator:
             return found
         return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
 
-    def teaches(self, rewards: np.ndarray, advantage: np.ndarray) -> bool:
-        """Whether a group can change the policy. Compared with others than its own, equal rewards can."""
-        if self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
+    def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
+        """Whether a group can change the policy. Compared with others than its own, equal rewards can.
+
+        Args:
+            advantage: None where only the group's own rewards shall decide.
+        """
+        if advantage is not None and self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
 
@@ -101,21 +110,21 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
       we take the population's, as TraceRL (arXiv 2509.06949) does.
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
-    - constant: 1.
+    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
+    - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
 
     Args:
         rewards: (G,) with NaN for a sample that could not be scored. Such a sample has no part in m, n and std.
 
     Returns:
         advantage: (G,) float32, 0 where invalid.
-        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is valid for `constant` only.
+        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is not.
     """
+    if kind.offline:
+        raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
     rewards = _checked(rewards)
     valid = ~np.isnan(rewards)
     result = np.zeros(rewards.shape, dtype=np.float32)
-    if kind is AdvantageKind.constant:
-        result[valid] = 1.0
-        return result, valid
     scored = rewards[valid]
     count = len(scored)
     if count < 2:
@@ -125,8 +134,25 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         centred /= scored.std() + STD_EPSILON
     elif kind is AdvantageKind.leave_one_out:
         centred *= count / (count - 1)
+    elif kind is AdvantageKind.softmax:
+        centred = count * (_softmax(centred) - _softmax(-centred))
+    elif kind is AdvantageKind.best_worst:
+        if has_signal(rewards):
+            result[np.nanargmax(rewards)], result[np.nanargmin(rewards)] = 1.0, -1.0
+        return result, result != 0
     result[valid] = centred
     return result, valid
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values - values.max())
+    return exponentials / exponentials.sum()
+
+
+def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) -> bool:
+    """Whether the solved fraction of a group's scored samples lies within `band`, its ends included."""
+    scored = rewards[~np.isnan(rewards)]
+    return len(scored) > 0 and band[0] <= float((scored >= solved_at - 1e-9).mean()) <= band[1]
 
 
 def has_signal(rewards: np.ndarray) -> bool:

@@ -35,7 +35,7 @@ ConfigDir = Annotated[
 
 @app.command()
 def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
-    """Train a policy: reinforcement learning, or supervised with algorithm=sft."""
+    """Train a policy: reinforcement learning, or on answers in the data, for example with algorithm=sft."""
     from configs.compose import compose
     from rl.compatibility import check
 
@@ -96,6 +96,21 @@ def sample(
 
 
 @app.command()
+def pairs(
+    output: Annotated[Path, typer.Option(help="JSONL file to write; images go into a folder beside it.")],
+    gap: Annotated[float, typer.Option(help="Least difference between the rewards of a pair.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    update: Update = None,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Preference pairs from a policy's completions of the training problems: the best and the worst by reward."""
+    from rl.pairs import write_pairs
+
+    write_pairs(*_policy(overrides, run, update, config_dir), output, gap)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
@@ -122,6 +137,17 @@ def _policy(
     from rl.saved import run_configuration, run_weights
 
     return run_configuration(run, overrides or []), run_weights(run, update)
+
+
+@app.command()
+def algorithms(
+    name: Annotated[Optional[str], typer.Argument(help="One of them, with what its file says.")] = None,  # noqa: UP045
+    config_dir: ConfigDir = None,
+) -> None:
+    """List the algorithms: what each is made of, what it costs and what it needs."""
+    from rl.commands import show_algorithms
+
+    show_algorithms(name, config_dir)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray
@@ -15,12 +16,14 @@ from cluster.placement import joined
 from cluster.weights import PackedWeights, pack_weights
 from configs.compose import Composed
 from configs.errors import UserError
+from configs.schema import Config
 from models.lora import trainable_parameters
+from rl.catalogue import catalogue, table
 from rl.data import Problem, open_source
 from rl.evaluate import Evaluation, evaluate
 from rl.failures import failure_notes
 from rl.generation import Generation
-from rl.modality import ShowOptions, modality_of
+from rl.modality import Modality, ShowOptions, modality_of
 from rl.processes import started
 from rl.prompts import PromptSource
 from rl.saved import run_configuration, run_weights
@@ -34,18 +37,14 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     modality.check()
     if config.data.evaluation is None:
         raise UserError("there are no held-out problems: set data.evaluation")
-    _check_folder(output)
+    check_folder(output)
     source = PromptSource(open_source(config.data.evaluation), modality)
     source.check()
-    if weights is None:
-        weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     console = Console()
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
-    with joined(config.cluster), started(config, generating=True, learning=False) as processes:
-        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
-        generation.weights[weights.version] = ray.put(weights)
-        evaluation = evaluate(generation, config, weights.version)
-    console.print(f"{len(source.problems)} held-out problems, after {weights.version} updates: {evaluation.line()}")
+    with generating(config, modality, sources, weights, console) as (generation, version):
+        evaluation = evaluate(generation, config, version)
+    console.print(f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}")
     if any(evaluation.terms.values()):
         console.print(_terms_table(evaluation))
     unscored, samples = evaluation.unscored, evaluation.samples
@@ -57,7 +56,28 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
         console.print(f"written to {output}")
 
 
-def _check_folder(output: Path | None) -> None:
+@contextmanager
+def generating(
+    config: Config,
+    modality: Modality,
+    sources: dict[TicketKind, PromptSource],
+    weights: PackedWeights | None,
+    console: Console,
+) -> Iterator[tuple[Generation, int]]:
+    """Rollout and reward workers for one policy, and its version.
+
+    Args:
+        weights: None are the checkpoint's own.
+    """
+    if weights is None:
+        weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
+    with joined(config.cluster), started(config, generating=True, learning=False) as processes:
+        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
+        generation.weights[weights.version] = ray.put(weights)
+        yield generation, weights.version
+
+
+def check_folder(output: Path | None) -> None:
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: its folder does not exist; create it first")
 
@@ -78,15 +98,29 @@ def show_samples(
 ) -> None:
     """Draw completions of one prompt, or of the first held-out problems, and show how each came about."""
     config = composed.config
-    _check_folder(options.output)
+    check_folder(options.output)
     if prompt is not None:
-        wanted = [Problem("--prompt", prompt, None, {})]
+        wanted = [Problem("--prompt", prompt, {})]
     elif config.data.evaluation is None:
         raise UserError("no prompt: give --prompt, or set data.evaluation to show its first problems")
     else:
         held_out = open_source(config.data.evaluation)
         wanted = [held_out[index] for index in range(min(problems, len(held_out)))]
     modality_of(config).show(weights, wanted, options, Console())
+
+
+def show_algorithms(name: str | None, config_dir: Path | None) -> None:
+    """All of them in a table, or the description of one."""
+    console = Console()
+    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
+    if name is None:
+        console.print(table(list(recipes.values())))
+        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+        return
+    if name not in recipes:
+        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
+    console.print(table([recipes[name]]))
+    console.print(recipes[name].summary, markup=False)
 
 
 def export_run(run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False) -> None:

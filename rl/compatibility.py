@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 from configs.errors import ConfigError
 from configs.schema import (
+    IMAGE_ANSWERS,
+    TEXT_ANSWERS,
     AdvantageKind,
+    AlgorithmOptions,
     Config,
     Denominator,
     LikelihoodKind,
@@ -23,7 +26,10 @@ from configs.schema import (
 )
 from models.options import Modality
 from rewards.registry import COMPLETIONS
+from rl.advantages import OFFLINE_ADVANTAGES
+from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
+from rl.unused_options import unused_options
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.image import ImageSpec
@@ -32,7 +38,11 @@ if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait f
 AT_LEAST = {
     "algorithm.likelihood.shrink": 1,
     "algorithm.likelihood.segments": 1,
+    "algorithm.likelihood.sampled_parts": 1,
+    "algorithm.likelihood.prompt_masking": 0,
     "algorithm.likelihood.draws": 1,
+    "algorithm.likelihood.full_view": 0,
+    "algorithm.likelihood.canvas_block": 1,
     "algorithm.likelihood.inversion_steps": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
@@ -55,6 +65,8 @@ AT_LEAST = {
     "rollout.prompts_per_update": 1,
     "rollout.prompts_per_ticket": 1,
     "rollout.max_staleness": 0,
+    "rollout.refills": 0,
+    "algorithm.anchor": 0,
     "cluster.learners": 1,
     "cluster.rollout_workers": 1,
     "cluster.reward_workers": 1,
@@ -67,6 +79,7 @@ AT_LEAST = {
 }
 ABOVE_ZERO = (
     "algorithm.advantage_clip",
+    "algorithm.beta",
     "algorithm.clip_kl",
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
@@ -87,21 +100,20 @@ def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:
     Raises:
         ConfigError: every problem found, one a line.
     """
+    if found := problems(config, spec):
+        raise ConfigError("\n  ".join(["these options cannot work:", *found]))
+
+
+def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
+    """One sentence each, beginning with the option's name."""
     if config.model.modality is Modality.image:
         from rl.image_compatibility import image_problems
 
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    problems = [*_ranges(config), *own, *_algorithm(config), *_rollout(config)]
-    problems += [*_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
-    if problems:
-        raise ConfigError("\n  ".join(["these options cannot work:", *problems]))
-
-
-def is_supervised(config: Config) -> bool:
-    """Training on demonstrations: no rollouts, no rewards in the loss."""
-    return config.algorithm.advantage is AdvantageKind.constant
+    found = [*_ranges(config), *own, *unused_options(config), *_algorithm(config)]
+    return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
 def _ranges(config: Config) -> Iterator[str]:
@@ -116,6 +128,14 @@ def _ranges(config: Config) -> Iterator[str]:
     betas = config.algorithm.optimizer.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"algorithm.optimizer.betas={list(betas)}: must be two numbers in [0, 1)"
+    likelihood = config.algorithm.likelihood
+    if likelihood.prompt_masking > 1:
+        yield f"algorithm.likelihood.prompt_masking={likelihood.prompt_masking}: a probability is at most 1"
+    rates = likelihood.rate_range
+    if len(rates) != 2 or not 0 < rates[0] <= rates[1] <= 1:
+        yield (
+            f"algorithm.likelihood.rate_range={list(rates)}: must be two numbers above 0 and at most 1, the lower first"
+        )
     if not 0 <= config.reward.max_failed_fraction <= 1:
         yield f"reward.max_failed_fraction={config.reward.max_failed_fraction}: must lie in [0, 1]"
 
@@ -134,22 +154,71 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.running.buffer={algorithm.running.buffer} is below minimum={algorithm.running.minimum}: "
             f"a prompt would never have enough; raise the buffer"
         )
-    supervised = is_supervised(config)
+    offline = algorithm.advantage.offline
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
-    if algorithm.objective is ObjectiveKind.ppo_clip and algorithm.ratio is Ratio.none:
-        yield "algorithm.objective=ppo_clip clips a ratio, but ratio=none; use ratio=element or objective=weighted"
-    if algorithm.objective is ObjectiveKind.weighted and algorithm.ratio is not Ratio.none:
-        yield f"algorithm.objective=weighted has no ratio, but ratio={algorithm.ratio.name}; use ratio=none"
-    if supervised and algorithm.objective is not ObjectiveKind.weighted:
+    yield from _cell(algorithm)
+    if algorithm.advantage is AdvantageKind.constant and algorithm.objective is not ObjectiveKind.weighted:
         yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
-    if supervised and replay:
-        yield "algorithm.likelihood.kind=replay needs rollouts, and advantage=constant makes none; use kind=elbo"
-    if not supervised and not replay and config.model.modality is Modality.text:
-        yield "algorithm.likelihood.kind=elbo is for supervised training; use kind=replay, or algorithm=sft"
-    if not replay and algorithm.kl.coefficient > 0 and config.model.modality is Modality.text:
-        yield "algorithm.kl.coefficient: the KL term is computed on a replayed chain; with likelihood.kind=elbo use 0"
-    if not replay and algorithm.denominator is Denominator.step:
-        yield "algorithm.denominator=step averages over the parts of a replay; with likelihood.kind=elbo use sequence"
+    if algorithm.advantage is AdvantageKind.preference and algorithm.objective is not ObjectiveKind.group_dpo:
+        yield (
+            f"algorithm.objective={algorithm.objective.name} has no bound below for rejected answers, or a ratio to a "
+            f"policy that drew none of them; with advantage=preference use objective=group_dpo and ratio=none"
+        )
+    if offline and replay:
+        yield (
+            f"algorithm.likelihood.kind=replay needs rollouts, and advantage={algorithm.advantage.name} makes none; "
+            f"use kind=elbo"
+        )
+
+
+WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo)
+
+
+def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
+    """Likelihood, ratio, objective and advantage must be of one mind."""
+    objective, ratio = algorithm.objective, algorithm.ratio
+    replay = algorithm.likelihood.kind is LikelihoodKind.replay
+    if objective in WITHOUT_RATIO and ratio is not Ratio.none:
+        yield f"algorithm.objective={objective.name} has no ratio, but ratio={ratio.name}; use ratio=none"
+    if objective not in WITHOUT_RATIO and ratio is Ratio.none:
+        yield (
+            f"algorithm.objective={objective.name} is made of a ratio, but ratio=none; use ratio=element or "
+            f"objective=weighted"
+        )
+    if objective is ObjectiveKind.linear_bound and (ratio is not Ratio.sequence or replay):
+        yield (
+            f"algorithm.objective=linear_bound bounds the ratio of sequences draw by draw, but ratio={ratio.name} and "
+            f"likelihood.kind={algorithm.likelihood.kind.name}; use ratio=sequence and likelihood.kind=elbo"
+        )
+    if objective is ObjectiveKind.sandwich and replay:
+        yield (
+            "algorithm.objective=sandwich needs bounds of the log-likelihood, and a replayed chain gives none; use "
+            "likelihood.kind=elbo"
+        )
+    if objective is ObjectiveKind.trust_region and algorithm.clip_kl is None:
+        yield "algorithm.objective=trust_region is as wide as clip_kl says, which is null; set it, for example to 0.02"
+    if ratio is Ratio.sequence and algorithm.clip_kl is not None:
+        yield "algorithm.clip_kl is the width of one decision's ratio, but ratio=sequence has one a sample; use clip"
+    if algorithm.dual_clip is not None:
+        if objective not in (ObjectiveKind.ppo_clip, ObjectiveKind.linear_bound):
+            yield f"algorithm.dual_clip is a part of objective=ppo_clip; with {objective.name} use null"
+        elif algorithm.dual_clip <= 1:
+            yield f"algorithm.dual_clip={algorithm.dual_clip}: must be above 1, or it would hold every update back"
+    if algorithm.self_normalise and objective not in (ObjectiveKind.ppo_clip, ObjectiveKind.clip_always):
+        yield (
+            f"algorithm.self_normalise divides by clipped ratios, which objective={objective.name} has none of; use "
+            f"objective=clip_always"
+        )
+    if objective is ObjectiveKind.sandwich and algorithm.upper_power <= 1:
+        yield f"algorithm.upper_power={algorithm.upper_power}: must be above 1; at 1 there is no upper bound"
+    if not 0 <= algorithm.upper_share <= 1:
+        yield f"algorithm.upper_share={algorithm.upper_share}: must lie in [0, 1]"
+    if ratio is Ratio.guard and objective is ObjectiveKind.trust_region:
+        yield "algorithm.objective=trust_region has no clip for ratio=guard to widen; use ratio=element"
+    if objective is ObjectiveKind.group_dpo and algorithm.denominator is Denominator.step:
+        yield "algorithm.denominator=step averages within samples, which objective=group_dpo sums up; use sequence"
+    if algorithm.solved_band is not None and not 0 <= algorithm.solved_band[0] <= algorithm.solved_band[1] <= 1:
+        yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
 
 
 def _rollout(config: Config) -> Iterator[str]:
@@ -164,8 +233,15 @@ def _rollout(config: Config) -> Iterator[str]:
             f"algorithm.minibatches={algorithm.minibatches} is more than "
             f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty"
         )
-    if is_supervised(config):
+    if algorithm.advantage.offline:
         return
+    if rollout.refills > MAX_REFILLS:
+        yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
+    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running):
+        yield (
+            f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
+            f"compares with other groups; use 0"
+        )
     if rollout.group_size == 1:
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
@@ -180,10 +256,36 @@ def _data(config: Config) -> Iterator[str]:
     for name, source in (("data.train", train), ("data.evaluation", evaluation)):
         if source is not None and source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
+    yield from _answers(config)
     if evaluation is not None and _overlap(train, evaluation):
         yield (
             "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
             f"of at least {train.seed + (train.size or 0)} (problem i comes from seed + i)"
+        )
+
+
+def _answers(config: Config) -> Iterator[str]:
+    """A problem has a demonstration or a pair, and offline training needs the one that its advantages are of."""
+    source, advantage = config.data.train, config.algorithm.advantage
+    for names in (TEXT_ANSWERS, IMAGE_ANSWERS):
+        demonstration, chosen, rejected = names
+        given = [name for name in names if getattr(source, name) is not None]
+        if given not in ([], [demonstration], [chosen, rejected]):
+            yield (
+                f"data.train has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
+                f"pair ({chosen} and {rejected}): set the others to null"
+            )
+    image = config.model.modality is Modality.image
+    demonstration, chosen, rejected = IMAGE_ANSWERS if image else TEXT_ANSWERS
+    what = "the column of images" if image else "a template of them"
+    if advantage is AdvantageKind.constant and getattr(source, demonstration) is None:
+        yield f"algorithm.advantage=constant trains on demonstrations; set data.train.{demonstration} to {what}"
+    if advantage is AdvantageKind.preference and getattr(source, chosen) is None and getattr(source, rejected) is None:
+        what = "the columns of images" if image else "templates of them"
+        instead = "" if getattr(source, demonstration) is None else f", and data.train.{demonstration}=null"
+        yield (
+            f"algorithm.advantage=preference trains on pairs; set data.train.{chosen} and data.train.{rejected} to "
+            f"{what}{instead}"
         )
 
 
@@ -219,7 +321,7 @@ def _evaluation(config: Config) -> Iterator[str]:
         return
     if config.data.evaluation is None:
         yield "evaluation.every is above 0, but data.evaluation is null; set data.evaluation.name or evaluation.every=0"
-    if not config.reward.terms and is_supervised(config):
+    if not config.reward.terms and config.algorithm.advantage.offline:
         yield "evaluation.every is above 0, but reward.terms is empty; choose a reward or set evaluation.every=0"
 
 
@@ -230,7 +332,9 @@ def _cluster(config: Config) -> Iterator[str]:
             yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"
     if cluster.zero_stage not in range(4):
         yield f"cluster.zero_stage={cluster.zero_stage}: DeepSpeed has stages 0, 1, 2 and 3"
-    samples = rollout.prompts_per_update * (1 if is_supervised(config) else rollout.group_size)
+    advantage = config.algorithm.advantage
+    group_size = len(OFFLINE_ADVANTAGES[advantage]) if advantage.offline else rollout.group_size
+    samples = rollout.prompts_per_update * group_size
     if samples < cluster.learners:
         yield (
             f"cluster.learners={cluster.learners} is more than the {samples} samples of an update; use fewer learners "

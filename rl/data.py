@@ -15,7 +15,8 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from configs.schema import SourceKind, SourceOptions
+from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, SourceKind, SourceOptions
+from rl.image_cells import located
 from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
 
 SPREAD_ROWS = 256
@@ -26,12 +27,14 @@ class Problem:
     id: str
     """Source name and row, such as `chain_sum/17`."""
     prompt: str
-    response: str | None
-    """The demonstration, for supervised training."""
     columns: Row
-    """The row, for reward functions; without the demonstration's image."""
-    image: Any = None
-    """The demonstration of an image model, for supervised training."""
+    """The row, for reward functions; without the images of the data."""
+    responses: tuple[str, ...] = ()
+    """For offline training of a text model: a demonstration, or the chosen and the rejected answer."""
+    images: tuple[Any, ...] = ()
+    """The same for an image model, as `rl.image_cells.pixels` takes them."""
+    perturbed: str | None = None
+    """A prompt whose completions answer `prompt` worse."""
 
 
 class Problems(Sequence[Problem]):
@@ -48,7 +51,10 @@ class Problems(Sequence[Problem]):
         self._label = label
         self._size = _size(len(rows), options)
         self._prompt = _template(options.prompt, "prompt")
-        self._response = None if options.response is None else _template(options.response, "response")
+        self._perturbed = None if options.perturbed is None else _template(options.perturbed, "perturbed")
+        self._responses = [_template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()]
+        self._images = _given(options, *IMAGE_ANSWERS)
+        self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
         self[0]  # A template that does not fit the columns is an error before anything has been started.
 
     def __len__(self) -> int:
@@ -62,25 +68,31 @@ class Problems(Sequence[Problem]):
         prompt = self._prompt(name, row)
         if not prompt.strip():
             raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
-        response = None if self._response is None else self._response(name, row)
-        image = None
-        if self._options.image is not None:
-            if self._options.image not in row:
-                raise DataError(f"problem {name} has no column {self._options.image!r}, which `image` names")
-            image = row[self._options.image]
-            row = {column: value for column, value in row.items() if column != self._options.image}
-        return Problem(name, prompt, response, row, image)
+        responses = tuple(response(name, row) for response in self._responses)
+        images = tuple(self._image(name, row, option) for option in self._images)
+        columns = {column: value for column, value in row.items() if column not in self._images.values()}
+        perturbed = None if self._perturbed is None else self._perturbed(name, row)
+        return Problem(name, prompt, columns, responses, images, perturbed)
+
+    def _image(self, name: str, row: Row, option: str) -> Any:
+        column = self._images[option]
+        if row.get(column) is None:
+            missing = "an empty" if column in row else "no"
+            raise DataError(f"problem {name} has {missing} column {column!r}, which `{option}` names")
+        return located(row[column], self._folder)
 
     def fingerprint(self) -> str:
         """Hash of what is in the source, the same in every process and wherever the file lies.
 
         It covers the templates, the number of rows and at most 256 rows spread evenly from the first to the last, so it
-        costs the same for a million rows. A change to a row between those goes unnoticed.
+        costs the same for a million rows. A change to a row between those goes unnoticed, and so does one to an image
+        file that a row names.
         A few reasoning-gym tasks (`word_ladder`, `ransom_note`, ...) iterate over Python sets: their problems, and so
         this hash, are the same in another process only when PYTHONHASHSEED is set to the same number there.
         """
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self._options.prompt, self._options.response, self._size)).encode())
+        templates = _given(self._options, "prompt", *TEXT_ANSWERS, *IMAGE_ANSWERS)
+        digest.update(repr((templates, self._size)).encode())
         for index in self.spread():
             digest.update(_canonical(self._rows[index]).encode())
         return digest.hexdigest()
@@ -109,6 +121,10 @@ def open_source(options: SourceOptions) -> Problems:
     if options.kind is SourceKind.file:
         return Problems(file_rows(options), options, Path(options.name).name)
     return Problems(dataset_rows(options), options, Path(options.name).name)
+
+
+def _given(options: SourceOptions, *names: str) -> dict[str, str]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _size(rows: int, options: SourceOptions) -> int:

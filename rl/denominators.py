@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import numpy as np
 
 from configs.schema import Denominator
+from rl.likelihood import ScoredRow
 from rollout.trajectory import Trajectory
 
 
-def decision_weights(trajectory: Trajectory, part: np.ndarray, kind: Denominator) -> np.ndarray:
-    """(G, D) fp32 weight of each decision, 0 where not trained; the loss is their weighted sum over `divisor`.
+def row_weights(
+    trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow], kind: Denominator, draws: int
+) -> list[np.ndarray]:
+    """(m,) fp32 weight of each row's decisions, 0 where not trained; a loss is their weighted sum over `divisor`, and
+    over the number of draws where each draw adds to it."""
+    if kind is Denominator.step:
+        return _step_weights(trajectories, rows, draws)
+    weights = []
+    for row in rows:
+        mask = trajectories[row.trajectory].mask[row.sample]
+        share = 1.0 / max(int(mask.sum()), 1) if kind is Denominator.sequence else 1.0
+        weights.append(mask[row.decision] * np.float32(share))
+    return weights
 
-    Args:
-        part: (G, D) which step of the likelihood a decision belongs to; used by `step` only.
-    """
-    mask = trajectory.mask
+
+def sample_weights(trajectory: Trajectory, kind: Denominator) -> np.ndarray:
+    """(G,) weight of each sample as a whole: that of its trained decisions together."""
     if kind in (Denominator.token, Denominator.canvas):
-        return mask.astype(np.float32)
-    if kind is Denominator.sequence:
-        return mask / np.maximum(mask.sum(-1, keepdims=True), 1).astype(np.float32)
-    return np.stack([_step_weights(m, p) for m, p in zip(mask, part, strict=True)])
+        return trajectory.mask.sum(-1)
+    return np.ones(trajectory.group_size)
 
 
 def divisor(trajectory: Trajectory, kind: Denominator) -> float:
@@ -31,9 +43,20 @@ def divisor(trajectory: Trajectory, kind: Denominator) -> float:
     return float(trajectory.group_size)
 
 
-def _step_weights(mask: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """1 / (decisions of the step) x 1 / (steps of the sample): sums to one for any partition of the trace."""
-    weights = np.zeros(len(mask), np.float32)
-    steps, step_of, decisions = np.unique(part[mask], return_inverse=True, return_counts=True)
-    weights[mask] = 1.0 / (decisions[step_of] * max(len(steps), 1))
+def _step_weights(trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow], draws: int) -> list[np.ndarray]:
+    """1 / (decisions of the step) x 1 / (steps of a draw): sums to one over a sample for any partition of its trace."""
+    of_sample: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+    masks = [trajectories[row.trajectory].mask[row.sample][row.decision] for row in rows]
+    for row, mask in zip(rows, masks, strict=True):
+        of_sample[row.trajectory, row.sample].append(row.step[mask])
+    counts = {}
+    for sample, steps in of_sample.items():
+        names, decisions = np.unique(np.concatenate(steps), return_counts=True)
+        counts[sample] = dict(zip(names.tolist(), decisions.tolist(), strict=True))
+    weights = []
+    for row, mask in zip(rows, masks, strict=True):
+        steps_of_sample = counts[row.trajectory, row.sample]
+        decisions_of = np.array([steps_of_sample.get(step, 1) for step in row.step.tolist()], np.float32)
+        # Where a row stands for others too, the mean over the steps that are scored has its importance in it already.
+        weights.append(mask * draws / (decisions_of * max(len(steps_of_sample), 1) * row.importance))
     return weights

@@ -32,10 +32,7 @@ class GaussianScores(Scores):
         it is the recorded latent without the noise that led there, which is drawn again."""
         if ratio is not Ratio.guard:
             return super().log_ratio(old_log_prob, ratio)
-        shape = self.following.shape[1:]
-        noise = normal(self.uid, shape, self.step, Purpose.DIFFUSION)
-        old_mean = self.kernel.old_mean(self.following, noise, self.step)
-        return self.kernel.guard_log_ratio(self.following, self.mean, old_mean, self.step)
+        return self.kernel.guard_log_ratio(self.following, self.mean, self._old_mean(), self.step)
 
     def kl(self, reference: Scores, estimator: KlEstimator) -> Tensor:
         assert isinstance(reference, GaussianScores)
@@ -44,6 +41,20 @@ class GaussianScores(Scores):
         if estimator is KlEstimator.flow_grpo:
             return self.kernel.flow_grpo_kl(self.mean, reference.mean, self.step)
         return super().kl(reference, estimator)
+
+    def kl_from_old(self, old_log_prob: Tensor, estimator: KlEstimator) -> Tensor:
+        if estimator is KlEstimator.exact:
+            return self.kernel.kl(self.mean, self._old_mean(), self.step)
+        return super().kl_from_old(old_log_prob, estimator)
+
+    def divergence_from_old(self, old_log_prob: Tensor) -> Tensor:
+        """Gaussians with the same deviation: the KL is symmetric."""
+        return self.kernel.kl(self.mean, self._old_mean(), self.step)
+
+    def _old_mean(self) -> Tensor:
+        """(M, C, h, w) mean of each step under the policy that made it."""
+        noise = normal(self.uid, self.following.shape[1:], self.step, Purpose.DIFFUSION)
+        return self.kernel.old_mean(self.following, noise, self.step)
 
     def clip_of(self, nats: float, ratio: Ratio) -> Tensor:
         elements = self.mean[0].numel()

@@ -10,6 +10,7 @@ from configs.schema import (
     Config,
     Denominator,
     KlEstimator,
+    KlTarget,
     LikelihoodKind,
     LikelihoodOptions,
     NoiseLaw,
@@ -23,8 +24,6 @@ if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` m
 
 AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
-ONLY_ELBO = ("draws", "noise_law", "loss_weight", "shared_noise", "inversion_steps")
-"""Options of the likelihood that a replay does not read, beside `level_range`."""
 EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
@@ -85,21 +84,22 @@ def _window(config: Config) -> Iterator[str]:
 
 def _algorithm(config: Config) -> Iterator[str]:
     algorithm = config.algorithm
-    supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.image is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.image to the column of images"
     if algorithm.likelihood.partition is not Partition.every_step:
         yield (
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
             f"use every_step, and rollout.denoising.window to train fewer steps"
         )
+    if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
+        yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
+    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
+        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
 
 
 def _replay(config: Config) -> Iterator[str]:
-    """What a likelihood of Gaussian steps needs, and options that it would not read."""
-    algorithm, denoising, options = config.algorithm, config.rollout.denoising, config.algorithm.likelihood
+    """What a likelihood of Gaussian steps needs."""
+    algorithm, denoising = config.algorithm, config.rollout.denoising
     estimator = algorithm.kl.estimator
     if denoising.kernel is KernelKind.ode:
         yield (
@@ -123,21 +123,18 @@ def _replay(config: Config) -> Iterator[str]:
             f"algorithm.kl.estimator={estimator.name} estimates from one draw what Gaussian steps know in closed form, "
             f"and is off by the latent's size with log_prob=mean; use estimator=exact"
         )
-    unread = [option for option in ONLY_ELBO if getattr(options, option) != getattr(LikelihoodOptions, option)]
-    if tuple(options.level_range) != LikelihoodOptions.level_range:
-        unread.append("level_range")
-    for option in unread:
-        yield f"algorithm.likelihood.{option} is for kind=elbo, and a replay draws no noise levels; leave it out"
 
 
 def _elbo(config: Config) -> Iterator[str]:
-    """What a denoising loss has not, and options that it would not read."""
+    """What a denoising loss has not, and options of a rollout that it would not read."""
     algorithm, denoising, options = config.algorithm, config.rollout.denoising, config.algorithm.likelihood
     if algorithm.kl.coefficient > 0 and algorithm.kl.estimator is not KlEstimator.output:
         yield (
             f"algorithm.kl.estimator={algorithm.kl.estimator.name} compares log-probabilities, and a denoising loss "
             f"(likelihood.kind=elbo) is none; use estimator=output"
         )
+    if algorithm.kl.coefficient > 0 and algorithm.kl.to is KlTarget.old:
+        yield "algorithm.kl.to=old keeps no outputs, which estimator=output would compare; use kl.to=reference"
     if algorithm.clip_kl is not None:
         yield (
             f"algorithm.clip_kl={algorithm.clip_kl} is in nats, and a denoising loss (likelihood.kind=elbo) is not; "
@@ -155,8 +152,6 @@ def _elbo(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.level_range={list(options.level_range)}: must be two numbers with "
             f"0 <= low < high <= 1"
         )
-    if not options.unconditional_gradient:
-        yield "algorithm.likelihood.unconditional_gradient=false: kind=elbo trains without guidance; leave it out"
     unread = []
     if denoising.window.trained_fraction != 1:
         unread.append("window.trained_fraction")

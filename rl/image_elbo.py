@@ -69,15 +69,13 @@ class ImageElbo:
     ) -> None:
         self.spec = spec
         self.options = options
+        self.draws = options.draws
+        self.overlapping = options.draws > 1
         self.encode = encode
         self.device = device
         self.levels = NoiseLevels(spec, sampler, options)
         self.embedded_scale = Schedule(spec, sampler).embedded_scale
         self.inverting = options.noise_law is NoiseLaw.inversion
-
-    @property
-    def draws(self) -> int:
-        return self.options.draws
 
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         samples = [(index, sample) for index, t in enumerate(trajectories) for sample in range(t.group_size)]

@@ -35,6 +35,7 @@ class ImageReplay:
 
     exact = True
     draws = 1
+    overlapping = False
     fresh_noise = False
 
     @property

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -31,11 +32,12 @@ from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
-from rl.compatibility import check, is_supervised
+from rl.compatibility import check
 from rl.data import Problem
+from rl.image_cells import pixels
 from rl.image_elbo import Encode, ImageElbo, recorded
 from rl.image_likelihood import ImageReplay
-from rl.modality import Judged, ShowOptions
+from rl.modality import Judged, ShowOptions, answer_uids
 from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
@@ -44,14 +46,14 @@ from rollout.image_sampler import Schedule
 from rollout.image_worker import ImageRolloutWorker
 from rollout.kernels.window import window_steps
 from rollout.options import DenoisingOptions, KernelKind, WindowOptions
-from rollout.trajectory import ImageTrajectory
+from rollout.trajectory import NO_SAMPLER, ImageTrajectory
 from rollout.worker import Completions
 
 DEFAULT_OUTPUT = Path("samples.png")
 ENCODED_CAPTIONS = 4096
-"""Encoded captions that a learner keeps in supervised training."""
+"""Encoded captions that a learner keeps in offline training."""
 LATENT_CACHE_BYTES = 2**30
-"""Encoded demonstrations that a learner keeps for the next epoch."""
+"""Encoded images that a learner keeps for the next epoch of offline training."""
 
 
 class ImageModality:
@@ -86,7 +88,7 @@ class ImageModality:
             denoising = replace(denoising, window=replace(denoising.window, trained_fraction=0.0))
         if kind is TicketKind.greedy:
             return denoising.greedy()
-        if kind is TicketKind.sampled:
+        if kind in (TicketKind.sampled, TicketKind.perturbed):
             return replace(denoising, window=WindowOptions(), evaluation_steps=None)
         return replace(denoising, evaluation_steps=None)
 
@@ -101,38 +103,53 @@ class ImageModality:
     def likelihood(self, policy: Policy, device: torch.device) -> ImageReplay | ImageElbo:
         spec, options = cast(ImagePolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
-            encode = self._demonstration_encoder(device) if is_supervised(self.config) else recorded
+            encode = self._answer_encoder(device) if self.config.algorithm.advantage.offline else recorded
             return ImageElbo(spec, self.sampler(TicketKind.train), options, encode, device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay:
+    def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
+        if self.config.algorithm.likelihood.kind is LikelihoodKind.elbo:
+            return None  # no step is recorded
         return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
-    def demonstration(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
-        """The image as it is; the learner encodes it, where the VAE has a device."""
-        image = np.asarray(problem.image)
-        height, width = self._size()
-        if image.dtype != np.uint8 or image.shape != (height, width, 3):
-            raise DataError(
-                f"the image of {problem.id} is {image.dtype} of shape {image.shape}; this model is trained on uint8 of "
-                f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
-            )
+    def offline_group(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
+        """The images as they are; the learner encodes them, where the VAE has a device."""
+        images = [self._pixels(image, problem.id) for image in problem.images]
+        count = len(images)
         return ImageTrajectory(
             ticket=0,
             update=update,
             version=update,
             seed=seed,
             prompt_id=problem.id,
-            sampler="demonstration",
-            uid=np.array([seed], np.int64),
-            logp=np.zeros((1, 1)),
-            mask=np.ones((1, 1), bool),
+            sampler=NO_SAMPLER,
+            uid=answer_uids(seed, images, problem.id),
+            logp=np.zeros((count, 1)),
+            mask=np.ones((count, 1), bool),
             caption=problem.prompt,
             first_step=0,
             levels=np.zeros((0, 3)),
             guided=np.zeros(1, bool),
-            image=image[None],
+            image=np.stack(images),
         )
+
+    def _pixels(self, image: Any, problem_id: str) -> np.ndarray:
+        found = pixels(image, problem_id)
+        height, width = self._size()
+        if found.dtype != np.uint8 or found.shape != (height, width, 3):
+            raise DataError(
+                f"the image of {problem_id} is {found.dtype} of shape {found.shape}; this model is trained on uint8 of "
+                f"shape {(height, width, 3)} (rollout.denoising.height and width): convert or resize the data"
+            )
+        return found
+
+    def finished(self, completions: Completions) -> np.ndarray:
+        return np.ones(len(completions.outputs), bool)
+
+    def cell(self, completion: np.ndarray, file: Path) -> str:
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(completion).save(file.with_suffix(".png"))
+        return f"{file.parent.name}/{file.name}.png"
 
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         return {
@@ -191,7 +208,7 @@ class ImageModality:
         denoising = self.config.rollout.denoising
         return denoising.height or self.spec.image_size, denoising.width or self.spec.image_size
 
-    def _demonstration_encoder(self, device: torch.device) -> Encode:
+    def _answer_encoder(self, device: torch.device) -> Encode:
         encoder = load_prompt_encoder(self.config.model, device=device)
         codec = load_image_codec(self.config.model, device=device)
         encoded = lru_cache(maxsize=ENCODED_CAPTIONS)(lambda caption: encoder.encode([caption]))
@@ -216,5 +233,5 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     denoising = config.rollout.denoising
     schedule = Schedule(spec, denoising)
     Schedule(spec, denoising.greedy())
-    if denoising.kernel is not KernelKind.ode and not is_supervised(config):
+    if denoising.kernel is not KernelKind.ode and not config.algorithm.advantage.offline:
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)

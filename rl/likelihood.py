@@ -60,6 +60,11 @@ class Likelihood(Protocol):
         ...
 
     @property
+    def overlapping(self) -> bool:
+        """Whether several rows may score one decision."""
+        ...
+
+    @property
     def fresh_noise(self) -> bool:
         """Whether rows depend on `draw`: noise, masks, or which rows there are."""
         ...

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import ray
 
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.advantages import AdvantageEstimator
+from rl.advantages import AdvantageEstimator, in_band
 from rl.evaluate import evaluate
 from rl.generation import Generation, Scored
 from rl.learners import Learners
@@ -48,6 +49,7 @@ class Loop:
 
     def update_once(self) -> tuple[dict[str, float], list[Scored]]:
         tickets = self.generation.collect(self.schedule.tickets_of(self.update))
+        tickets += self.refills(tickets)
         groups = self.groups(tickets)
         metrics = self.run.batch_metrics(self.update, tickets, len(groups))
         if groups:
@@ -57,6 +59,19 @@ class Loop:
         else:
             self.run.note(f"update {self.update}: all rewards within each group are equal, so the weights stay")
         return metrics, tickets
+
+    def refills(self, tickets: list[Scored]) -> list[Scored]:
+        """Further tickets until there are as many groups with a signal as an update has prompts, or attempts end."""
+        found: list[Scored] = []
+        for attempt in range(self.config.rollout.refills):
+            rewards = [group for ticket in [*tickets, *found] for group in ticket.rewards]
+            missing = self.config.rollout.prompts_per_update - sum(map(self.teaches, rewards))
+            if missing <= 0:
+                break
+            more = self.schedule.refill(self.update, attempt, missing)
+            self.generation.ask(more)
+            found += self.generation.collect(more)
+        return found
 
     def tickets(self) -> Iterator[Ticket | None]:
         """Every training ticket in order; None while the policy of the next one is not published yet."""
@@ -75,10 +90,20 @@ class Loop:
         for trajectory, reward, (advantage, valid) in zip(
             trajectories, rewards, self.advantages(rewards, prompts), strict=True
         ):
-            teaches = self.advantages.teaches(reward, advantage)
-            if valid.any() and (teaches or not self.config.algorithm.filter_zero_variance):
+            if valid.any() and self.teaches(reward, advantage):
                 groups.append((trajectory, advantage, valid))
         return groups
+
+    def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
+        """Whether the options let a group into the loss.
+
+        Args:
+            advantage: None leaves out what depends on other groups.
+        """
+        options = self.config.algorithm
+        if options.solved_band is not None and not in_band(rewards, options.solved_band, self.config.reward.solved_at):
+            return False
+        return not options.filter_zero_variance or self.advantages.teaches(rewards, advantage)
 
     def publish(self) -> None:
         """The learners' weights become the policy of this version; versions that no ticket needs are forgotten."""

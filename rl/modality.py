@@ -5,7 +5,7 @@ The loop, the generation, the learner and the actors ask it; none of them knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,8 @@ from models.options import Modality as Name
 from models.policy import Policy
 from rl.data import Problem
 from rl.likelihood import Likelihood
-from rl.schedule import TicketKind
+from rl.rows import DataError
+from rl.schedule import TicketKind, sample_uid
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutWorker
@@ -44,6 +45,20 @@ class Judged:
 
     folder: Path
     solved: np.ndarray
+
+
+def answer_uids(seed: int, answers: Sequence[np.ndarray], problem_id: str) -> np.ndarray:
+    """(G,) int64 noise keys of a problem's answers, tokens or pixels.
+
+    Raises:
+        DataError: the chosen and the rejected one are equal.
+    """
+    if len(answers) == 2 and np.array_equal(answers[0], answers[1]):
+        raise DataError(
+            f"{problem_id}: the chosen and the rejected answer are the same, so there is nothing to prefer: remove the "
+            f"row"
+        )
+    return np.array([sample_uid(seed, 0, sample) for sample in range(len(answers))], np.int64)
 
 
 class Modality(Protocol):
@@ -71,15 +86,30 @@ class Modality(Protocol):
         """The one that `algorithm.likelihood` asks for."""
         ...
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood:
-        """Reproduces what a rollout recorded."""
+    def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood | None:
+        """Reproduces what a rollout recorded; None if there is no rollout, or none that draws anything."""
         ...
 
-    def demonstration(self, problem: Problem, seed: int, update: int) -> Trajectory:
-        """A trajectory that shows how `problem` is answered.
+    def offline_group(self, problem: Problem, seed: int, update: int) -> Trajectory:
+        """What the data hold for `problem`: a group of one demonstration, or of the chosen and the rejected answer.
 
         Args:
-            seed: key of the corruption noise.
+            seed: of the group; the corruption noise of each answer has a key of its own that follows from it.
+
+        Raises:
+            DataError: an answer is beyond the model's limits, or the two are the same.
+        """
+        ...
+
+    def finished(self, completions: Completions) -> np.ndarray:
+        """(samples,) bool: ended by itself, not cut off at a length limit."""
+        ...
+
+    def cell(self, completion: Any, file: Path) -> str:
+        """What a row of a data file holds for a completion: the text itself, or the path of the image.
+
+        Args:
+            file: without its extension, where an image is written, in a folder beside the data file.
         """
         ...
 

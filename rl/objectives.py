@@ -1,44 +1,162 @@
-"""What is minimised for each decision, given what its likelihood says. Pure functions of (M,) tensors."""
+"""What is minimised, given the log-probabilities of a minibatch's decisions. Pure functions of tensors.
+
+An objective sees *units* (`rl.decisions`): decisions, steps or samples, by `algorithm.ratio`. Those that compare
+samples with each other (`group_dpo`) or need several numbers of one (`sandwich`, `linear_bound`) build their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from configs.schema import AlgorithmOptions, ObjectiveKind
-from rl.scores import Scores
+from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Ratio
+from rl.bounds import upper_bound
+from rl.decisions import Decisions, Units, units_of
+from rl.likelihood import Likelihood
+from rl.scores import Scores, kl_to_reference
+
+MAX_LOG_RATIO = 20.0
+"""Beyond e^20 a ratio is noise; unbounded it becomes infinite, and infinity times a zero advantage is NaN."""
+Sum = Callable[[Tensor], Tensor]
+"""Adds a number up over all ranks."""
 
 
 @dataclass(frozen=True)
-class DecisionLoss:
-    loss: Tensor
-    """(M,)"""
-    ratio: Tensor
-    """(M,) detached importance ratio; ones where there is none"""
-    clipped: Tensor
-    """(M,) bool: the clip took the gradient away"""
+class Loss:
+    value: Tensor
+    """Scalar: this rank's part of a loss that is a sum over ranks."""
+    weight: Tensor
+    """(U,) share of each unit; 0 where it only keeps ranks in step"""
+    measures: dict[str, Tensor]
+    """(U,) detached, by metric"""
 
 
-def decision_loss(scores: Scores, old_log_prob: Tensor, advantage: Tensor, options: AlgorithmOptions) -> DecisionLoss:
-    """Loss of each decision, before weights and denominator."""
+def policy_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, over_ranks: Sum) -> Loss:
+    """The objective over some decisions of a minibatch, without its KL."""
+    kind = options.objective
+    if kind is ObjectiveKind.weighted:
+        loss = _weighted(scores, decisions, draws)
+    elif kind is ObjectiveKind.group_dpo:
+        loss = _group_dpo(scores, decisions, options.beta, draws)
+    elif kind is ObjectiveKind.sandwich:
+        loss = _sandwich(scores, decisions, options, draws)
+    elif kind is ObjectiveKind.linear_bound:
+        loss = _linear_bound(scores, decisions, options, draws)
+    else:
+        loss = _ratio_loss(scores, decisions, options, draws, over_ranks)
+    if options.anchor == 0:
+        return loss
+    anchor = _negative_log_likelihood(scores, decisions, draws)
+    return Loss(loss.value + options.anchor * anchor, loss.weight, loss.measures)
+
+
+def is_coupled(options: AlgorithmOptions, overlapping: bool) -> bool:
+    """Whether the loss joins log-probabilities of different rows, so that it cannot be taken a micro-batch at a time.
+
+    Args:
+        overlapping: several rows may score one decision.
+    """
+    if options.objective in (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound):
+        return True
     if options.objective is ObjectiveKind.weighted:
-        ones = torch.ones_like(scores.log_prob).detach()
-        return DecisionLoss(-advantage * scores.log_prob, ones, torch.zeros_like(ones, dtype=torch.bool))
-    low, high = _clip(scores, options)
-    log_ratio = scores.log_ratio(old_log_prob, options.ratio)
-    result = _ppo_clip(log_ratio, advantage, low, high)
-    return DecisionLoss(result.loss * scores.loss_scale(options.ratio), result.ratio, result.clipped)
+        return False
+    return options.ratio is Ratio.sequence or options.self_normalise or (overlapping and options.ratio is Ratio.element)
 
 
-def _ppo_clip(log_ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) -> DecisionLoss:
-    """-min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(log_ratio) (PPO, arXiv 1707.06347, eq. 7; the asymmetric
-    clip is DAPO's, arXiv 2503.14476, eq. 10)."""
-    # Beyond e^20 a ratio is noise; unbounded it becomes infinite, and infinity times a zero advantage is NaN.
-    ratio = log_ratio.clamp(-20, 20).exp()
+def needs_reference(options: AlgorithmOptions) -> bool:
+    """Whether there must be a frozen model."""
+    kl = options.kl.coefficient > 0 and options.kl.to is KlTarget.reference
+    return kl or options.objective is ObjectiveKind.group_dpo
+
+
+def needs_old(options: AlgorithmOptions) -> bool:
+    """Whether the loss compares with the policy before the update."""
+    return options.ratio is not Ratio.none or (options.kl.coefficient > 0 and options.kl.to is KlTarget.old)
+
+
+def old_of(scores: Scores, decisions: Decisions) -> Tensor:
+    """(M,) log-probabilities before the first update: with nothing recorded yet, the present ones."""
+    return scores.log_prob.detach() if decisions.old is None else decisions.old
+
+
+# Without a ratio
+
+
+def _weighted(scores: Scores, decisions: Decisions, draws: int) -> Loss:
+    """-A log pi: REINFORCE, supervised learning, wd1's weighted likelihood (arXiv 2507.08838, eq. 8)."""
+    units, weight = units_of(decisions, Ratio.none, draws)
+    value = -(weight * units.mean(decisions.advantage) * units.estimate(scores.log_prob)).sum()
+    return Loss(value, weight, _ratio_measures(torch.ones_like(weight), torch.zeros_like(weight)))
+
+
+def _negative_log_likelihood(scores: Scores, decisions: Decisions, draws: int) -> Tensor:
+    """Scalar: what supervised training on the samples with a positive advantage would minimise."""
+    units, weight = units_of(decisions, Ratio.none, draws)
+    good = units.mean(decisions.advantage) > 0
+    return -(weight * good * units.estimate(scores.log_prob)).sum()
+
+
+# Ratios of units by themselves
+
+
+def _ratio_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, over_ranks: Sum) -> Loss:
+    units, weight = units_of(decisions, options.ratio, draws)
+    advantage, low, high = (units.mean(v) for v in (decisions.advantage, *_clip(scores, options)))
+    log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), options.ratio))
+    if options.ratio is Ratio.sequence:
+        log_ratio = log_ratio / units.mean(decisions.length)
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    if options.objective is ObjectiveKind.ppo_clip:
+        each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
+    elif options.objective is ObjectiveKind.clip_always:
+        each, held = _clip_always(ratio, advantage, low, high)
+    else:
+        moved = units.estimate(scores.divergence_from_old(old_of(scores, decisions)).detach())
+        each, held = _trust_region(ratio, advantage, moved, options.clip_kl)
+    value = (weight * units.mean(scores.loss_scale(options.ratio)) * each).sum()
+    if options.self_normalise:
+        value = value / over_ranks((weight * ratio.detach().clamp(1 - low, 1 + high)).sum())
+    return Loss(value, weight, _ratio_measures(ratio, held))
+
+
+def _ppo_clip(
+    ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor, dual_clip: float | None
+) -> tuple[Tensor, Tensor]:
+    """-min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347, eq. 7; the asymmetric clip is DAPO's, arXiv
+    2503.14476, eq. 10). With `dual_clip` c the gain is at least c A where A < 0 (arXiv 1912.09729, eq. 5).
+
+    Returns:
+        (U,) loss and (U,) bool: the clip took the gradient away. So do the others.
+    """
     unclipped, clipped = ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage
-    return DecisionLoss(-torch.minimum(unclipped, clipped), ratio.detach(), clipped < unclipped)
+    gain, held = torch.minimum(unclipped, clipped), clipped < unclipped
+    if dual_clip is not None:
+        floor = dual_clip * advantage
+        held = held | ((advantage < 0) & (gain < floor))
+        gain = torch.where(advantage < 0, torch.maximum(gain, floor), gain)
+    return -gain, held
+
+
+def _clip_always(ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """-clip(r, 1 - low, 1 + high) A whatever the sign of A (StableDRL, arXiv 2603.06743, and DPOK's code): a noisy
+    ratio cannot blow up a negative advantage. Beyond the band there is no gradient, not even back into it."""
+    return -ratio.clamp(1 - low, 1 + high) * advantage, (ratio < 1 - low) | (ratio > 1 + high)
+
+
+def _trust_region(ratio: Tensor, advantage: Tensor, moved: Tensor, limit: float | None) -> tuple[Tensor, Tensor]:
+    """-r A without a clip; a unit that is `limit` nats away from the old policy and moving on teaches nothing (DPPO,
+    arXiv 2602.04879; Flow-DPPO has the same for Gaussian steps).
+
+    Args:
+        moved: (U,) KL(old || new).
+    """
+    assert limit is not None  # checked with the configuration
+    held = (moved >= limit) & ((ratio - 1) * advantage > 0)
+    return -torch.where(held, ratio.detach(), ratio) * advantage, held
 
 
 def _clip(scores: Scores, options: AlgorithmOptions) -> tuple[Tensor, Tensor]:
@@ -49,3 +167,88 @@ def _clip(scores: Scores, options: AlgorithmOptions) -> tuple[Tensor, Tensor]:
     high = options.clip if options.clip_high is None else options.clip_high
     ones = torch.ones_like(scores.log_prob).detach()
     return ones * options.clip, ones * high
+
+
+def _ratio_measures(ratio: Tensor, held: Tensor) -> dict[str, Tensor]:
+    return {"ratio/mean": ratio.detach(), "ratio/clip_fraction": held.to(ratio.dtype)}
+
+
+# Several numbers of a sample, or several samples
+
+
+def _linear_bound(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int) -> Loss:
+    """The clipped sequence surrogate with bounds that are sums over draws (BGPO, arXiv 2510.11683): with x the
+    log-ratio of one draw, e^mean(x) >= 1 + mean(x) is used for A > 0, and e^mean(x) <= mean(e^x) for A < 0."""
+    units, _ = units_of(decisions, Ratio.step, draws)
+    samples, sample_weight = units_of(decisions, Ratio.sequence, draws)
+    sample_of = torch.zeros(units.count, dtype=torch.long, device=units.index.device)
+    sample_of = sample_of.scatter(0, units.index, samples.index)
+    weight = sample_weight[sample_of] / torch.bincount(sample_of)[sample_of]
+    log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), Ratio.sequence))
+    log_ratio = log_ratio / units.mean(decisions.length)
+    advantage, low, high = (units.mean(v) for v in (decisions.advantage, *_clip(scores, options)))
+    ratio = torch.where(advantage > 0, 1 + log_ratio, log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp())
+    each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
+    return Loss((weight * each).sum(), weight, _ratio_measures(ratio, held))
+
+
+def _sandwich(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int) -> Loss:
+    """-A x bound of the log-likelihood per decision: the lower one where A > 0, a mixture of upper and lower where
+    A < 0, so that the objective is bounded from below (SPG, arXiv 2510.09541)."""
+    units, weight = units_of(decisions, Ratio.sequence, draws)
+    tokens, _ = units_of(decisions, Ratio.element, draws)
+    advantage = units.mean(decisions.advantage)
+    lower = units.estimate(scores.log_prob) / units.mean(decisions.length)
+    each = upper_bound(
+        scores.log_prob, decisions.coefficient.log(), tokens.index, tokens.count, draws, options.upper_power
+    )
+    share = 1 / tokens.total(torch.ones_like(scores.log_prob).detach())[tokens.index]  # a token counts once
+    upper = units.total(share * each[tokens.index]) / units.total(share)
+    mixed = options.upper_share * upper + (1 - options.upper_share) * lower
+    value = -(weight * advantage * torch.where(advantage > 0, lower, mixed)).sum()
+    return Loss(value, weight, {"bound/lower": lower.detach(), "bound/upper": upper.detach()})
+
+
+def _group_dpo(scores: Scores, decisions: Decisions, beta: float, draws: int) -> Loss:
+    """-log sigmoid(beta x sum over a group of A x (log-likelihood - the reference's)).
+
+    With advantages +1 and -1 it is DPO (arXiv 2305.18290, eq. 7); with a denoising loss as the likelihood VRPO (arXiv
+    2505.19223, eq. 6) and Diffusion-DPO (arXiv 2311.12908, eq. 14: for minus the mean squared error as the
+    log-likelihood, its beta T omega is ours); with group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G
+    is left to beta.
+    """
+    assert decisions.reference is not None
+    units, weight = units_of(decisions, Ratio.sequence, draws)
+    gained = units.mean(decisions.advantage) * units.estimate(scores.log_prob - decisions.reference)
+    group = torch.zeros(units.count, dtype=torch.long, device=units.index.device)
+    group = group.scatter(0, units.index, decisions.group)
+    groups = Units(group, int(group.max()) + 1, torch.ones_like(gained))
+    inside, group_weight = beta * groups.total(gained), groups.total(weight)
+    measures = {"preference/accuracy": (inside > 0).to(inside).detach(), "preference/margin": inside.detach()}
+    return Loss(-(group_weight * logsigmoid(inside)).sum(), group_weight, measures)
+
+
+# KL
+
+
+def kl_loss(
+    scores: Scores, reference: Scores | None, decisions: Decisions, options: AlgorithmOptions, likelihood: Likelihood
+) -> Loss:
+    """KL to the reference, or to the old policy if that is None, of each decision.
+
+    With ratio=sequence, of whole samples and then per decision (ESPO, arXiv 2512.03759): k3 of such a sum explodes, k2
+    does not.
+    """
+    estimator, measure = options.kl.estimator, f"kl/{options.kl.to.value}"
+    joint = options.ratio is Ratio.sequence or (options.ratio is Ratio.element and likelihood.overlapping)
+    units, weight = units_of(decisions, options.ratio if joint else Ratio.none, likelihood.draws)
+    if joint:
+        other = old_of(scores, decisions) if reference is None else reference.log_prob
+        kl = kl_to_reference(units.estimate(scores.log_prob), units.estimate(other), estimator)
+        if options.ratio is Ratio.sequence:
+            kl = kl / units.mean(decisions.length)
+    elif reference is None:
+        kl = scores.kl_from_old(old_of(scores, decisions), estimator)
+    else:
+        kl = scores.kl(reference, estimator)
+    return Loss((weight * kl).sum(), weight, {measure: kl.detach()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rl.data import Problems
@@ -23,10 +24,10 @@ class PromptSource:
         for index in self.problems.spread():
             self.encoded(index)
 
-    def check_demonstrations(self) -> None:
-        """The same for what supervised training shows; raises DataError."""
+    def check_offline_groups(self) -> None:
+        """The same for what offline training shows; raises DataError."""
         for index in self.problems.spread():
-            self.modality.demonstration(self.problems[index], seed=0, update=0)
+            self.modality.offline_group(self.problems[index], seed=0, update=0)
 
     def encoded(self, index: int) -> Any:
         """What the policy is conditioned on."""
@@ -37,3 +38,12 @@ class PromptSource:
         problems = [problem for index in indices for problem in [self.problems[index]] * samples]
         names = problems[0].columns.keys()
         return [p.prompt for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}
+
+
+class PerturbedSource(PromptSource):
+    """The policy sees each problem's perturbed prompt, rewards see the problem itself."""
+
+    def encoded(self, index: int) -> Any:
+        problem = self.problems[index]
+        assert problem.perturbed is not None  # who asks for this source has the template
+        return self.modality.prompt(replace(problem, prompt=problem.perturbed))

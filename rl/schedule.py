@@ -16,6 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
+MAX_REFILLS = 64
+"""Attempts to replace an update's groups without a signal, so that each has its own stretch of problems."""
+
 
 class TicketKind(Enum):
     train = "train"
@@ -23,6 +26,8 @@ class TicketKind(Enum):
     """Evaluation, one greedy completion of each problem."""
     sampled = "sampled"
     """Evaluation, sampled completions."""
+    perturbed = "perturbed"
+    """The same of changed prompts, for preference pairs."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,29 @@ class Schedule:
         first = update * self.tickets_per_update
         return [self.ticket(i) for i in range(first, first + self.tickets_per_update)]
 
+    def refill(self, update: int, attempt: int, prompts: int) -> list[Ticket]:
+        """Tickets with at least `prompts` further prompts for an update, some of whose groups taught nothing. They have
+        a stream of problems of their own, so that the tickets that follow stay what they are.
+
+        Args:
+            attempt: how often this update was refilled before.
+        """
+        tickets = -(-prompts // self.prompts_per_ticket)
+        return [self._refill_ticket(update, attempt, place) for place in range(tickets)]
+
+    def _refill_ticket(self, update: int, attempt: int, place: int) -> Ticket:
+        index = self.total_tickets + attempt * self.tickets_per_update + place
+        first = ((update * MAX_REFILLS + attempt) * self.tickets_per_update + place) * self.prompts_per_ticket
+        return Ticket(
+            index=index,
+            update=update,
+            version=max(0, update - self.max_staleness),
+            problem_indices=tuple(self._problem(k, "refill") for k in range(first, first + self.prompts_per_ticket)),
+            samples=self.group_size,
+            seed=derive_seed(self.seed, "refill", update, index),
+            kind=TicketKind.train,
+        )
+
     def may_start(self, index: int, update_now: int) -> bool:
         """Whether the policy that generates a ticket exists once `update_now` updates are done."""
         return 0 <= index < self.total_tickets and self._version_of(index) <= update_now
@@ -100,10 +128,10 @@ class Schedule:
     def _version_of(self, index: int) -> int:
         return max(0, self._update_of(index) - self.max_staleness)
 
-    def _problem(self, position: int) -> int:
-        """The problem at a position of the endless stream that visits every problem once an epoch."""
+    def _problem(self, position: int, stream: str = "order") -> int:
+        """The problem at a position of an endless stream that visits every problem once an epoch."""
         epoch, place = divmod(position, self.num_problems)
-        return int(_permutation(self.seed, self.num_problems, epoch)[place])
+        return int(_permutation(self.seed, self.num_problems, epoch, stream)[place])
 
 
 def evaluation_tickets(
@@ -153,11 +181,11 @@ def derive_seed(*parts: int | str) -> int:
 
 
 @lru_cache(maxsize=4)  # Saves the sort, not correctness: the same arguments always give the same order.
-def _permutation(seed: int, size: int, epoch: int) -> np.ndarray:
+def _permutation(seed: int, size: int, epoch: int, stream: str) -> np.ndarray:
     """(size,) int64, the order of an epoch.
 
     Sorting raw generator output rather than `Generator.permutation`: numpy guarantees that the raw stream never changes
     between its versions, but not what the methods of Generator make of it.
     """
-    keys = np.random.Philox(key=derive_seed(seed, "order", epoch)).random_raw(size)
+    keys = np.random.Philox(key=derive_seed(seed, stream, epoch)).random_raw(size)
     return np.argsort(keys, kind="stable")

@@ -25,6 +25,17 @@ class Scores:
         """(M,) KL(policy || reference), or an estimate of it from the decisions that were drawn."""
         return kl_to_reference(self.log_prob, reference.log_prob, estimator)
 
+    def kl_from_old(self, old_log_prob: Tensor, estimator: KlEstimator) -> Tensor:
+        """(M,) the same to the old policy."""
+        return kl_to_reference(self.log_prob, old_log_prob, estimator)
+
+    def divergence_from_old(self, old_log_prob: Tensor) -> Tensor:
+        """(M,) KL(old || new), of which categorical decisions keep what can be told from one token: whether it is that
+        token or not (DPPO's binary KL, arXiv 2602.04879)."""
+        old, new = old_log_prob.exp(), self.log_prob.exp()
+        rest_old, rest_new = (1 - old).clamp(min=1e-6), (1 - new).clamp(min=1e-6)
+        return old * (old_log_prob - self.log_prob) + rest_old * (rest_old.log() - rest_new.log())
+
     def clip_of(self, nats: float, ratio: Ratio) -> Tensor:
         """(M,) half-width of the ratio's clip at which a step has moved `nats` away from the old policy.
 

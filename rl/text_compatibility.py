@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import AdvantageKind, Config, KlEstimator, LikelihoodKind, LikelihoodOptions, Partition, Ratio
+from configs.schema import (
+    Config,
+    KlEstimator,
+    LikelihoodKind,
+    LikelihoodOptions,
+    MaskLaw,
+    Partition,
+    Ratio,
+)
 from rollout.options import Cache, Count, Order
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
@@ -13,7 +21,7 @@ if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must no
 
 SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
 PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)
-IMAGE_OPTIONS = ("noise_law", "loss_weight", "shared_noise", "inversion_steps", "unconditional_gradient")
+EXACT_PARTITIONS = (Partition.every_step, Partition.left_to_right)
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
 
 
@@ -25,15 +33,15 @@ def text_problems(config: Config, spec: TextSpec | None) -> Iterator[str]:
     yield from _sampler(config, spec)
     yield from _lengths(config, spec)
     yield from _likelihood(config)
+    if config.algorithm.likelihood.kind is LikelihoodKind.elbo:
+        yield from _masks(config.algorithm.likelihood, config.algorithm.epochs)
+    yield from _attention(config.algorithm.likelihood, spec)
 
 
 def _likelihood(config: Config) -> Iterator[str]:
     algorithm, sampler = config.algorithm, config.rollout.sampler
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
-    supervised = algorithm.advantage is AdvantageKind.constant
-    if supervised and config.data.train.response is None:
-        yield "algorithm.advantage=constant trains on demonstrations; set data.train.response to a template of them"
-    if not supervised and sampler.temperature == 0:
+    if not algorithm.advantage.offline and sampler.temperature == 0:
         yield (
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
             "use a temperature above 0"
@@ -42,9 +50,6 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield "algorithm.ratio=guard is made of Gaussian steps, and text has none; use ratio=element"
     if algorithm.kl.estimator in GAUSSIAN_ESTIMATORS:
         yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; text has k1, k2 and k3"
-    for option in IMAGE_OPTIONS:
-        if getattr(algorithm.likelihood, option) != getattr(LikelihoodOptions, option):
-            yield f"algorithm.likelihood.{option} is for image models; leave it out"
     if algorithm.kl.estimator is KlEstimator.output:
         yield "algorithm.kl.estimator=output compares outputs of image models; text has k1, k2 and k3"
     order = sampler.order
@@ -52,6 +57,49 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield (
             f"rollout.sampler.order={order.name} reveals positions by the drawn tokens; its log-probability has a "
             f"correction that only likelihood.partition=every_step can compute; use that, or order=max_prob"
+        )
+    if replay and algorithm.likelihood.prompt_masking > 0 and algorithm.likelihood.partition in EXACT_PARTITIONS:
+        yield (
+            f"algorithm.likelihood.prompt_masking={algorithm.likelihood.prompt_masking} hides what the samples were "
+            f"made from, and partition={algorithm.likelihood.partition.name} is there to be exact; use partition=one, "
+            f"segments or shrink"
+        )
+
+
+def _masks(options: LikelihoodOptions, epochs: int) -> Iterator[str]:
+    """The law of the denoising loss."""
+    name = "algorithm.likelihood"
+    low, high = options.rate_range if len(options.rate_range) == 2 else (0.0, 1.0)
+    by_rate = options.mask_law is MaskLaw.uniform_rate
+    if not by_rate and list(options.rate_range) != list(LikelihoodOptions().rate_range):
+        yield f"{name}.rate_range bounds a rate, and mask_law=exact_count draws a number; use mask_law=uniform_rate"
+    if options.complement and by_rate and abs(low + high - 1) > 1e-9:
+        yield (
+            f"{name}.complement=true needs rates that are as likely as their complements, and rate_range="
+            f"[{low}, {high}] is not centred on 1/2; use for example [0.2, 0.8], or mask_law=exact_count"
+        )
+    if options.rising_rate and options.complement:
+        yield f"{name}.rising_rate=true ends with everything masked, whose complement is empty; use complement=false"
+    if options.rising_rate and epochs == 1:
+        yield f"{name}.rising_rate=true rises over the epochs of an update; set algorithm.epochs to at least 2"
+    if options.full_view > 0 and options.canvas_block is not None:
+        yield f"{name}.full_view adds the fully masked text, of which canvas_block shows a part; use one of them"
+
+
+def _attention(options: LikelihoodOptions, spec: TextSpec | None) -> Iterator[str]:
+    """What the model's attention rules out."""
+    name = "algorithm.likelihood"
+    if spec is None or spec.block_length is None:
+        return
+    if options.prompt_masking > 0:
+        yield (
+            f"{name}.prompt_masking={options.prompt_masking}: {spec.family} is block-causal and has never seen a MASK "
+            f"in its clean text; use prompt_masking=0"
+        )
+    if options.canvas_block is not None:
+        yield (
+            f"{name}.canvas_block={options.canvas_block}: {spec.family} has blocks of its own and scores all of them "
+            f"in one forward; use canvas_block=null"
         )
 
 

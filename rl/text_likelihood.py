@@ -11,9 +11,10 @@ from torch import Tensor
 from configs.schema import LikelihoodOptions, Partition
 from models.text import TextSpec
 from rl.likelihood import ScoredRow
+from rl.masks import MaskSampler, hidden_tokens, sampled
+from rl.partitions import parts
 from rl.scores import Scores
-from rl.text_rows import Row, View, collate, pack
-from rollout.noise import Purpose, uniform
+from rl.text_rows import Row, View, attention_blocks, collate, pack
 from rollout.options import SamplerOptions
 from rollout.reveal import RevealKernel
 from rollout.sampler import sampling_window
@@ -26,7 +27,11 @@ class TextReplay:
 
     With one part a round it is the exact log-probability of the recorded decisions (TraceRL with s = 1, CJ-GRPO, DiPO);
     with fewer it is the cheaper surrogate of TraceRL's shrink (arXiv 2509.06949, section 4.2) or of d2's segments, and
-    with one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). A block-causal trace is cut block by block.
+    with one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). Left to right it is the autoregressive
+    factorisation of the text, whatever the recorded order (JustGRPO). A block-causal trace is cut block by block.
+
+    `sampled_parts` = K of the N (block, part) pairs are scored with importance N / K, every subset equally likely, so
+    that sums over decisions keep their mean (AGRPO, arXiv 2510.04019).
     """
 
     def __init__(
@@ -40,7 +45,11 @@ class TextReplay:
 
     gap_scale = 1.0
     draws = 1
-    fresh_noise = False
+    overlapping = False
+
+    @property
+    def fresh_noise(self) -> bool:
+        return self.options.sampled_parts is not None or self.options.prompt_masking > 0
 
     @property
     def exact(self) -> bool:
@@ -51,7 +60,7 @@ class TextReplay:
         for index, trajectory in enumerate(trajectories):
             trajectory = self._checked(trajectory)
             for sample in range(trajectory.group_size):
-                rows.extend(self._sample_rows(trajectory, index, sample))
+                rows.extend(self._sample_rows(trajectory, index, sample, draw))
         return rows
 
     def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
@@ -80,21 +89,26 @@ class TextReplay:
             )
         return trajectory
 
-    def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int) -> list[ScoredRow]:
-        length = int(trajectory.canvas_length[sample])
+    def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, draw: int) -> list[ScoredRow]:
+        length, uid = int(trajectory.canvas_length[sample]), int(trajectory.uid[sample])
         canvas, reveal = trajectory.canvas_ids[sample, :length], trajectory.reveal[sample, :length]
-        position = len(trajectory.prompt_ids) + np.arange(length)
-        block = position // self.spec.block_length if self.spec.block_length else np.zeros(length, np.int64)
+        prompt = trajectory.prompt_ids
+        block = attention_blocks(len(prompt), length, self.spec)
         part = parts(reveal, block, self.options)
-        mask = trajectory.mask[sample, :length]
-        views = self._views(part, block, mask)
+        views = self._views(part, block, trajectory.mask[sample, :length])
+        importance = 1.0
+        wanted = self.options.sampled_parts
+        if wanted is not None and wanted < len(views):
+            importance = len(views) / wanted
+            views = [views[i] for i in sampled(uid, len(views), wanted, draw)]
+        (hidden,) = hidden_tokens(uid, len(prompt), self.options.prompt_masking, np.array([draw]))
         scored = []
-        for row in pack(trajectory.prompt_ids, canvas, views, self.spec):
+        for row in pack(np.where(hidden, self.spec.mask_id, prompt), canvas, views, self.spec):
             place = row.place[row.selected]
             support = None if trajectory.support is None else trajectory.support[sample, row.place]
             ones = np.ones(len(place), np.float32)
             step = block[place] * length + part[place]
-            scored.append(ScoredRow((row, support), index, sample, place, ones, step, len(row)))
+            scored.append(ScoredRow((row, support), index, sample, place, ones, step, len(row), importance))
         return scored
 
     def _views(self, part: np.ndarray, block: np.ndarray, mask: np.ndarray) -> list[View]:
@@ -114,23 +128,27 @@ class TextReplay:
 
 
 class TextElbo:
-    """Minus the denoising loss: draw a rate t ~ U(0, 1], mask each canvas position with probability t, score the masked
-    ones with weight 1 / t (MDLM, arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). A block-causal model draws
-    one rate a block and scores all blocks behind one clean copy (BD3LM, arXiv 2503.09573).
+    """Minus the denoising loss of the finished text: hide some of its trained positions, score them with the weight of
+    their mask (`rl.masks` says which laws there are). A block-causal model draws one rate a block and scores the blocks
+    of a draw behind one clean copy (BD3LM, arXiv 2503.09573).
 
-    Rates are stratified over the blocks of a sample, (u + i) / n in random order, which lowers the variance and leaves
-    each rate uniform.
+    Everything else, what was recorded behind the stop included, stays as it was sampled.
     """
 
     exact = False
     gap_scale = 1.0
-    draws = 1
     fresh_noise = True
 
-    def __init__(self, spec: TextSpec, device: torch.device, min_rate: float = 1e-3) -> None:
+    def __init__(self, spec: TextSpec, options: LikelihoodOptions, epochs: int, device: torch.device) -> None:
+        """
+        Args:
+            epochs: passes over an update's samples, over which a rising rate rises.
+        """
         self.spec = spec
+        self.draws = options.draws
+        self.overlapping = options.draws > 1 or options.full_view > 0
+        self.masks = MaskSampler(options, epochs)
         self.device = device
-        self.min_rate = min_rate
         self.kernel = RevealKernel(SamplerOptions(), spec)
 
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
@@ -155,57 +173,18 @@ class TextElbo:
 
     def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, draw: int) -> list[ScoredRow]:
         length = int(trajectory.canvas_length[sample])
-        trained = trajectory.mask[sample, :length]
-        position = len(trajectory.prompt_ids) + np.arange(length)
-        block = position // self.spec.block_length if self.spec.block_length else np.zeros(length, np.int64)
-        blocks = np.unique(block[trained])
-        uid = int(trajectory.uid[sample])
-        rate = self._rates(uid, len(blocks), draw)
-        noise = _noise(uid, np.arange(length), 2 * draw)
-        views, weight = [], np.zeros(length, np.float32)
-        for b, t in zip(blocks, rate, strict=True):
-            masked = trained & (block == b) & (noise < t)
-            weight[masked] = 1.0 / t
-            if masked.any():
-                views.append(View(masked, masked, masked, int(b)))
-        return [
-            ScoredRow(row, index, sample, row.place, weight[row.place], block[row.place], len(row))
-            for row in pack(trajectory.prompt_ids, trajectory.canvas_ids[sample, :length], views, self.spec)
-        ]
-
-    def _rates(self, uid: int, blocks: int, draw: int) -> np.ndarray:
-        draws = _noise(uid, np.arange(blocks + 1), 2 * draw + 1)
-        order = draws[1:].argsort()
-        return self.min_rate + (1 - self.min_rate) * (draws[0] + order) / blocks
-
-
-def parts(reveal: np.ndarray, block: np.ndarray, options: LikelihoodOptions) -> np.ndarray:
-    """(L,) 1-based part of each revealed position, counted within its block; 0 where never revealed.
-
-    Args:
-        reveal: (L,) 1-based round, 0 never.
-        block: (L,) attention block; one value everywhere for a bidirectional model.
-    """
-    part = np.zeros(len(reveal), np.int64)
-    for b in np.unique(block):
-        inside = (block == b) & (reveal > 0)
-        rounds, rank = np.unique(reveal[inside], return_inverse=True)
-        if options.partition is Partition.every_step:
-            part[inside] = rank + 1
-        elif options.partition is Partition.shrink:
-            part[inside] = rank // options.shrink + 1
-        elif options.partition is Partition.segments:
-            part[inside] = rank * options.segments // max(len(rounds), 1) + 1
-        else:
-            part[inside] = 1
-    return part
-
-
-def _noise(uid: int, position: np.ndarray, counter: int) -> np.ndarray:
-    position_tensor = torch.from_numpy(position)
-    return uniform(
-        torch.tensor(uid), position_tensor, torch.full_like(position_tensor, counter), Purpose.CORRUPTION
-    ).numpy()
+        canvas, prompt = trajectory.canvas_ids[sample, :length], trajectory.prompt_ids
+        block = attention_blocks(len(prompt), length, self.spec)
+        scored = []
+        for text in self.masks.draw(
+            trajectory.mask[sample, :length], block, len(prompt), int(trajectory.uid[sample]), draw
+        ):
+            shown = np.where(text.hidden_prompt, self.spec.mask_id, prompt)
+            for first_view, row in enumerate(pack(shown, canvas, text.views, self.spec)):
+                coefficient = text.coefficient[first_view + row.view, row.place]
+                step = text.number * (int(block[-1]) + 1) + block[row.place]
+                scored.append(ScoredRow(row, index, sample, row.place, coefficient, step, len(row)))
+        return scored
 
 
 def _pad_support(supports: list[np.ndarray | None], device: torch.device) -> Tensor:

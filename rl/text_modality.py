@@ -23,11 +23,11 @@ from models.text import TextPolicy, TextSpec
 from rl.compatibility import check
 from rl.data import Problem
 from rl.encode import encode_prompt, encode_response
-from rl.modality import Judged, ShowOptions
+from rl.modality import Judged, ShowOptions, answer_uids
 from rl.schedule import TicketKind
 from rl.show import sample_request, show_unmasking
 from rl.text_likelihood import TextElbo, TextReplay
-from rollout.demonstrations import demonstration
+from rollout.offline import offline_group
 from rollout.options import SamplerOptions
 from rollout.text_worker import TextRolloutWorker
 from rollout.trajectory import TextTrajectory
@@ -66,20 +66,32 @@ class TextModality:
         return load_text_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)[0]
 
     def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo:
-        options = self.config.algorithm.likelihood
+        spec, options = cast(TextPolicy, policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.elbo:
-            return TextElbo(cast(TextPolicy, policy).spec, device)
-        return TextReplay(cast(TextPolicy, policy).spec, self.config.rollout.sampler, options, device)
+            return TextElbo(spec, options, self.config.algorithm.epochs, device)
+        return TextReplay(spec, self.config.rollout.sampler, options, device)
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay:
+    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | None:
+        if self.config.algorithm.advantage.offline:
+            return None
         spec = cast(TextPolicy, policy).spec
         return TextReplay(spec, self.config.rollout.sampler, LikelihoodOptions(), device)
 
-    def demonstration(self, problem: Problem, seed: int, update: int) -> TextTrajectory:
-        assert problem.response is not None  # checked with the configuration
+    def offline_group(self, problem: Problem, seed: int, update: int) -> TextTrajectory:
         limit = self.config.rollout.sampler.max_new_tokens
-        response = encode_response(self.tokenizer, problem.response, self.spec.stop_ids, limit, problem.id)
-        return demonstration(problem.id, self.prompt(problem), response, self.spec, limit, seed, update)
+        responses = [
+            encode_response(self.tokenizer, response, self.spec.stop_ids, limit, problem.id)
+            for response in problem.responses
+        ]
+        uids = answer_uids(seed, responses, problem.id)
+        return offline_group(problem.id, self.prompt(problem), responses, self.spec, limit, uids, seed, update)
+
+    def finished(self, completions: Completions) -> np.ndarray:
+        assert completions.ids is not None
+        return np.array([ids[-1] in self.spec.stop_ids for ids in completions.ids])
+
+    def cell(self, completion: str, file: Path) -> str:
+        return completion
 
     def rollout_metrics(self, sums: Mapping[str, float], samples: int) -> dict[str, float]:
         return {

@@ -56,6 +56,11 @@ class Row:
         return len(self.input_ids)
 
 
+def attention_blocks(prompt_length: int, length: int, spec: TextSpec) -> np.ndarray:
+    """(L,) attention block of each canvas position: its place on the absolute grid, 0 for a bidirectional model."""
+    return (prompt_length + np.arange(length)) // spec.block_length if spec.block_length else np.zeros(length, np.int64)
+
+
 def pack(prompt: np.ndarray, canvas: np.ndarray, views: list[View], spec: TextSpec) -> list[Row]:
     """Rows that score `views` of one sample; `canvas` (L,) ends where the model's sight ended."""
     if spec.block_length is None:

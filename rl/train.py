@@ -11,17 +11,16 @@ from configs.compose import Composed
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
 from rewards.registry import resolve_term
-from rl.compatibility import is_supervised
 from rl.data import open_source
 from rl.generation import Generation
 from rl.learners import Learners
 from rl.loop import Loop
 from rl.modality import Modality, modality_of
+from rl.offline import OfflineLoop
 from rl.processes import started
 from rl.prompts import PromptSource
 from rl.run import Run
 from rl.schedule import Schedule, TicketKind
-from rl.supervised import SupervisedLoop
 from rollout.trajectory import contract
 
 
@@ -34,14 +33,14 @@ def train(composed: Composed) -> dict[str, Any]:
         resolve_term(name, term)
     problems = open_source(config.data.train)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
-    supervised = is_supervised(config)
+    offline = config.algorithm.advantage.offline
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
     for source in sources.values():
         source.check()
-    if supervised:
-        sources[TicketKind.train].check_demonstrations()
+    if offline:
+        sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(
         seed=config.run.seed,
         num_problems=len(problems),
@@ -51,17 +50,17 @@ def train(composed: Composed) -> dict[str, Any]:
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    curves = ("learner/loss",) if supervised else ("reward/mean", "reward/solve_rate")
+    curves = ("learner/loss",) if offline else ("reward/mean", "reward/solve_rate")
     run = Run(config, composed.resolved, modality, _schedule_state(config, modality, problems.fingerprint()), curves)
     try:
         with (
             joined(config.cluster),
-            started(config, generating=not supervised or held_out is not None, learning=True) as processes,
+            started(config, generating=not offline or held_out is not None, learning=True) as processes,
             run.progress,
         ):
             generation = Generation(config, processes, modality, sources, run.stage, run.note)
             learners = Learners(config, processes.learners, run.note)
-            loop = (SupervisedLoop if supervised else Loop)(config, schedule, generation, learners, run)
+            loop = (OfflineLoop if offline else Loop)(config, schedule, generation, learners, run)
             loop.run_to_end()
         summary = run.summarise()
     finally:

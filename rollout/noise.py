@@ -34,6 +34,10 @@ class Purpose(IntEnum):
     """Which denoising steps draw noise and are trained."""
     LEVEL = 6
     """Noise levels of the denoising loss."""
+    CONTEXT = 7
+    """Which tokens before the scored ones are hidden."""
+    PART = 8
+    """Which parts of a sample are scored."""
 
 
 def uniform(uid: Tensor, position: Tensor, round_index: Tensor, purpose: Purpose) -> Tensor:

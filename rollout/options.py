@@ -179,6 +179,8 @@ class RolloutOptions:
     prompts_per_update: int = 32
     prompts_per_ticket: int = 16
     """Prompts that one worker generates together: the unit of scheduling."""
+    refills: int = 0
+    """Times that groups without a signal are replaced by those of further prompts (DAPO's dynamic sampling)."""
     max_staleness: int = 0
     """0 is synchronous, 1 one step off, k bounded asynchrony."""
     timeout_seconds: float = 600.0

@@ -23,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMAT_VERSION = 1
+NO_SAMPLER = "data"
+"""What `sampler` is for samples that nobody drew: answers out of a data set."""
 
 
 class TrajectoryError(ValueError):
@@ -150,8 +152,8 @@ class ImageTrajectory(Trajectory):
 
     A decision is one stochastic step. Only the span from the first to the last trained step is stored. Where none is
     stored (a rollout by the ODE, or one that no replay learns from), the finished image is the one decision: D = 1 with
-    logp 0, and no latents. A demonstration is such an image too, without `final` and condition before the learner
-    encodes it.
+    logp 0, and no latents. So it is with images out of a data set, which have neither `final` nor a condition before
+    the learner encodes them.
     """
 
     logp: np.ndarray = array(Role.decision, np.float64, "G D")
@@ -174,7 +176,7 @@ class ImageTrajectory(Trajectory):
     final: np.ndarray | None = array(Role.sample, np.float32, "G C h w", optional=True)
     """Clean latents."""
     image: np.ndarray | None = array(Role.sample, np.uint8, "G H W rgb", optional=True)
-    """Decoded; present in demonstrations."""
+    """Decoded; present in images out of a data set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -152,7 +152,10 @@ def test_unknown_option(override: str, expected: str) -> None:
         ("run.resume=perhaps", "run.resume=perhaps is not possible: expected true or false"),
         ("run.name=null", "run.name=null is not possible: expected text"),
         ("data.train.size=lots", "data.train.size=lots is not possible: expected a whole number or null"),
-        ("algorithm.ratio=word", "algorithm.ratio=word is not possible: expected one of element, guard, none"),
+        (
+            "algorithm.ratio=word",
+            "algorithm.ratio=word is not possible: expected one of element, step, sequence, guard, none",
+        ),
         ("rollout.sampler.cache=all", "expected one of none, block or null"),
         ("algorithm.optimizer.betas=[a,b]", "algorithm.optimizer.betas[0]=a is not possible: expected a number"),
         ("algorithm.optimizer=adam", "algorithm.optimizer=adam is not possible: expected a section with the options"),
@@ -170,7 +173,7 @@ def test_wrong_type(override: str, expected: str) -> None:
     ("overrides", "expected"),
     [
         (["recipe=quikstart"], "recipe=quikstart does not exist; did you mean quickstart?"),
-        (["recipe=quickstart", "algorithm=ppo"], "files of algorithm: cj_grpo, dance_grpo, ddpo"),
+        (["recipe=quickstart", "algorithm=ppo"], "files of algorithm: agrpo, bgpo, cj_grpo"),
         (["recipe=quickstart", "model=7"], "model=7 does not exist"),
         (["recipe=quickstart", "algorithm=null"], "algorithm=null does not exist"),
         (["recipe=quickstart", "optimizer=adam"], "did you mean algorithm.optimizer?"),
@@ -208,7 +211,7 @@ def test_missing_values_are_named_together_with_where_to_get_them() -> None:
     [
         ("algorithm: {clip: wide}", "in recipe/mine.yaml: algorithm.clip=wide is not possible: expected a number"),
         ("algorithm: {clop: 1}", "in recipe/mine.yaml: algorithm.clop does not exist; did you mean algorithm.clip?"),
-        ("algorithm: {ratio: word}", "expected one of element, guard, none"),
+        ("algorithm: {ratio: word}", "expected one of element, step, sequence, guard, none"),
         ("defaults:\n  - override /model: tiny_blok", "model=tiny_blok does not exist; did you mean tiny_block?"),
         ("defaults:\n  - override /modle: tiny_block", "write `override /GROUP: file`"),
         ("defaults:\n  - override model: tiny_block", "write `override /GROUP: file`"),

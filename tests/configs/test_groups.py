@@ -18,7 +18,15 @@ from configs.schema import Config, SourceKind
 FILES = [file for group in GROUPS for file in sorted((PACKAGE / group).glob("*.yaml"))]
 OWN_FILES = ["data.train.name=train.jsonl", "data.evaluation.name=test.jsonl"]
 NEEDED = dict.fromkeys(
-    ("data/jsonl", "data/captions", "recipe/sd15_jpeg", "recipe/sd35_medium_flow_grpo", "recipe/flux_dev_mix_grpo"),
+    (
+        "data/jsonl",
+        "data/captions",
+        "data/pairs_jsonl",
+        "data/image_pairs_jsonl",
+        "recipe/sd15_jpeg",
+        "recipe/sd35_medium_flow_grpo",
+        "recipe/flux_dev_mix_grpo",
+    ),
     OWN_FILES,
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from rl.advantages import AdvantageEstimator
 from rl.engine import Engine, join_group, open_store
 from rl.image_modality import ImageModality
 from rl.learner import Group, Learner
+from rl.objectives import needs_reference
+from rl.parity import Parity, ParityCheck, Reference
 from rl.schedule import derive_seed, sample_uid
 from rollout.worker import Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
@@ -48,18 +51,23 @@ class Training:
         self.worker = modality.rollout_worker(CPU)
         self.policy = self.worker.policy
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
+        engine = Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False)
+        replay = modality.exact_replay(self.policy, CPU)
         self.learner = Learner(
-            Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False),
+            engine,
             modality.likelihood(self.policy, CPU),
-            modality.exact_replay(self.policy, CPU),
-            adapters_off if config.algorithm.kl.coefficient > 0 else None,
-            adapters_off,
+            replay and ParityCheck(engine, replay, adapters_off, config.algorithm.micro_batch_tokens, CPU),
+            (adapters_off or self._frozen_copy()) if needs_reference(config.algorithm) else None,
             config.algorithm,
             100,
             CPU,
         )
         self.policy.eval()
         self.advantages = AdvantageEstimator(config.algorithm)
+
+    def _frozen_copy(self) -> Reference:
+        frozen = copy.deepcopy(self.policy).requires_grad_(False)
+        return lambda: nullcontext(frozen)
 
     @contextmanager
     def _adapters_off(self) -> Iterator[Engine]:
@@ -83,6 +91,14 @@ class Training:
         found = self.advantages(list(rewards), [self.caption] * prompts)
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
+
+    def parity(self, groups: list[Group]) -> Parity:
+        assert self.learner.parity is not None
+        return self.learner.parity.measure([group.trajectory for group in groups])
+
+    def likely_cause(self, groups: list[Group]) -> str:
+        assert self.learner.parity is not None
+        return self.learner.parity.likely_cause([group.trajectory for group in groups], 1e-4)
 
     def update(self, update: int) -> tuple[dict[str, float], float]:
         """The learner's metrics and the mean reward of the samples that it learned from."""

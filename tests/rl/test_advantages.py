@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from configs.schema import AdvantageKind, AlgorithmOptions, RunningOptions
-from rl.advantages import STD_EPSILON, AdvantageEstimator, advantages, has_signal
+from rl.advantages import OFFLINE_ADVANTAGES, STD_EPSILON, AdvantageEstimator, advantages, has_signal, in_band
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
@@ -26,17 +26,32 @@ groups = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-10, 10, 
         (AdvantageKind.leave_one_out, [-1.0, 1 / 3, 1 / 3, 1 / 3]),
         # population std of 0, 1, 1, 1 is sqrt(3)/4 = 0.4330127; the sample std would be 0.5
         (AdvantageKind.zscore, [-0.75 / 0.4331127, *[0.25 / 0.4331127] * 3]),
-        (AdvantageKind.constant, [1.0, 1.0, 1.0, 1.0]),
+        # w+ = softmax(0, 1, 1, 1) = (0.109232, 0.296923 x 3), w- = softmax(1, 0, 0, 0) = (0.475367, 0.174878 x 3)
+        (AdvantageKind.softmax, [-1.4645405, *[0.4881802] * 3]),
     ],
 )
 def test_by_hand(kind: AdvantageKind, expected: list[float]) -> None:
     advantage, valid = advantages(np.array([0.0, 1.0, 1.0, 1.0]), kind)
     assert advantage.dtype == np.float32
-    np.testing.assert_allclose(advantage, expected, rtol=1e-6)
+    np.testing.assert_allclose(advantage, expected, rtol=2e-6)
     assert valid.all()
 
 
-@pytest.mark.parametrize("kind", list(AdvantageKind))
+def test_best_and_worst_make_a_pair_and_leave_the_rest_out() -> None:
+    advantage, valid = advantages(np.array([0.5, 2.0, NAN, -1.0, 2.0]), AdvantageKind.best_worst)
+    assert advantage.tolist() == [0, 1, 0, -1, 0]
+    assert valid.tolist() == [False, True, False, True, False]
+    assert not advantages(np.array([1.0, 1.0, NAN]), AdvantageKind.best_worst)[1].any()
+
+
+@pytest.mark.parametrize(("solved", "inside"), [(0, False), (1, True), (2, True), (4, True), (5, False)])
+def test_the_band_of_solved_fractions_includes_its_ends(solved: int, inside: bool) -> None:
+    rewards = np.array([1.0] * solved + [0.2] * (5 - solved) + [NAN])
+    assert in_band(rewards, (0.2, 0.8), 1.0) is inside
+    assert not in_band(np.array([NAN]), (0.0, 1.0), 1.0)
+
+
+@pytest.mark.parametrize("kind", [*RELATIVE, AdvantageKind.softmax])
 def test_unscored_samples_take_no_part(kind: AdvantageKind) -> None:
     advantage, valid = advantages(np.array([NAN, 0.0, 1.0, NAN, 1.0, 1.0]), kind)
     alone, _ = advantages(np.array([0.0, 1.0, 1.0, 1.0]), kind)
@@ -52,7 +67,13 @@ def test_a_lone_sample_is_compared_with_nothing(rewards: list[float]) -> None:
         assert not valid.any()
         assert not advantage.any()
     assert not has_signal(np.array(rewards))
-    assert advantages(np.array(rewards), AdvantageKind.constant)[1].tolist() == [not math.isnan(r) for r in rewards]
+
+
+def test_offline_advantages_are_not_of_rewards() -> None:
+    assert {kind for kind in AdvantageKind if kind.offline} == OFFLINE_ADVANTAGES.keys()
+    for kind in OFFLINE_ADVANTAGES:
+        with pytest.raises(ValueError, match=f"advantage={kind.name} belongs to answers in the data"):
+            advantages(np.array([0.0, 1.0]), kind)
 
 
 @given(groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from operator import attrgetter
 
@@ -11,11 +12,12 @@ import pytest
 from configs.compose import PACKAGE, compose
 from configs.errors import ConfigError
 from configs.fields import type_of
-from configs.schema import Config
+from configs.schema import Config, LikelihoodOptions
 from models.image_spec import Guidance, ImageSpec
 from models.prediction import Prediction
 from models.text import TextSpec
 from rl.compatibility import ABOVE_ZERO, AT_LEAST, check
+from rl.unused_options import READ_BY
 
 
 def spec(family: str, block_length: int | None, max_length: int) -> TextSpec:
@@ -83,6 +85,9 @@ def test_packaged_recipes_pass(recipe: str) -> None:
 
 
 SAMPLER = "rollout.sampler"
+LIKELIHOOD = "algorithm.likelihood"
+PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
+PREFERENCE = ["algorithm=sft", "algorithm.advantage=preference", "algorithm.objective=group_dpo"]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +108,76 @@ SAMPLER = "rollout.sampler"
             [f"{SAMPLER}.order=drawn_prob", "algorithm.likelihood.partition=shrink"],
             "only likelihood.partition=every_step can compute",
         ),
-        (["algorithm.ratio=none"], "ppo_clip clips a ratio, but ratio=none"),
+        (["algorithm.ratio=none"], "ppo_clip is made of a ratio, but ratio=none"),
         (["algorithm.objective=weighted"], "weighted has no ratio, but ratio=element"),
         (["algorithm=sft", "algorithm.objective=ppo_clip", "algorithm.ratio=element"], "needs objective=weighted"),
         (["algorithm=sft", "data.train.response=null"], "set data.train.response"),
+        (["algorithm=sft", *PAIRS], "advantage=constant trains on demonstrations; set data.train.response"),
+        (PREFERENCE, "data.train.response=null"),
+        ([*PREFERENCE, "data.train.response=null"], "set data.train.chosen and data.train.rejected to templates"),
+        ([*PREFERENCE, *PAIRS, "data.train.response=a"], "data.train has response and chosen and rejected"),
+        ([*PREFERENCE, *PAIRS, "data.train.rejected=null"], "data.train has chosen; a problem has either"),
+        (["data.train.chosen_image=a"], "data.train has chosen_image; a problem has either"),
+        ([*PREFERENCE, *PAIRS, "algorithm.likelihood.kind=replay"], "advantage=preference makes none; use kind=elbo"),
+        (
+            [*PREFERENCE, *PAIRS, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],
+            "a policy that drew none of them",
+        ),
+        ([*PREFERENCE, *PAIRS, "cluster.learners=129"], "cluster.learners=129 is more than the 128 samples"),
         (["algorithm=sft", "algorithm.likelihood.kind=replay"], "kind=replay needs rollouts"),
-        (["algorithm.likelihood.kind=elbo", "algorithm.denominator=token"], "kind=elbo is for supervised training"),
-        (["algorithm=sft", "algorithm.kl.coefficient=0.1"], "with likelihood.kind=elbo use 0"),
-        (["algorithm=sft", "algorithm.denominator=step"], "denominator=step averages over the parts of a replay"),
+        (["algorithm.objective=linear_bound"], "linear_bound bounds the ratio of sequences draw by draw"),
+        (
+            ["algorithm.objective=linear_bound", "algorithm.ratio=sequence"],
+            "use ratio=sequence and likelihood.kind=elbo",
+        ),
+        (["algorithm.objective=sandwich", "algorithm.ratio=none"], "a replayed chain gives none"),
+        (
+            ["algorithm.objective=group_dpo", "algorithm.denominator=sequence"],
+            "group_dpo has no ratio, but ratio=element",
+        ),
+        (["algorithm.objective=trust_region"], "as wide as clip_kl says, which is null"),
+        (["algorithm.ratio=sequence", "algorithm.clip_kl=0.1"], "ratio=sequence has one a sample; use clip"),
+        (["algorithm.dual_clip=1"], "dual_clip=1.0: must be above 1"),
+        (["algorithm.objective=clip_always", "algorithm.dual_clip=3"], "dual_clip is a part of objective=ppo_clip"),
+        (["algorithm.objective=weighted", "algorithm.ratio=none", "algorithm.self_normalise=true"], "has none of"),
+        (["algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
+        (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
+        (["algorithm.advantage=batch", "rollout.refills=1"], "compares with other groups; use 0"),
+        (["rollout.refills=65"], "rollout.refills=65: at most 64"),
+        ([f"{LIKELIHOOD}.draws=2"], "likelihood.draws=2 does nothing with kind=replay; leave it out, or use kind=elbo"),
+        ([f"{LIKELIHOOD}.complement=true"], "likelihood.complement=True does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.rate_range=[0.1,0.9]"], "likelihood.rate_range=[0.1, 0.9] does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.noise_law=logit_normal"], "likelihood.noise_law=logit_normal does nothing with kind=replay"),
+        ([f"{LIKELIHOOD}.unconditional_gradient=false"], "does nothing for a model of texts"),
+        (["algorithm=sft", f"{LIKELIHOOD}.noise_law=logit_normal"], "does nothing for a model of texts"),
+        (["algorithm=sft", f"{LIKELIHOOD}.sampled_parts=2"], "likelihood.sampled_parts=2 does nothing with kind=elbo"),
+        (["algorithm=sft", f"{LIKELIHOOD}.partition=one"], "likelihood.partition=one does nothing with kind=elbo"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0,1]"], "must be two numbers above 0 and at most 1"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.9,0.1]"], "must be two numbers above 0 and at most 1"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.5]"], "must be two numbers above 0 and at most 1"),
+        (
+            ["algorithm=sft", f"{LIKELIHOOD}.mask_law=exact_count", f"{LIKELIHOOD}.rate_range=[0.1,0.9]"],
+            "mask_law=exact_count draws a number",
+        ),
+        (["algorithm=sft", f"{LIKELIHOOD}.complement=true"], "rate_range=[0.001, 1.0] is not centred on 1/2"),
+        (["algorithm=sft", f"{LIKELIHOOD}.rising_rate=true"], "set algorithm.epochs to at least 2"),
+        (
+            [
+                "algorithm=sft",
+                "algorithm.epochs=2",
+                f"{LIKELIHOOD}.mask_law=exact_count",
+                f"{LIKELIHOOD}.complement=true",
+                f"{LIKELIHOOD}.rising_rate=true",
+            ],
+            "ends with everything masked, whose complement is empty",
+        ),
+        (["algorithm=sft", f"{LIKELIHOOD}.canvas_block=8"], "tiny_block has blocks of its own"),
+        (["algorithm=one_step", f"{LIKELIHOOD}.prompt_masking=0.15"], "tiny_block is block-causal"),
+        (["algorithm=sft", f"{LIKELIHOOD}.prompt_masking=0.15"], "tiny_block is block-causal"),
+        (
+            [f"{SAMPLER}.order=drawn_prob", f"{LIKELIHOOD}.partition=left_to_right"],
+            "only likelihood.partition=every_step can compute",
+        ),
         (["algorithm.optimizer.betas=[0.9]"], "must be two numbers in [0, 1)"),
         (["algorithm.optimizer.betas=[0.9,1]"], "must be two numbers in [0, 1)"),
         (["reward.max_failed_fraction=2"], "must lie in [0, 1]"),
@@ -183,6 +250,11 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        [f"{LIKELIHOOD}.sampled_parts=2", f"{SAMPLER}.order=drawn_prob"],
+        [f"{LIKELIHOOD}.partition=left_to_right"],
+        ["algorithm=sft", f"{LIKELIHOOD}.mask_law=exact_count", f"{LIKELIHOOD}.complement=true"],
+        ["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0.2,0.8]", f"{LIKELIHOOD}.complement=true"],
+        ["algorithm=sft", f"{LIKELIHOOD}.rising_rate=true", "algorithm.epochs=4"],
     ],
 )
 def test_allowed_on_a_block_model(overrides: list[str]) -> None:
@@ -193,6 +265,23 @@ def test_a_bidirectional_model_has_no_exact_block_cache_and_any_block_length() -
     assert problems([f"{SAMPLER}.block_length=8"], FULL) == []
     [problem] = problems([f"{SAMPLER}.cache=block"], FULL)
     assert "tiny_full is bidirectional" in problem
+
+
+def test_likelihoods_of_bidirectional_models() -> None:
+    masking = f"{LIKELIHOOD}.prompt_masking=0.15"
+    block = f"{LIKELIHOOD}.canvas_block=8"
+    assert problems(["algorithm=one_step", masking], FULL) == []
+    assert problems(["algorithm=sft", masking, block, f"{LIKELIHOOD}.mask_law=exact_count"], FULL) == []
+    [problem] = problems([masking], FULL)
+    assert "partition=every_step is there to be exact; use partition=one" in problem
+    [problem] = problems(["algorithm=one_step", f"{LIKELIHOOD}.prompt_masking=1.5"], FULL)
+    assert "a probability is at most 1" in problem
+    [problem] = problems(["algorithm=sft", block, f"{LIKELIHOOD}.full_view=0.5"], FULL)
+    assert "canvas_block shows a part; use one of them" in problem
+
+
+def test_every_likelihood_option_says_who_reads_it() -> None:
+    assert set(READ_BY) == {field.name for field in dataclasses.fields(LikelihoodOptions)} - {"kind"}
 
 
 def test_all_problems_come_in_one_message() -> None:

@@ -81,7 +81,7 @@ def test_reasoning_gym_entry_is_what_its_verifier_wants() -> None:
     assert len(problems) == 5
     assert problem.id == "chain_sum/4"
     assert problem.prompt == "Q: " + problem.columns["question"]
-    assert problem.response == problem.columns["answer"]
+    assert problem.responses == (problem.columns["answer"],)
     verifier = reasoning_gym.get_score_answer_fn("chain_sum")
     assert verifier(problem.columns["answer"], problem.columns["entry"]) == 1.0
     assert verifier(problem.columns["answer"] + "1", problem.columns["entry"]) < 1.0

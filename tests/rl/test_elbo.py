@@ -11,8 +11,10 @@ import torch
 from scipy import integrate
 
 import rl.text_likelihood
+from configs.schema import LikelihoodOptions
 from models.text import TextPolicy
 from rl.likelihood import ScoredRow
+from rl.masks import MaskSampler
 from rl.text_likelihood import TextElbo
 from rollout.options import SamplerOptions
 from rollout.trajectory import TextTrajectory
@@ -70,7 +72,7 @@ def exact_elbo(policy: TextPolicy, trajectory: TextTrajectory, least_rate: float
 
 def estimates(policy: TextPolicy, trajectory: TextTrajectory, draws: int) -> np.ndarray:
     """(draws,) values of the estimator, each with its own noise."""
-    elbo = TextElbo(policy.spec, CPU)
+    elbo = TextElbo(policy.spec, LikelihoodOptions(), 1, CPU)
     rows = [elbo.rows([trajectory], update) for update in range(draws)]
     values = np.zeros(draws)
     flat = [(update, row) for update, found in enumerate(rows) for row in found]
@@ -116,14 +118,38 @@ def test_a_missing_weight_would_be_noticed(family, monkeypatch):
 
 def test_rates_are_stratified_over_the_blocks():
     """Stratification: the rates of two blocks are half the unit interval apart, each uniform."""
-    policy, _ = finished("sdar")
-    rates = np.array([TextElbo(policy.spec, CPU)._rates(uid, 2, 0) for uid in range(4000)])
-    apart = np.abs(rates[:, 0] - rates[:, 1])
-    np.testing.assert_allclose(apart, (1 - 1e-3) / 2, atol=1e-9)
-    for column in rates.T:
-        np.testing.assert_allclose(np.quantile(column, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
-    assert rates.min() >= 1e-3
-    assert rates.max() <= 1
+    masks = MaskSampler(LikelihoodOptions(), 1)
+    rates = np.array([masks._quantiles(uid, 2, 0)[0] for uid in range(1000)])
+    np.testing.assert_allclose(np.abs(rates[:, 0] - rates[:, 1]), 0.5, atol=1e-9)
+    assert_uniform(rates)
+
+
+def test_rates_are_stratified_over_the_draws():
+    """(u + j) / n for every block, and each draw alone is uniform."""
+    masks = MaskSampler(LikelihoodOptions(draws=4), 1)
+    rates = np.array([masks._quantiles(uid, 3, 0) for uid in range(1000)])  # (samples, draws, blocks)
+    np.testing.assert_allclose(np.diff(np.sort(rates, axis=1), axis=1), 0.25, atol=1e-9)
+    np.testing.assert_allclose(np.diff(np.sort(rates, axis=2), axis=2), 1 / 3, atol=1e-9)
+    assert_uniform(rates.reshape(1000, -1))
+
+
+def test_rising_rates_start_anywhere_and_end_at_the_highest():
+    """UniGRPO: the first epoch's rate is drawn, the last masks everything, the steps between are equal."""
+    epochs = 4
+    masks = MaskSampler(LikelihoodOptions(rising_rate=True), epochs)
+    rates = np.array([[masks._quantiles(uid, 1, 7 * epochs + e)[0, 0] for e in range(epochs)] for uid in range(500)])
+    assert_uniform(rates[:, :1])
+    np.testing.assert_allclose(rates[:, -1], 1, atol=1e-12)
+    np.testing.assert_allclose(np.diff(rates, axis=1), np.repeat(np.diff(rates, axis=1)[:, :1], 3, 1), atol=1e-12)
+    assert masks._quantiles(0, 1, 8 * epochs)[0, 0] != rates[0, 0]  # drawn anew each update
+
+
+def assert_uniform(columns: np.ndarray) -> None:
+    """Within more than four standard errors of a quantile."""
+    for column in columns.T:
+        np.testing.assert_allclose(np.quantile(column, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=2.2 / len(column) ** 0.5)
+    assert columns.min() >= 0
+    assert columns.max() < 1
 
 
 def content(rows: list[ScoredRow]) -> list[tuple]:
@@ -134,7 +160,7 @@ def content(rows: list[ScoredRow]) -> list[tuple]:
 
 def test_noise_belongs_to_sample_and_update():
     policy = tiny_policy("sdar")
-    elbo = TextElbo(policy.spec, CPU)
+    elbo = TextElbo(policy.spec, LikelihoodOptions(), 1, CPU)
     first, second = roll_out(policy, SamplerOptions(max_new_tokens=8), prompts_of([5, 7]), group_size=4)
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     one = elbo.rows([first, second], 3)
@@ -150,7 +176,7 @@ def test_noise_belongs_to_sample_and_update():
 
 def test_only_trained_positions_are_masked():
     policy, trajectory = finished("llada")
-    elbo = TextElbo(policy.spec, CPU)
+    elbo = TextElbo(policy.spec, LikelihoodOptions(), 1, CPU)
     for update in range(50):
         for row in elbo.rows([trajectory], update):
             assert 3 not in row.decision

@@ -307,6 +307,7 @@ def test_documented_trainings_are_configurations_that_can_work(
     assert "modality: image" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_documented_commands_run_on_a_run_folder(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

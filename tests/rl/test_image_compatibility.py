@@ -81,6 +81,7 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
         (["algorithm.ratio=guard", "rollout.denoising.storage=bf16"], "needs rollout.denoising.storage=fp32"),
         (["algorithm.clip_kl=0"], "clip_kl=0"),
         (["algorithm=sft"], "set data.train.image"),
+        (["algorithm=sft", "algorithm.advantage=preference"], "set data.train.chosen_image and data.train.rejected_im"),
     ],
 )
 def test_options_that_cannot_work(overrides, message):
@@ -128,6 +129,7 @@ def test_demonstrations_have_every_law(law):
     [
         (["algorithm.kl.estimator=exact"], "estimator=exact compares log-probabilities.*use estimator=output"),
         (["algorithm.clip_kl=0.1"], "clip_kl=0.1 is in nats"),
+        (["algorithm.kl.to=old"], "kl.to=old keeps no outputs"),
         (["algorithm.ratio=guard"], "ratio=guard is made of Gaussian steps"),
         (["algorithm.denominator=step"], "denominator=step"),
         (["algorithm.likelihood.draws=0"], "draws=0: must be at least 1"),
@@ -138,7 +140,10 @@ def test_demonstrations_have_every_law(law):
         (["algorithm.likelihood.level_range=[-0.5,0.2]"], "0 <= low < high <= 1"),
         (["algorithm.likelihood.level_range=[0,2]"], "0 <= low < high <= 1"),
         (["algorithm.likelihood.noise_law=grid", "algorithm.likelihood.level_range=[0,0.01]"], "none of the 10 levels"),
-        (["algorithm.likelihood.unconditional_gradient=false"], "trains without guidance"),
+        (
+            ["algorithm.likelihood.unconditional_gradient=false"],
+            "unconditional_gradient=False does nothing with kind=elbo",
+        ),
         (["rollout.denoising.window.trained_fraction=0.5"], "window.trained_fraction is for a replay"),
         (["rollout.denoising.log_prob=mean"], "log_prob is for a replay"),
         (
@@ -162,7 +167,7 @@ def test_options_that_a_denoising_loss_has_not(overrides, message):
 )
 def test_options_that_a_replay_would_not_read(option):
     name = option.split("=")[0]
-    with pytest.raises(ConfigError, match=f"algorithm.likelihood.{name} is for kind=elbo"):
+    with pytest.raises(ConfigError, match=f"algorithm.likelihood.{name}=.* does nothing with kind=replay"):
         checked(f"algorithm.likelihood.{option}")
 
 
@@ -173,8 +178,11 @@ def test_a_demonstration_shares_its_noise_with_nobody():
 
 @pytest.mark.parametrize("option", ["noise_law=grid", "loss_weight=time", "shared_noise=true", "inversion_steps=5"])
 def test_noise_levels_are_not_for_text(option):
-    with pytest.raises(ConfigError, match="is for image models"):
-        check(compose(["recipe=quickstart", f"algorithm.likelihood.{option}"]).config, None)
+    with pytest.raises(ConfigError, match="does nothing for a model of texts"):
+        check(
+            compose(["recipe=quickstart", "algorithm.likelihood.kind=elbo", f"algorithm.likelihood.{option}"]).config,
+            None,
+        )
 
 
 def test_outputs_are_not_compared_in_a_replay_or_for_text():

@@ -98,8 +98,8 @@ def test_kl_holds_the_policy_back(folders, recipe, estimator):
 
 def gap_and_cause(training: Training) -> tuple[float, str]:
     groups, _ = training.roll_out(0)
-    parity = training.learner.parity(groups)
-    return parity.gap, training.learner.likely_cause(groups, 1e-4)
+    parity = training.parity(groups)
+    return parity.gap, training.likely_cause(groups)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def training(folders):
 
 def test_the_gate_measures_every_step(training):
     groups, _ = training.roll_out(0)
-    parity = training.learner.parity(groups)
+    parity = training.parity(groups)
     assert parity.gap <= 1e-5
     assert list(parity.by_step) == [0, 1, 2, 3]
 
@@ -129,8 +129,8 @@ def test_the_gate_names_the_batch_shape(training, monkeypatch):
 
     groups, _ = training.roll_out(0, prompts=1, group_size=1)
     monkeypatch.setattr(type(training.policy), "forward", depends_on_batch)
-    assert training.learner.parity(groups).gap > 1e-2
-    assert "depends on its batch" in training.learner.likely_cause(groups, 1e-4)
+    assert training.parity(groups).gap > 1e-2
+    assert "depends on its batch" in training.likely_cause(groups)
 
 
 def test_the_gate_names_missing_adapters(training):
@@ -138,8 +138,8 @@ def test_the_gate_names_missing_adapters(training):
     for name, parameter in training.policy.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
-    assert training.learner.parity(groups).gap > 1e-2
-    assert "adapters" in training.learner.likely_cause(groups, 1e-4)
+    assert training.parity(groups).gap > 1e-2
+    assert "adapters" in training.likely_cause(groups)
 
 
 def test_the_gate_names_other_weights(training):
@@ -147,8 +147,8 @@ def test_the_gate_names_other_weights(training):
     with torch.no_grad():
         for parameter in training.policy.parameters():
             parameter.mul_(1.01)
-    assert training.learner.parity(groups).gap > 1e-2
-    assert "different weights" in training.learner.likely_cause(groups, 1e-4)
+    assert training.parity(groups).gap > 1e-2
+    assert "different weights" in training.likely_cause(groups)
 
 
 def test_rewards_that_are_all_equal_teach_nothing_and_break_nothing(folders):
@@ -175,7 +175,7 @@ def test_the_gate_does_not_let_nan_pass(training, monkeypatch):
     groups, _ = training.roll_out(0)
     forward = type(training.policy).forward
     monkeypatch.setattr(type(training.policy), "forward", lambda self, *a: forward(self, *a) * float("nan"))
-    assert training.learner.parity(groups).gap == float("inf")
+    assert training.parity(groups).gap == float("inf")
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -184,11 +184,11 @@ def test_the_gate_is_as_strict_with_means_as_with_sums(folders, reduction):
     overrides = ["algorithm=precise_grpo", f"rollout.denoising.log_prob={reduction}", *ADAPTERS]
     training = Training(configuration(folders / "sd3", *overrides), redness)
     groups, _ = training.roll_out(0)
-    assert training.learner.parity(groups).gap <= 1e-5
+    assert training.parity(groups).gap <= 1e-5
     for name, parameter in training.policy.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
-    assert training.learner.parity(groups).gap > GATE["bf16"]
+    assert training.parity(groups).gap > GATE["bf16"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(training):

@@ -82,6 +82,7 @@ def test_workers_do_not_change_the_samples(straight, flow, tmp_path):
     assert metrics(tmp_path / "two") == metrics(straight)
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(cluster, unet, tmp_path):
     """With DDPO, whose statistics of each prompt's rewards must be continued too, guidance, and a UNet."""
     options = ["algorithm=ddpo", "algorithm.running.minimum=4", "rollout.denoising.guidance=2", "data.train.prompt=red"]
@@ -166,6 +167,7 @@ def test_supervised_training_learns_and_evaluates(cluster, flow, tmp_path):
     assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-4, update=20)
 
 
+@pytest.mark.slow
 def test_terms_are_reported_with_intervals(cluster, flow, tmp_path):
     """Also those of weight 0, which are measured but not rewarded."""
     run(

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, KlEstimator, LikelihoodOptions, ObjectiveKind
-from rl.denominators import decision_weights, divisor
-from rl.likelihood import micro_batches
-from rl.objectives import decision_loss
+from configs.schema import AlgorithmOptions, Denominator, KlEstimator, LikelihoodOptions, ObjectiveKind, Ratio
+from rl.decisions import Decisions, Entry
+from rl.denominators import divisor, row_weights
+from rl.likelihood import ScoredRow, micro_batches
+from rl.objectives import Loss, policy_loss
 from rl.scores import Scores, kl_to_reference
 from rl.text_likelihood import TextReplay
 from rollout.options import Order, SamplerOptions
@@ -26,6 +27,20 @@ def numbers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return old + generator.normal(0, 0.3, M), old, generator.normal(0, 1, M)
 
 
+def entry(recorded, advantage, weight=None, row=None) -> Entry:
+    count = len(recorded)
+    row = row or ScoredRow(None, 0, 0, np.arange(count), np.ones(count, np.float32), np.zeros(count, np.int64), count)
+    weight = np.ones(count) if weight is None else weight
+    sample = 100 * row.trajectory + row.sample
+    return Entry(row, sample, row.trajectory, count, weight, 1.0, advantage, recorded, old=recorded)
+
+
+def elements(leaf: torch.Tensor, old: np.ndarray, advantage: np.ndarray, options: AlgorithmOptions) -> Loss:
+    """Every decision by itself, all of weight one."""
+    decisions = Decisions.of([entry(old, advantage)], torch.device("cpu"))
+    return policy_loss(Scores(leaf), decisions, options, 1, lambda value: value)
+
+
 def ppo(new: float, old: float, advantage: float, low: float, high: float) -> tuple[float, float, bool]:
     """(loss, gradient, clipped), by cases: only a ratio that has already moved the right way too far is held."""
     ratio = np.exp(new - old)
@@ -40,29 +55,28 @@ def ppo(new: float, old: float, advantage: float, low: float, high: float) -> tu
 def test_clipped_objective(low, high):
     new, old, advantage = numbers()
     leaf = torch.tensor(new, requires_grad=True)
-    result = decision_loss(
-        Scores(leaf), torch.tensor(old), torch.tensor(advantage), AlgorithmOptions(clip=low, clip_high=high)
-    )
+    result = elements(leaf, old, advantage, AlgorithmOptions(clip=low, clip_high=high))
     expected = [ppo(*x, low, low if high is None else high) for x in zip(new, old, advantage, strict=True)]
-    np.testing.assert_allclose(result.loss.detach(), [e[0] for e in expected], rtol=1e-9)
-    result.loss.sum().backward()
+    assert result.value.item() == pytest.approx(sum(e[0] for e in expected), rel=1e-9)
+    result.value.backward()
     np.testing.assert_allclose(leaf.grad, [e[1] for e in expected], rtol=1e-9)
-    assert result.clipped.tolist() == [e[2] for e in expected]
-    assert 0 < result.clipped.sum() < M
-    np.testing.assert_allclose(result.ratio, np.exp(new - old))
-    assert not result.ratio.requires_grad
+    held = result.measures["ratio/clip_fraction"]
+    assert held.tolist() == [e[2] for e in expected]
+    assert 0 < held.sum() < M
+    np.testing.assert_allclose(result.measures["ratio/mean"], np.exp(new - old))
+    assert not result.measures["ratio/mean"].requires_grad
 
 
 def test_before_the_first_step_the_clipped_objective_is_the_policy_gradient():
-    new, _, advantage = (torch.tensor(x) for x in numbers())
+    new, _, advantage = numbers()
     gradients = []
-    for options in (AlgorithmOptions(), AlgorithmOptions(objective=ObjectiveKind.weighted)):
-        leaf = new.clone().requires_grad_()
-        result = decision_loss(Scores(leaf), new, advantage, options)
-        result.loss.sum().backward()
+    for options in (AlgorithmOptions(), AlgorithmOptions(objective=ObjectiveKind.weighted, ratio=Ratio.none)):
+        leaf = torch.tensor(new, requires_grad=True)
+        result = elements(leaf, new, advantage, options)
+        result.value.backward()
         gradients.append(leaf.grad)
-        assert (result.ratio == 1).all()
-        assert not result.clipped.any()
+        assert (result.measures["ratio/mean"] == 1).all()
+        assert not result.measures["ratio/clip_fraction"].any()
     torch.testing.assert_close(*gradients)
 
 
@@ -140,8 +154,10 @@ def test_denominators(kind):
     steps = [steps_of(t, rows, index) for index, t in enumerate(trajectories)]
     generator = np.random.default_rng(0)
     values = [generator.normal(size=t.mask.shape) for t in trajectories]
+    weights = row_weights(trajectories, rows, kind, draws=1)
     total = sum(
-        (decision_weights(t, s, kind) * v).sum() for t, s, v in zip(trajectories, steps, values, strict=True)
+        (weight * values[row.trajectory][row.sample, row.decision]).sum()
+        for row, weight in zip(rows, weights, strict=True)
     ) / sum(divisor(t, kind) for t in trajectories)
     assert total == pytest.approx(plain_mean(kind, trajectories, steps, values), rel=1e-5)
 
@@ -163,19 +179,24 @@ def loss_and_gradient(kind, max_tokens, seed, divide_by_batch=False):
     policy, options, trajectories = groups()
     replay = TextReplay(policy.spec, options, LikelihoodOptions(), torch.device("cpu"))
     rows = replay.rows(trajectories, 0)
-    steps = [steps_of(t, rows, index) for index, t in enumerate(trajectories)]
-    weights = [decision_weights(t, s, kind) for t, s in zip(trajectories, steps, strict=True)]
+    weights = {id(row): weight for row, weight in zip(rows, row_weights(trajectories, rows, kind, 1), strict=True)}
     total = sum(divisor(t, kind) for t in trajectories)
     rows = [rows[k] for k in np.random.default_rng(seed).permutation(len(rows))]
     loss = 0.0
     for batch in micro_batches(rows, max_tokens):
-        log_prob = replay.log_prob(policy, batch)
-        picked = [(row, (row.trajectory, row.sample)) for row in batch]
-        weight = torch.from_numpy(np.concatenate([weights[t][s, row.decision] for row, (t, s) in picked]))
-        old = torch.from_numpy(np.concatenate([trajectories[t].logp[s, row.decision] for row, (t, s) in picked])) + 0.1
-        advantage = torch.cat([torch.full((len(row.decision),), np.cos(4.0 * t + s)) for row, (t, s) in picked])
-        part = (decision_loss(Scores(log_prob), old, advantage.float(), AlgorithmOptions()).loss * weight).sum()
-        part = part / (len(log_prob) if divide_by_batch else total)
+        scores = replay.score(policy, batch)
+        entries = [
+            entry(
+                trajectories[row.trajectory].logp[row.sample, row.decision] + np.float32(0.1),
+                np.full(len(row.decision), np.cos(4.0 * row.trajectory + row.sample), np.float32),
+                weights[id(row)],
+                row,
+            )
+            for row in batch
+        ]
+        decisions = Decisions.of(entries, torch.device("cpu"))
+        part = policy_loss(scores, decisions, AlgorithmOptions(), 1, lambda value: value).value
+        part = part / (len(scores.log_prob) if divide_by_batch else total)
         part.backward()
         loss += part.item()
     return loss, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])

@@ -131,6 +131,6 @@ def test_the_packaged_files_fit_together(data: str, reward: str) -> None:
         for term in config.reward.terms.values():
             columns = {name: [value] for name, value in row.items() if name != "prompt"}
             (value,) = resolve(term.function)(
-                completions=[problem.image], prompts=[row["prompt"]], **columns, **term.args
+                completions=[problem.images[0]], prompts=[row["prompt"]], **columns, **term.args
             )
             assert value is None or np.isfinite(value)

@@ -161,3 +161,24 @@ def test_every_sample_has_its_own_noise() -> None:
 def test_seeds_tell_parts_apart() -> None:
     assert derive_seed(1, "a", 23) != derive_seed(1, "a2", 3)
     assert derive_seed("1") != derive_seed(1)
+
+
+@given(schedules().filter(lambda schedule: schedule.updates > 0), st.data())
+def test_refills_have_prompts_noise_and_numbers_of_their_own(schedule: Schedule, data: st.DataObject) -> None:
+    update = data.draw(st.integers(0, schedule.updates - 1))
+    prompts = data.draw(st.integers(1, schedule.prompts_per_update))
+    first, second = (schedule.refill(update, attempt, prompts) for attempt in (0, 1))
+    assert first == schedule.refill(update, 0, prompts)
+    for tickets in (first, second):
+        found = sum(len(ticket.problem_indices) for ticket in tickets)
+        assert prompts <= found < prompts + schedule.prompts_per_ticket
+        assert {(t.update, t.version) for t in tickets} == {(update, max(0, update - schedule.max_staleness))}
+    planned = [schedule.ticket(i) for i in range(schedule.total_tickets)]
+    everything = [*planned, *first, *second]
+    assert len({t.seed for t in everything}) == len({t.index for t in everything}) == len(everything)
+
+
+def test_refills_visit_each_problem_once_before_any_twice() -> None:
+    schedule = Schedule(0, 64, 8, 4, 2, 0, 3)
+    tickets = [t for update in range(3) for attempt in (0, 1) for t in schedule.refill(update, attempt, 8)]
+    assert max(Counter(index for ticket in tickets[:4] for index in ticket.problem_indices).values()) == 1

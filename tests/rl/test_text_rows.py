@@ -12,8 +12,10 @@ import rl.text_rows
 from configs.schema import Denominator, LikelihoodOptions, Partition
 from models.attention import PADDING
 from models.text import TextPolicy
-from rl.denominators import decision_weights
-from rl.text_likelihood import TextReplay, parts
+from rl.denominators import row_weights
+from rl.likelihood import ScoredRow
+from rl.partitions import parts
+from rl.text_likelihood import TextReplay
 from rl.text_rows import View, collate, pack
 from rollout.options import Count, Order, SamplerOptions
 from rollout.trajectory import TextTrajectory
@@ -27,6 +29,7 @@ PARTITIONS = [
     LikelihoodOptions(partition=Partition.shrink, shrink=2),
     LikelihoodOptions(partition=Partition.segments, segments=2),
     LikelihoodOptions(partition=Partition.one),
+    LikelihoodOptions(partition=Partition.left_to_right),
 ]
 
 
@@ -139,7 +142,8 @@ def traces(draw):
     return np.array(reveal, np.int16), np.array(block)
 
 
-partition_options = st.sampled_from(Partition).flatmap(
+IN_THE_ORDER_OF_ROUNDS = [kind for kind in Partition if kind is not Partition.left_to_right]
+partition_options = st.sampled_from(IN_THE_ORDER_OF_ROUNDS).flatmap(
     lambda kind: st.builds(
         LikelihoodOptions, partition=st.just(kind), shrink=st.integers(1, 4), segments=st.integers(1, 6)
     )
@@ -174,6 +178,12 @@ def test_parts_keep_the_order_of_the_rounds(trace, options):
             assert max(per_part) - min(per_part) <= 1
 
 
+def test_left_to_right_follows_positions_whatever_the_rounds():
+    reveal, block = np.array([3, 0, 1, 1, 5, 4]), np.array([0, 0, 0, 0, 1, 1])
+    options = LikelihoodOptions(partition=Partition.left_to_right)
+    assert parts(reveal, block, options).tolist() == [1, 0, 2, 3, 1, 2]
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(traces(), partition_options, st.integers(0, 2**31))
 def test_step_weights_sum_to_one_for_any_partition(trace, options, seed):
@@ -181,7 +191,9 @@ def test_step_weights_sum_to_one_for_any_partition(trace, options, seed):
     part = parts(reveal, block, options)
     step = block * len(reveal) + part
     mask = (reveal > 0) & (np.random.default_rng(seed).random(len(reveal)) < 0.8)
-    weights = decision_weights(_with_mask(mask), step[None], Denominator.step)[0]
+    everything = np.arange(len(reveal))
+    row = ScoredRow(None, 0, 0, everything, np.ones(len(reveal), np.float32), step, 1)
+    (weights,) = row_weights([_with_mask(mask)], [row], Denominator.step, draws=1)
     assert weights.sum() == pytest.approx(float(mask.any()), abs=1e-6)
     assert not weights[~mask].any()
     for s in set(step[mask]):

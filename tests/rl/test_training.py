@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from models.tiny.create import main as create
 from tests.rl.training import SMALL, assert_same_weights, metrics, small_run, weights_after
 
 ROOT = Path(__file__).parents[2]
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
+"""For repetitions of a whole run under one more option."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_rewards_rise(straight):
     assert rows[-1]["reward/mean"] > rows[0]["reward/mean"]
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [SLOW(0), 1, SLOW(2), 3])
 def test_two_learners_update_as_one_does(straight, model, tmp_path, stage):
     small_run(model, tmp_path, "run.name=two", "cluster.learners=2", f"cluster.zero_stage={stage}", "run.updates=2")
     assert_same_weights(tmp_path / "two", straight, 1e-5, update=2)
@@ -83,7 +86,7 @@ def test_a_killed_rollout_worker_changes_nothing(straight, model, tmp_path):
     assert metrics(tmp_path / "killed") == metrics(straight)
 
 
-@pytest.mark.parametrize("staleness", [0, 1])
+@pytest.mark.parametrize("staleness", [SLOW(0), 1])
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, tmp_path, staleness):
     name = f"rollout.max_staleness={staleness}"
     if staleness:
@@ -106,6 +109,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, t
     assert metrics(tmp_path / "resumed") == metrics(reference)
 
 
+@pytest.mark.slow
 def test_without_resume_an_earlier_run_is_kept_aside(straight, model, tmp_path):
     small_run(model, tmp_path, "run.name=again", "run.updates=2")
     small_run(model, tmp_path, "run.name=again", "run.updates=1", "run.resume=false")
@@ -138,7 +142,7 @@ def test_minibatches_and_epochs_are_counted_updates(straight, model, tmp_path):
     assert [row["learner/optimizer_updates"] for row in metrics(tmp_path / "several")] == [4, 8]
 
 
-@pytest.mark.parametrize("partition", ["shrink", "one"])
+@pytest.mark.parametrize("partition", [SLOW("shrink"), "one"])
 def test_coarse_replays_measure_parity_with_an_exact_one(straight, model, tmp_path, partition):
     likelihood = [f"algorithm.likelihood.partition={partition}", "algorithm.likelihood.shrink=2"]
     small_run(model, tmp_path, "run.name=coarse", *likelihood, "algorithm.epochs=2", "run.updates=2")

@@ -1,7 +1,8 @@
-"""Supervised fine-tuning: demonstrations -> learner -> weights, and the same evaluation as in reinforcement learning.
+"""Offline training: data -> learner -> weights, and the same evaluation as in reinforcement learning.
 
-It is the cell elbo x none x weighted x constant of the grid: a demonstration is a trajectory with advantage one, and
-minus its denoising loss is the log-likelihood that the learner maximises.
+What the data hold for a problem is a group like a rollout's, with advantages that are known beforehand: supervised
+fine-tuning has groups of one demonstration with advantage 1, learning from preferences has groups of two, the chosen
+answer with +1 and the rejected one with -1. Minus the denoising loss is the estimate of an answer's log-likelihood.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from rl.actors import GroupReference
+from rl.advantages import OFFLINE_ADVANTAGES
 from rl.generation import Scored
 from rl.loop import Loop
 from rl.schedule import Ticket, TicketKind, derive_seed
-from rollout.trajectory import Trajectory
 
 
-class SupervisedLoop(Loop):
+class OfflineLoop(Loop):
     """The same loop with the first half of the way replaced: an update's groups come from the data set."""
 
     reader: ThreadPoolExecutor
@@ -38,16 +39,18 @@ class SupervisedLoop(Loop):
 
     def groups_of(self, update: int) -> list[GroupReference]:
         return [
-            (self.demonstration(ticket, place, update), np.ones(1, np.float32), np.ones(1, bool))
+            self.group(ticket, place, update)
             for ticket in self.schedule.tickets_of(update)
             for place in range(len(ticket.problem_indices))
         ]
 
+    def group(self, ticket: Ticket, place: int, update: int) -> GroupReference:
+        source = self.generation.sources[TicketKind.train]
+        problem = source.problems[ticket.problem_indices[place]]
+        trajectory = source.modality.offline_group(problem, derive_seed(ticket.seed, "corruption", place), update)
+        advantage = np.array(OFFLINE_ADVANTAGES[self.config.algorithm.advantage], np.float32)
+        return trajectory, advantage, np.ones(trajectory.group_size, bool)
+
     def tickets(self) -> Iterator[Ticket | None]:
         """Only evaluations are generated."""
         return iter(())
-
-    def demonstration(self, ticket: Ticket, place: int, update: int) -> Trajectory:
-        source = self.generation.sources[TicketKind.train]
-        problem = source.problems[ticket.problem_indices[place]]
-        return source.modality.demonstration(problem, derive_seed(ticket.seed, "corruption", place), update)

@@ -1,0 +1,160 @@
+"""`denoiserl algorithms`: what each file of configs/algorithm is, worked out from the file itself.
+
+Nothing is listed twice: the cell, what it needs and what it costs follow from the composed options, the models it is
+for from the compatibility check, and the words from the comment at the head of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from configs.compose import PACKAGE, compose, options
+from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, LikelihoodOptions, Partition
+from models.options import Modality
+from rl.compatibility import problems
+from rl.objectives import is_coupled, needs_old, needs_reference
+
+OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
+"""Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
+REST = {
+    Modality.text: ["model=tiny_block", "data=mini_sudoku", "reward=reasoning_gym"],
+    Modality.image: ["model=tiny_scenes", "data=scenes", "reward=scene"],
+}
+
+ANSWERS = {
+    (AdvantageKind.constant, Modality.text): ["data.train.response=x"],
+    (AdvantageKind.constant, Modality.image): ["data.train.image=x"],
+    (AdvantageKind.preference, Modality.text): ["data.train.chosen=x", "data.train.rejected=y"],
+    (AdvantageKind.preference, Modality.image): ["data.train.chosen_image=x", "data.train.rejected_image=y"],
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    summary: str
+    paper: str
+    """arXiv number, or empty"""
+    modalities: tuple[str, ...]
+    cell: tuple[str, str, str, str]
+    """likelihood, ratio, objective, advantage"""
+    forwards: str
+    """Rows scored for each sample in one pass over it, times the models that score them."""
+    needs: tuple[str, ...]
+
+
+def catalogue(config_dir: Path | None = None) -> list[Recipe]:
+    """Every algorithm file, in alphabetical order."""
+    folders = [PACKAGE] if config_dir is None else [PACKAGE, config_dir]
+    return [_recipe(name, folders, config_dir) for name in options("algorithm", folders)]
+
+
+def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
+    configs = {modality: _with_data(name, modality, config_dir) for modality in Modality}
+    suited = {modality: config for modality, config in configs.items() if _suits(config)}
+    config = next(iter(suited.values()), configs[Modality.text])
+    algorithm = config.algorithm
+    summary = _summary(next(file for folder in folders if (file := folder / "algorithm" / f"{name}.yaml").is_file()))
+    paper = re.search(r"arXiv (\d{4}\.\d{5})", summary)
+    return Recipe(
+        name=name,
+        summary=summary,
+        paper=paper.group(1) if paper else "",
+        modalities=tuple(modality.value for modality in suited),
+        cell=(
+            _likelihood(algorithm),
+            algorithm.ratio.value,
+            algorithm.objective.value,
+            algorithm.advantage.value,
+        ),
+        forwards=_forwards(config),
+        needs=tuple(_needs(algorithm)),
+    )
+
+
+def _with_data(name: str, modality: Modality, config_dir: Path | None) -> Config:
+    """The recipe on an embedded model, with the data that it asks for."""
+    chosen = [f"algorithm={name}", "run.name=x", *REST[modality]]
+    advantage = compose(chosen, config_dir).config.algorithm.advantage
+    return compose([*chosen, *ANSWERS.get((advantage, modality), [])], config_dir).config
+
+
+def _suits(config: Config) -> bool:
+    return not any(problem.startswith(OF_THE_ALGORITHM) for problem in problems(config, None))
+
+
+def _summary(file: Path) -> str:
+    """The comment at the head of a file."""
+    lines = []
+    for line in file.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def _likelihood(algorithm: AlgorithmOptions) -> str:
+    likelihood = algorithm.likelihood
+    if likelihood.kind is LikelihoodKind.replay:
+        return f"replay({likelihood.partition.value})"
+    return likelihood.kind.value
+
+
+def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
+    if algorithm.likelihood.kind is LikelihoodKind.replay:
+        yield "trace"
+    if needs_reference(algorithm):
+        yield "reference"
+    if algorithm.advantage is AdvantageKind.constant:
+        yield "demonstrations"
+    if algorithm.advantage is AdvantageKind.preference:
+        yield "pairs"
+
+
+def _forwards(config: Config) -> str:
+    """T: rounds of a text, trained steps of an image."""
+    algorithm = config.algorithm
+    likelihood = algorithm.likelihood
+    replay = likelihood.kind is LikelihoodKind.replay
+    overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
+    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping)
+    recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
+    if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
+        models += 1
+    return f"{_rows(likelihood)} x {models}"
+
+
+def _rows(likelihood: LikelihoodOptions) -> str:
+    if likelihood.kind is LikelihoodKind.elbo:
+        return str(likelihood.draws * (1 + likelihood.complement + (likelihood.full_view > 0)))
+    if likelihood.sampled_parts is not None:
+        return str(likelihood.sampled_parts)
+    return {
+        Partition.every_step: "T",
+        Partition.shrink: f"T/{likelihood.shrink}",
+        Partition.segments: str(likelihood.segments),
+        Partition.one: "1",
+        Partition.left_to_right: "L",
+    }[likelihood.partition]
+
+
+def table(recipes: list[Recipe]) -> Table:
+    result = Table(title="likelihood x ratio x objective x advantage", title_justify="left")
+    for column in ("algorithm", "for", "likelihood", "ratio", "objective", "advantage", "forwards", "needs", "paper"):
+        result.add_column(column, overflow="fold")
+    for recipe in recipes:
+        result.add_row(
+            recipe.name,
+            ", ".join(recipe.modalities),
+            *recipe.cell,
+            recipe.forwards,
+            ", ".join(recipe.needs),
+            recipe.paper,
+        )
+    return result

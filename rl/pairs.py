@@ -1,0 +1,156 @@
+"""`denoiserl pairs`: preference data out of a policy's own completions.
+
+The chosen answer of a problem is the best of its group by reward, the rejected one the worst. With
+`data.train.perturbed` the rejected one is the worst completion of a changed prompt (Tango 2, arXiv 2404.09956), which
+makes losers where the policy itself hardly errs; rewards judge it by the problem's own prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from rich.console import Console
+from rich.progress import track
+
+from cluster.weights import PackedWeights
+from configs.compose import Composed
+from configs.errors import UserError
+from configs.schema import Config
+from rewards.scorer import Failure
+from rl.commands import check_folder, generating
+from rl.data import open_source
+from rl.failures import failure_notes
+from rl.generation import Scored
+from rl.modality import Modality, modality_of
+from rl.processes import RunFailed
+from rl.prompts import PerturbedSource, PromptSource
+from rl.schedule import TicketKind, evaluation_tickets
+
+
+@dataclass
+class Tally:
+    """What became of the completions."""
+
+    pairs: int = 0
+    widest: float = 0.0
+    """Largest difference of rewards that any problem offered."""
+    samples: int = 0
+    unscored: int = 0
+    unfinished: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path, gap: float) -> None:
+    """Writes a row for each training problem whose best and worst completion are at least `gap` apart in reward.
+
+    Args:
+        weights: of the policy; None are the checkpoint's own.
+    """
+    config = composed.config
+    modality = modality_of(config)
+    modality.check()
+    _check(config, output, gap)
+    problems = open_source(config.data.train)
+    sources = {TicketKind.sampled: PromptSource(problems, modality)}
+    if config.data.train.perturbed is not None:
+        sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
+    for source in sources.values():
+        source.check()
+    console, tally = Console(), Tally()
+    with (
+        generating(config, modality, sources, weights, console) as (generation, version),
+        output.open("w", encoding="utf-8") as file,
+    ):
+        size = len(problems), config.rollout.prompts_per_ticket, config.rollout.group_size
+        tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
+        bundles = list(zip(*tickets, strict=True))
+        generation.ask([ticket for bundle in bundles for ticket in bundle])
+        for bundle in track(bundles, "pairs", console=console):
+            for row in _rows(generation.collect(list(bundle)), sources, gap, output.with_suffix(""), tally):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    report(config, len(problems), output, gap, tally, console)
+
+
+def _rows(
+    scored: Sequence[Scored], sources: dict[TicketKind, PromptSource], gap: float, folder: Path, tally: Tally
+) -> Iterator[dict[str, Any]]:
+    """Rows of one bundle: the ticket with the problems' own prompts, and perhaps the one with changed prompts."""
+    source = sources[TicketKind.sampled]
+    candidates = [_candidates(ticket, source.modality, tally) for ticket in scored]
+    (outputs, rewards), (worse_outputs, worse_rewards) = candidates[0], candidates[-1]
+    for place, index in enumerate(scored[0].ticket.problem_indices):
+        found = best_and_worst(rewards[place], worse_rewards[place])
+        if found is None:
+            continue
+        best, worst = found
+        difference = float(rewards[place, best] - worse_rewards[place, worst])
+        tally.widest = max(tally.widest, difference)
+        if difference < gap:
+            continue
+        tally.pairs += 1
+        problem = source.problems[index]
+        yield {
+            "id": problem.id,
+            "prompt": problem.prompt,
+            "chosen": source.modality.cell(outputs[place][best], folder / f"{index:06d}_chosen"),
+            "rejected": source.modality.cell(worse_outputs[place][worst], folder / f"{index:06d}_rejected"),
+            "chosen_reward": float(rewards[place, best]),
+            "rejected_reward": float(worse_rewards[place, worst]),
+        }
+
+
+def _candidates(scored: Scored, modality: Modality, tally: Tally) -> tuple[list[list[Any]], np.ndarray]:
+    """Completions of each problem, and (problems, samples) rewards: NaN for those that could not be scored, and for
+    those that were cut off, which show no end to learn from."""
+    completions = ray.get(scored.completions)
+    problems, samples = scored.rewards.shape
+    finished = modality.finished(completions).reshape(scored.rewards.shape)
+    tally.samples += finished.size
+    tally.unscored += int(np.isnan(scored.rewards).sum())
+    tally.unfinished += int((~finished).sum())
+    tally.failures += scored.failures
+    outputs = [completions.outputs[place * samples : (place + 1) * samples] for place in range(problems)]
+    return outputs, np.where(finished, scored.rewards, np.nan)
+
+
+def best_and_worst(rewards: np.ndarray, others: np.ndarray) -> tuple[int, int] | None:
+    """The first of the best of `rewards` (G,) and the first of the worst of `others` (G,); None where all are NaN."""
+    if np.isnan(rewards).all() or np.isnan(others).all():
+        return None
+    return int(np.nanargmax(rewards)), int(np.nanargmin(others))
+
+
+def _check(config: Config, output: Path, gap: float) -> None:
+    check_folder(output)
+    if output.suffix != ".jsonl":
+        raise UserError(f"--output {output}: pairs are written as JSONL; give it a name that ends in .jsonl")
+    if not gap > 0:
+        raise UserError(f"--gap {gap:g}: a pair needs a better and a worse answer; choose a gap above 0")
+    if not config.reward.terms:
+        raise UserError(
+            "reward.terms is empty, so nothing says which answer is better; choose a file, like reward=math"
+        )
+    if config.rollout.group_size < 2 and config.data.train.perturbed is None:
+        raise UserError("rollout.group_size=1 leaves nothing to choose from; raise it, or set data.train.perturbed")
+
+
+def report(config: Config, problems: int, output: Path, gap: float, tally: Tally, console: Console) -> None:
+    for line in failure_notes("pairs", tally.failures, config.reward, tally.unscored, tally.samples):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    if tally.unfinished:
+        console.print(
+            f"{tally.unfinished} of {tally.samples} completions were cut off at rollout.sampler.max_new_tokens="
+            f"{config.rollout.sampler.max_new_tokens} and are in no pair"
+        )
+    if not tally.pairs:
+        raise RunFailed(
+            f"no problem has two completions whose rewards differ by {gap:g}; the most is {tally.widest:g}. Lower "
+            f"--gap, raise rollout.group_size, or set data.train.perturbed"
+        )
+    console.print(f"{tally.pairs} pairs of {problems} problems written to {output}", soft_wrap=True)
