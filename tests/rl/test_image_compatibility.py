@@ -131,7 +131,6 @@ def test_demonstrations_have_every_law(law):
         (["algorithm.clip_kl=0.1"], "clip_kl=0.1 is in nats"),
         (["algorithm.kl.to=old"], "kl.to=old keeps no outputs"),
         (["algorithm.ratio=guard"], "ratio=guard is made of Gaussian steps"),
-        (["algorithm.denominator=step"], "denominator=step"),
         (["algorithm.likelihood.draws=0"], "draws=0: must be at least 1"),
         (["algorithm.likelihood.inversion_steps=5"], "inversion_steps=5 is for noise_law=inversion, not for uniform"),
         (["algorithm.likelihood.noise_law=inversion", "algorithm.likelihood.inversion_steps=0"], "must be at least 1"),
