@@ -81,7 +81,7 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
         (["algorithm.ratio=guard", "rollout.denoising.storage=bf16"], "needs rollout.denoising.storage=fp32"),
         (["algorithm.clip_kl=0"], "clip_kl=0"),
         (["algorithm=sft"], "set data.train.image"),
-        (["algorithm=sft", "algorithm.advantage=preference"], "set data.train.chosen_image and data.train.rejected_im"),
+        (["algorithm=dpo"], "set data.train.chosen_image and data.train.rejected_im"),
     ],
 )
 def test_options_that_cannot_work(overrides, message):
