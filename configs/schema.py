@@ -59,6 +59,24 @@ class NoiseLaw(Enum):
     uniform = "uniform"
     logit_normal = "logit_normal"
     """More of the middle levels (Stable Diffusion 3)."""
+    grid = "grid"
+    """The levels that the rollout's own schedule denoises from (DiffusionNFT, AWM, DGPO)."""
+    inversion = "inversion"
+    """The levels of a schedule of `inversion_steps`, and instead of drawn noise the one that the policy's own ODE leads
+    to when it is walked backwards from the image (DDIM-InPO)."""
+
+
+class LossWeight(Enum):
+    """Weight of an image's denoising loss l at a level whose share of noise is t, a flow's time (AWM)."""
+
+    none = "none"
+    """l"""
+    time = "time"
+    """t l"""
+    time_squared = "time_squared"
+    """t^2 l"""
+    huber = "huber"
+    """t ((l + delta)^p - delta^p) / p with p = 1/4: concave, so that bad samples cannot be pushed away without end."""
 
 
 @dataclass
@@ -90,7 +108,17 @@ class LikelihoodOptions:
     """Mask and score one random block of this many positions, all later ones masked (SPG); null is the whole text."""
     mask_weight: MaskWeight = MaskWeight.elbo
     noise_law: NoiseLaw = NoiseLaw.uniform
+    """Images, kind=elbo. Several draws are spread evenly over the law."""
+    level_range: tuple[float, float] = (0.0, 1.0)
+    """Images, kind=elbo: part of the noise levels to draw from, between 0 (clean) and 1 (pure noise), as a share of a
+    flow's time, of the training steps, or of the steps of a grid."""
+    loss_weight: LossWeight = LossWeight.none
     """Images, kind=elbo."""
+    shared_noise: bool = False
+    """Images, kind=elbo: all samples of a group share levels and noise, so that their losses differ by the samples only
+    (Diffusion-DPO, DGPO). With noise_law=inversion they share the levels."""
+    inversion_steps: int = 10
+    """Steps from the image to pure noise (noise_law=inversion)."""
     unconditional_gradient: bool = True
     """Images with classifier-free guidance: differentiate the unconditional half too."""
 
@@ -176,6 +204,8 @@ class KlEstimator(Enum):
     """Closed form, for Gaussian steps."""
     flow_grpo = "flow_grpo"
     """As Flow-GRPO's code has it: squared distance of the means over 2 tau^2, without the step's length."""
+    output = "output"
+    """Images, likelihood.kind=elbo: mean squared distance of the networks' outputs (DiffusionNFT, AWM, DGPO)."""
 
 
 class KlTarget(Enum):

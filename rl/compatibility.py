@@ -43,6 +43,7 @@ AT_LEAST = {
     "algorithm.likelihood.draws": 1,
     "algorithm.likelihood.full_view": 0,
     "algorithm.likelihood.canvas_block": 1,
+    "algorithm.likelihood.inversion_steps": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
     "algorithm.running.buffer": 1,

@@ -13,12 +13,14 @@ from configs.schema import (
     KlEstimator,
     KlTarget,
     LikelihoodKind,
+    LikelihoodOptions,
+    NoiseLaw,
     ObjectiveKind,
     Partition,
     Ratio,
 )
 from rl.compatibility import differentiates_reward
-from rollout.options import KernelKind, LatentPrecision, WindowKind
+from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
     from models.image_spec import ImageSpec
@@ -38,6 +40,8 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _algorithm(config)
     if differentiates_reward(config):
         yield from _reward_gradient(config)
+    else:
+        yield from _replay(config) if _replays(config) else _elbo(config)
     if spec is not None:
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
@@ -64,12 +68,6 @@ def _denoising(config: Config) -> Iterator[str]:
             f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
             f"steps={denoising.steps}"
         )
-    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
-    if rolls_out and denoising.kernel is KernelKind.ode:
-        yield (
-            f"{name}.kernel=ode draws no noise, so there is no log-probability to learn from; use kernel=precise, or "
-            f"another kernel that does"
-        )
 
 
 def _window(config: Config) -> Iterator[str]:
@@ -91,7 +89,7 @@ def _window(config: Config) -> Iterator[str]:
 
 
 def _algorithm(config: Config) -> Iterator[str]:
-    algorithm, denoising = config.algorithm, config.rollout.denoising
+    algorithm = config.algorithm
     if algorithm.likelihood.partition is not Partition.every_step:
         yield (
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
@@ -99,9 +97,22 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
+    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
+        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
-    if algorithm.kl.estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
+
+
+def _replay(config: Config) -> Iterator[str]:
+    """What a likelihood of Gaussian steps needs."""
+    algorithm, denoising = config.algorithm, config.rollout.denoising
+    estimator = algorithm.kl.estimator
+    if denoising.kernel is KernelKind.ode:
+        yield (
+            "rollout.denoising.kernel=ode draws no noise, so there is no log-probability to replay; use "
+            "kernel=precise, or another kernel that does, or likelihood.kind=elbo"
+        )
+    if estimator is KlEstimator.flow_grpo and denoising.kernel not in EULER_KERNELS:
         yield (
             f"algorithm.kl.estimator=flow_grpo is defined for kernel=flow_sde and dance_sde, not for "
             f"{denoising.kernel.name}; use estimator=exact"
@@ -111,12 +122,12 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.ratio=guard needs rollout.denoising.storage=fp32: from {denoising.storage.name} latents the "
             f"old mean cannot be had"
         )
-    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
-        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
-    if algorithm.kl.coefficient > 0 and algorithm.kl.estimator not in GAUSSIAN_ESTIMATORS:
+    if algorithm.kl.coefficient > 0 and estimator is KlEstimator.output:
+        yield "algorithm.kl.estimator=output is for likelihood.kind=elbo; with a replay use estimator=exact"
+    elif algorithm.kl.coefficient > 0 and estimator not in GAUSSIAN_ESTIMATORS:
         yield (
-            f"algorithm.kl.estimator={algorithm.kl.estimator.name} estimates from one draw what Gaussian steps know in "
-            f"closed form, and is off by the latent's size with log_prob=mean; use estimator=exact"
+            f"algorithm.kl.estimator={estimator.name} estimates from one draw what Gaussian steps know in closed form, "
+            f"and is off by the latent's size with log_prob=mean; use estimator=exact"
         )
 
 
@@ -173,17 +184,69 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         )
 
 
+def _elbo(config: Config) -> Iterator[str]:
+    """What a denoising loss has not, and options of a rollout that it would not read."""
+    algorithm, denoising, options = config.algorithm, config.rollout.denoising, config.algorithm.likelihood
+    if algorithm.kl.coefficient > 0 and algorithm.kl.estimator is not KlEstimator.output:
+        yield (
+            f"algorithm.kl.estimator={algorithm.kl.estimator.name} compares log-probabilities, and a denoising loss "
+            f"(likelihood.kind=elbo) is none; use estimator=output"
+        )
+    if algorithm.kl.coefficient > 0 and algorithm.kl.to is KlTarget.old:
+        yield "algorithm.kl.to=old keeps no outputs, which estimator=output would compare; use kl.to=reference"
+    if algorithm.clip_kl is not None:
+        yield (
+            f"algorithm.clip_kl={algorithm.clip_kl} is in nats, and a denoising loss (likelihood.kind=elbo) is not; "
+            f"use clip"
+        )
+    if algorithm.ratio is Ratio.guard:
+        yield "algorithm.ratio=guard is made of Gaussian steps, and likelihood.kind=elbo has none; use another ratio"
+    if options.inversion_steps != LikelihoodOptions.inversion_steps and options.noise_law is not NoiseLaw.inversion:
+        yield (
+            f"algorithm.likelihood.inversion_steps={options.inversion_steps} is for noise_law=inversion, not for "
+            f"{options.noise_law.name}; leave it out"
+        )
+    if not _valid_range(options):
+        yield (
+            f"algorithm.likelihood.level_range={list(options.level_range)}: must be two numbers with "
+            f"0 <= low < high <= 1"
+        )
+    unread = []
+    if denoising.window.trained_fraction != 1:
+        unread.append("window.trained_fraction")
+    if denoising.log_prob is not DenoisingOptions.log_prob:
+        unread.append("log_prob")
+    for option in unread:
+        yield f"rollout.denoising.{option} is for a replay of steps, and likelihood.kind=elbo has none; leave it out"
+    if options.shared_noise and algorithm.advantage is AdvantageKind.constant:
+        yield (
+            "algorithm.likelihood.shared_noise=true is for the samples of one prompt, and a demonstration is alone; "
+            "leave it out"
+        )
+
+
+def _replays(config: Config) -> bool:
+    return config.algorithm.likelihood.kind is LikelihoodKind.replay
+
+
+def _valid_range(options: LikelihoodOptions) -> bool:
+    return len(options.level_range) == 2 and 0 <= options.level_range[0] < options.level_range[1] <= 1
+
+
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
     from models.image_spec import Guidance
 
     denoising = config.rollout.denoising
-    supervised = config.algorithm.likelihood.kind is LikelihoodKind.elbo
     if spec.guidance is Guidance.none and denoising.guidance != 1.0:
         yield (
             f"rollout.denoising.guidance={denoising.guidance}: this {spec.family} model was distilled to need none and "
             f"takes none; use guidance=1"
         )
-    if spec.distilled and not supervised and denoising.kernel is not KernelKind.ode:
+    if (
+        spec.distilled
+        and config.algorithm.likelihood.kind is not LikelihoodKind.elbo
+        and (denoising.kernel is not KernelKind.ode)
+    ):
         instead = "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
         if differentiates_reward(config):
             instead = "use kernel=ode, or " + instead
@@ -194,10 +257,18 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
 
 
 def _schedule(config: Config, spec: ImageSpec) -> Iterator[str]:
-    """Scheduler, prediction, kernel and size are put together as the sampler does it."""
+    """Scheduler, prediction, kernel and size are put together as sampler and likelihood do it."""
     from rl.image_modality import check_schedule
+    from rl.noise_levels import NoiseLevels
 
     try:
         check_schedule(config, spec)
     except ValueError as error:
         yield f"rollout.denoising: {error}"
+        return
+    options = config.algorithm.likelihood
+    if not _replays(config) and _valid_range(options) and options.inversion_steps > 0:
+        try:
+            NoiseLevels(spec, config.rollout.denoising, options)
+        except ValueError as error:
+            yield f"algorithm.likelihood: {error}"

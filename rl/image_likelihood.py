@@ -1,4 +1,4 @@
-"""The two likelihoods of an image model: replay of the recorded steps, and the denoising loss."""
+"""The likelihood of an image model's recorded steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import LikelihoodOptions, NoiseLaw
+from configs.schema import LikelihoodOptions
 from models.image_spec import Condition, ImageSpec
 from rl.gaussian_scores import GaussianScores
 from rl.likelihood import ScoredRow
-from rl.scores import Scores
 from rollout.guidance import Conditions, guided_output
 from rollout.image_sampler import Schedule
-from rollout.kernels.corruption import ForwardProcess
-from rollout.noise import Purpose, normal, uniform
 from rollout.options import DenoisingOptions, Reduction
 from rollout.trajectory import ImageTrajectory, Trajectory, TrajectoryError, contract
 
@@ -64,6 +61,9 @@ class ImageReplay:
                 step = decision + trajectory.first_step
                 rows.append(ScoredRow(content, index, int(sample), decision, np.ones(1, np.float32), step, tokens))
         return rows
+
+    def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
+        """Nothing: the steps are recorded."""
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> GaussianScores:
         contents: list[Step] = [row.content for row in rows]
@@ -121,76 +121,3 @@ class ImageReplay:
         if trajectory.latents is None:
             raise TrajectoryError(f"{where} has no recorded steps to replay")
         return trajectory
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """One clean latent and the noise it is to be found under."""
-
-    latents: Tensor
-    """(C, h, w)"""
-    condition: Condition
-    uid: int
-    counter: int
-
-
-Encode = Callable[[ImageTrajectory], tuple[Tensor, Condition]]
-"""Clean latents (G, C, h, w) and condition (1, ...) of a group."""
-
-
-class ImageElbo:
-    """Minus the denoising loss: draw a noise level and noise, score the network's output by its mean squared error
-    (DDPM's L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
-
-    The unweighted loss is no bound on the log-likelihood, but the same weighting of levels that the models were trained
-    with.
-    """
-
-    exact = False
-    gap_scale = 1.0
-    draws = 1
-    overlapping = False
-    fresh_noise = True
-
-    def __init__(self, spec: ImageSpec, options: LikelihoodOptions, encode: Encode, device: torch.device) -> None:
-        self.process = ForwardProcess(spec.scheduler, spec.prediction)
-        self.spec = spec
-        self.options = options
-        self.encode = encode
-        self.device = device
-
-    def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
-        rows = []
-        for index, trajectory in enumerate(trajectories):
-            assert isinstance(trajectory, ImageTrajectory)
-            latents, condition = self.encode(trajectory)
-            tokens = latents.shape[-2] * latents.shape[-1] // self.spec.patch**2
-            for sample in range(trajectory.group_size):
-                content = Corruption(latents[sample], condition, int(trajectory.uid[sample]), draw)
-                one = np.ones(1, np.float32)
-                rows.append(ScoredRow(content, index, sample, np.zeros(1, int), one, np.zeros(1, int), tokens))
-        return rows
-
-    def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
-        contents: list[Corruption] = [row.content for row in rows]
-        uid = torch.tensor([c.uid for c in contents], device=self.device)
-        counter = torch.tensor([c.counter for c in contents], device=self.device)
-        clean = torch.stack([c.latents for c in contents]).to(self.device)
-        noise = normal(uid, clean.shape[1:], counter, Purpose.CORRUPTION)
-        level = self.process.levels_at(self._quantile(uid, counter).cpu()).to(self.device)
-        pooled = [c.condition.pooled for c in contents if c.condition.pooled is not None]
-        output = model(
-            level.corrupt(clean, noise),
-            level.time,
-            torch.cat([c.condition.embeds for c in contents]).to(self.device),
-            torch.cat(pooled).to(self.device) if pooled else None,
-            None,
-        )
-        return Scores(-(output - level.target(clean, noise)).square().flatten(1).mean(-1))
-
-    def _quantile(self, uid: Tensor, counter: Tensor) -> Tensor:
-        """(M,) fp64 in (0, 1): how far towards pure noise."""
-        draw = uniform(uid, torch.zeros_like(uid), counter, Purpose.LEVEL).clamp(1e-6, 1 - 1e-6)
-        if self.options.noise_law is NoiseLaw.logit_normal:  # Stable Diffusion 3, arXiv 2403.03206, eq. 19
-            return torch.special.ndtri(draw).sigmoid()
-        return draw

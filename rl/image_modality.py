@@ -36,7 +36,8 @@ from rewards.differentiable import DifferentiableTotal
 from rl.compatibility import check, differentiates_reward
 from rl.data import Problem
 from rl.image_cells import pixels
-from rl.image_likelihood import Encode, ImageElbo, ImageReplay
+from rl.image_elbo import Encode, ImageElbo, recorded
+from rl.image_likelihood import ImageReplay
 from rl.image_reward_gradient import ImageRewardGradient
 from rl.modality import Judged, ShowOptions, answer_uids
 from rl.pictures import before_after, grid, keep_images, strips
@@ -82,8 +83,11 @@ class ImageModality:
 
     def sampler(self, kind: TicketKind) -> DenoisingOptions:
         """A greedy evaluation draws nothing behind the first noise. A sampled one draws at every step: a window that
-        moves would make two evaluations differ by more than their policies."""
+        moves would make two evaluations differ by more than their policies. A denoising loss needs the finished image
+        only, so nothing on the way is recorded for it."""
         denoising = self.config.rollout.denoising
+        if self.config.algorithm.likelihood.kind is LikelihoodKind.elbo:
+            denoising = replace(denoising, window=replace(denoising.window, trained_fraction=0.0))
         if kind is TicketKind.greedy:
             return denoising.greedy()
         if kind in (TicketKind.sampled, TicketKind.perturbed):
@@ -103,14 +107,13 @@ class ImageModality:
         if options.kind is LikelihoodKind.reward_gradient:
             return self._reward_gradient(cast(ImagePolicy, policy), device)
         if options.kind is LikelihoodKind.elbo:
-            return ImageElbo(spec, options, self._answer_encoder(device), device)
+            encode = self._answer_encoder(device) if self.config.algorithm.advantage.offline else recorded
+            return ImageElbo(spec, self.sampler(TicketKind.train), options, encode, device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
-        if self.config.algorithm.advantage.offline or differentiates_reward(self.config):
-            return None
-        if self.config.rollout.denoising.kernel is KernelKind.ode:
-            return None
+        if self.config.algorithm.likelihood.kind is not LikelihoodKind.replay:
+            return None  # no step is recorded
         return ImageReplay(cast(ImagePolicy, policy).spec, self.sampler(TicketKind.train), LikelihoodOptions(), device)
 
     def offline_group(self, problem: Problem, seed: int, update: int) -> ImageTrajectory:
@@ -234,10 +237,8 @@ class ImageModality:
         latents: dict[bytes, Tensor] = {}
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
+            assert trajectory.image is not None
             condition = encoded(trajectory.caption)
-            if trajectory.image is None:
-                assert trajectory.final is not None  # a rollout's
-                return torch.from_numpy(trajectory.final), condition
             key = hashlib.blake2b(trajectory.image.tobytes()).digest()
             if (found := latents.get(key)) is None:
                 found = codec.encode(torch.from_numpy(trajectory.image)).cpu()
@@ -254,5 +255,6 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     denoising = config.rollout.denoising
     schedule = Schedule(spec, denoising)
     Schedule(spec, denoising.greedy())
-    if denoising.kernel is not KernelKind.ode and config.algorithm.likelihood.kind is LikelihoodKind.replay:
+    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
+    if rolls_out and denoising.kernel is not KernelKind.ode:
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)

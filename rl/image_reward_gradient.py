@@ -157,6 +157,9 @@ class ImageRewardGradient:
         offset = int(for_offset * min(options.every, len(last_steps)))
         return Part(tuple(last_steps[offset :: options.every]), stop)
 
+    def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
+        """Nothing: samples are drawn as they are scored."""
+
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         """Rewards of the images that the model draws for the rows; they stand where log-probabilities do."""
         samples: list[Sample] = [row.content for row in rows]

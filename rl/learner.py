@@ -166,7 +166,10 @@ class Learner:
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
         entries = self._entries(rows, trajectories, advantages, [one / everywhere for one in scale])
         batches = micro_batches(rows, self.options.micro_batch_tokens)
-        return in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
+        prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
+        for batch in prepared:
+            self.likelihood.prepare(self.engine, [entry.row for entry in batch])
+        return prepared
 
     def _entries(
         self,

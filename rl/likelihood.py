@@ -78,6 +78,14 @@ class Likelihood(Protocol):
         """
         ...
 
+    def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
+        """Completes what of the rows depends on the policy, so that policy, old policy and reference score the same.
+
+        Called with the policy, once for each micro-batch of a pass, before any of its rows is scored. Builds no graph,
+        and calls the model equally often whatever the rows are: the collectives of sharded weights must pair up.
+        """
+        ...
+
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         """Scores of all rows' decisions, rows in order."""
         ...

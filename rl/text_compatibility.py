@@ -55,6 +55,8 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield "algorithm.ratio=guard is made of Gaussian steps, and text has none; use ratio=element"
     if algorithm.kl.estimator in GAUSSIAN_ESTIMATORS:
         yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; text has k1, k2 and k3"
+    if algorithm.kl.estimator is KlEstimator.output:
+        yield "algorithm.kl.estimator=output compares outputs of image models; text has k1, k2 and k3"
     order = sampler.order
     if replay and order.depends_on_draw and algorithm.likelihood.partition is not Partition.every_step:
         yield (

@@ -63,6 +63,9 @@ class TextReplay:
                 rows.extend(self._sample_rows(trajectory, index, sample, draw))
         return rows
 
+    def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
+        """Nothing: the trace is recorded."""
+
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         return Scores(self.log_prob(model, rows))
 
@@ -155,6 +158,9 @@ class TextElbo:
             for sample in range(trajectory.group_size):
                 rows.extend(self._sample_rows(trajectory, index, sample, draw))
         return rows
+
+    def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
+        """Nothing: masks do not depend on the policy."""
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Scores:
         return Scores(self.log_prob(model, rows))

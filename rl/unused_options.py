@@ -9,37 +9,42 @@ from typing import Any
 from configs.schema import Config, Cut, LikelihoodKind, LikelihoodOptions, RewardGradientOptions
 from models.options import Modality
 
-READ_BY: dict[str, tuple[LikelihoodKind | None, Modality | None]] = {
-    "partition": (LikelihoodKind.replay, None),  # for images it has a sentence of its own
-    "shrink": (LikelihoodKind.replay, Modality.text),
-    "segments": (LikelihoodKind.replay, Modality.text),
-    "sampled_parts": (LikelihoodKind.replay, Modality.text),
-    "prompt_masking": (None, Modality.text),
-    "draws": (LikelihoodKind.elbo, None),
-    "mask_law": (LikelihoodKind.elbo, Modality.text),
-    "rate_range": (LikelihoodKind.elbo, Modality.text),
-    "rising_rate": (LikelihoodKind.elbo, Modality.text),
-    "complement": (LikelihoodKind.elbo, Modality.text),
-    "full_view": (LikelihoodKind.elbo, Modality.text),
-    "canvas_block": (LikelihoodKind.elbo, Modality.text),
-    "mask_weight": (LikelihoodKind.elbo, Modality.text),
-    "noise_law": (LikelihoodKind.elbo, Modality.image),
-    "unconditional_gradient": (None, Modality.image),  # replay and reward gradients
+REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)
+READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
+    "partition": (REPLAY, None),  # for images it has a sentence of its own
+    "shrink": (REPLAY, Modality.text),
+    "segments": (REPLAY, Modality.text),
+    "sampled_parts": (REPLAY, Modality.text),
+    "prompt_masking": ((), Modality.text),
+    "draws": (ELBO, None),
+    "mask_law": (ELBO, Modality.text),
+    "rate_range": (ELBO, Modality.text),
+    "rising_rate": (ELBO, Modality.text),
+    "complement": (ELBO, Modality.text),
+    "full_view": (ELBO, Modality.text),
+    "canvas_block": (ELBO, Modality.text),
+    "mask_weight": (ELBO, Modality.text),
+    "noise_law": (ELBO, Modality.image),
+    "level_range": (ELBO, Modality.image),
+    "loss_weight": (ELBO, Modality.image),
+    "shared_noise": (ELBO, Modality.image),
+    "inversion_steps": (ELBO, Modality.image),
+    "unconditional_gradient": ((LikelihoodKind.replay, LikelihoodKind.reward_gradient), Modality.image),
 }
-"""Which likelihood reads an option; None is any."""
+"""Which likelihoods read an option, and of what models; () and None are any."""
 
 
 def unused_options(config: Config) -> Iterator[str]:
     """One sentence for each option that is set and not read."""
     options, modality = config.algorithm.likelihood, config.model.modality
     default = LikelihoodOptions()
-    for name, (kind, only) in READ_BY.items():
+    for name, (kinds, only) in READ_BY.items():
         value = getattr(options, name)
         if _plain(value) == _plain(getattr(default, name)):
             continue
         setting = f"algorithm.likelihood.{name}={_plain(value)}"
-        if kind not in (None, options.kind):
-            yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kind.name}"
+        if kinds and options.kind not in kinds:
+            yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kinds[0].name}"
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
     gradient = config.algorithm.reward_gradient

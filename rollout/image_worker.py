@@ -95,7 +95,7 @@ class ImageRolloutWorker:
         stored: range,
         trained: tuple[int, ...],
     ) -> list[ImageTrajectory]:
-        mask = np.isin(np.arange(stored.start, stored.stop), trained)
+        logp, mask, guided = _decisions(schedule, chains, stored, trained)
         empty = self.encoded("") if schedule.classifier_free else None
         trajectories = []
         for index, (prompt_id, caption) in enumerate(zip(request.prompt_ids, request.prompts, strict=True)):
@@ -108,12 +108,12 @@ class ImageRolloutWorker:
                     sampler=contract(schedule.options),
                     counters={"nfe": float(schedule.options.steps * request.group_size)},
                     uid=np.array(request.uids[rows], np.int64),
-                    logp=chains.logp[rows],
-                    mask=np.broadcast_to(mask, (request.group_size, len(stored))).copy(),
+                    logp=logp[rows],
+                    mask=mask[rows],
                     caption=caption,
                     first_step=stored.start,
                     levels=schedule.level_array(),
-                    guided=np.array(schedule.guided, bool)[stored.start : stored.stop],
+                    guided=guided,
                     embeds=_array(condition.embeds),
                     pooled=_array(condition.pooled),
                     unconditional_embeds=None if empty is None else _array(empty.embeds),
@@ -145,6 +145,19 @@ def _window(schedule: Schedule, request: RolloutRequest) -> tuple[tuple[int, ...
     origin = request.origin
     window = window_steps(options.window, schedule.kernel.stochastic_steps, origin.seed, origin.update)
     return window, trained_steps(options.window, window, origin.seed)
+
+
+def _decisions(
+    schedule: Schedule, chains: Chains, stored: range, trained: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`logp` (N, D), `mask` (N, D) and `guided` (D,) of the stored steps; without any, the finished image is the one
+    decision."""
+    count = len(chains.final)
+    if not stored:
+        return np.zeros((count, 1)), np.ones((count, 1), bool), np.zeros(1, bool)
+    mask = np.isin(np.arange(stored.start, stored.stop), trained)
+    guided = np.array(schedule.guided, bool)[stored.start : stored.stop]
+    return chains.logp, np.tile(mask, (count, 1)), guided
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:

@@ -135,7 +135,8 @@ class WindowOptions:
     every: int = 25
     """Updates between two moves of a sliding window."""
     trained_fraction: float = 1.0
-    """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6)."""
+    """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6). A run with likelihood.kind=elbo
+    replays none and sets it to 0, which records none."""
 
 
 @dataclass

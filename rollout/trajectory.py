@@ -150,8 +150,10 @@ class TextTrajectory(Trajectory):
 class ImageTrajectory(Trajectory):
     """Denoising chains of an image diffusion or flow model: the stored span of steps, and what conditioned them.
 
-    A decision is one stochastic step. Only the span from the first to the last trained step is stored. An image
-    out of a data set has no chain: D = 1, and neither latents nor condition are there before the learner encodes it.
+    A decision is one stochastic step. Only the span from the first to the last trained step is stored. Where none is
+    stored (a rollout by the ODE, or one that no replay learns from), the finished image is the one decision: D = 1 with
+    logp 0, and no latents. So it is with images out of a data set, which have neither `final` nor a condition before
+    the learner encodes them.
     """
 
     logp: np.ndarray = array(Role.decision, np.float64, "G D")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from models.prediction import Prediction
-from rollout.kernels.levels import FLOW_SCHEDULERS, check_prediction
+from rollout.kernels.levels import FLOW_SCHEDULERS, Level, check_prediction
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class MixingLevels:
     """(B, 1, 1, 1) fp32"""
     noise: Tensor
     """(B, 1, 1, 1) fp32"""
+
+    @classmethod
+    def of(cls, prediction: Prediction, levels: Sequence[Level]) -> MixingLevels:
+        values = torch.tensor([(level.time, level.signal, level.noise) for level in levels], dtype=torch.float32)
+        time, signal, noise = values.unbind(-1)
+        return cls(prediction, time, signal.view(-1, 1, 1, 1), noise.view(-1, 1, 1, 1))
 
     def to(self, device: torch.device) -> MixingLevels:
         return MixingLevels(self.prediction, self.time.to(device), self.signal.to(device), self.noise.to(device))
@@ -40,6 +46,14 @@ class MixingLevels:
             return self.signal * noise - self.noise * clean
         return noise - clean
 
+    def denoised(self, noisy: Tensor, output: Tensor) -> Tensor:
+        """(B, C, h, w) the clean latents that a network with this output believes in: `target` solved for them."""
+        if self.prediction is Prediction.epsilon:
+            return (noisy - self.noise * output) / self.signal
+        if self.prediction is Prediction.v:
+            return (self.signal * noisy - self.noise * output) / (self.signal.square() + self.noise.square())
+        return (noisy - self.noise * output) / (self.signal + self.noise)
+
 
 class ForwardProcess:
     """The levels that a pipeline's scheduler was trained on."""
@@ -53,19 +67,13 @@ class ForwardProcess:
         if scheduler_config["_class_name"] not in FLOW_SCHEDULERS:
             self.alphas_cumprod = DDIMScheduler.from_config(dict(scheduler_config)).alphas_cumprod.double()
 
-    def levels_at(self, quantile: Tensor) -> MixingLevels:
+    def level(self, place: float) -> Level:
         """
         Args:
-            quantile: (B,) in (0, 1), how far towards pure noise: a flow's sigma, or the place in the training steps.
+            place: in [0, 1), how far towards pure noise: a flow's sigma, or the place in the training steps.
         """
         if self.alphas_cumprod is None:
-            time, signal, noise = quantile * self.training_steps, 1 - quantile, quantile
-        else:
-            step = (quantile * self.training_steps).long()
-            power = self.alphas_cumprod[step]
-            time, signal, noise = step, power.sqrt(), (1 - power).sqrt()
-        return MixingLevels(self.prediction, time.float(), _column(signal), _column(noise))
-
-
-def _column(values: Tensor) -> Tensor:
-    return values.float().view(-1, 1, 1, 1)
+            return Level(place * self.training_steps, 1 - place, place)
+        step = int(place * self.training_steps)
+        power = float(self.alphas_cumprod[step])
+        return Level(float(step), power**0.5, (1 - power) ** 0.5)

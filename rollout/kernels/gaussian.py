@@ -46,6 +46,12 @@ def estimates(prediction: Prediction, level: Level) -> tuple[Linear, Linear]:
     return Linear(1 / (a + b), -b / (a + b)), Linear(1 / (a + b), a / (a + b))
 
 
+def ode_step(prediction: Prediction, level: Level, following: Level) -> Linear:
+    """The step without noise to another level, less noisy or, in an inversion, noisier (DDIM, arXiv 2010.02502,
+    section 4.3; the Euler step of a flow)."""
+    return _mean(estimates(prediction, level), Transition(following.signal, following.noise, 0.0))
+
+
 class GaussianSteps:
     """N steps over N + 1 levels. `step` is an index, or one for each of B rows as a (B,) int64 tensor, best on the CPU.
 

@@ -40,9 +40,12 @@ def window_steps(options: WindowOptions, stochastic_steps: Sequence[int], seed: 
 
 
 def trained_steps(options: WindowOptions, window: Sequence[int], seed: int) -> tuple[int, ...]:
-    """The steps of a window that are trained: a `trained_fraction` drawn once per ticket, at least one, in order."""
-    if not 0 < options.trained_fraction <= 1:
-        raise KernelError(f"trained_fraction={options.trained_fraction}: it must be above 0 and at most 1")
+    """The steps of a window that are trained, in order: a `trained_fraction` drawn once per ticket, at least one of
+    them unless the fraction is 0."""
+    if not 0 <= options.trained_fraction <= 1:
+        raise KernelError(f"trained_fraction={options.trained_fraction}: it must lie in [0, 1]")
+    if options.trained_fraction == 0:
+        return ()
     count = max(1, round(options.trained_fraction * len(window)))
     chosen = _uniform(seed, len(window), 1).argsort()[:count]
     return tuple(sorted(window[index] for index in chosen.tolist()))

@@ -40,6 +40,14 @@ BASE = [
 
 
 DRAFT = ["algorithm=draft"]
+FORWARD = [
+    "algorithm.likelihood.kind=elbo",
+    "algorithm.clip_kl=null",
+    "algorithm.kl.estimator=output",
+    "rollout.denoising.kernel=ode",
+]
+"""A denoising loss of rollouts by the ODE, as DiffusionNFT, AWM and DGPO have it."""
+SUPERVISED = ["algorithm=sft", "data.train.image=picture"]
 
 
 def checked(*overrides: str, spec: ImageSpec | None = SPEC) -> None:
@@ -139,6 +147,94 @@ def test_options_that_cannot_work(overrides, message):
 def test_checkpoints_that_cannot_be_trained_so(changes, message):
     with pytest.raises(ConfigError, match=message):
         checked(spec=replace(SPEC, **changes))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["rollout.denoising.kernel=precise", "rollout.denoising.window.kind=random"],
+        ["noise_law=grid", "draws=4", "shared_noise=true", "level_range=[0.0,0.9]", "loss_weight=huber"],
+        ["noise_law=inversion", "inversion_steps=5"],
+    ],
+)
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM)])
+def test_denoising_losses_of_rollouts(overrides, spec):
+    likelihood = [text if "." in text.split("=")[0] else f"algorithm.likelihood.{text}" for text in overrides]
+    checked(*FORWARD, *likelihood, spec=spec)
+
+
+@pytest.mark.parametrize("law", ["uniform", "logit_normal", "grid", "inversion"])
+def test_demonstrations_have_every_law(law):
+    """The grid is that of the schedule that evaluations sample with."""
+    checked(*SUPERVISED, f"algorithm.likelihood.noise_law={law}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithm.kl.estimator=exact"], "estimator=exact compares log-probabilities.*use estimator=output"),
+        (["algorithm.clip_kl=0.1"], "clip_kl=0.1 is in nats"),
+        (["algorithm.kl.to=old"], "kl.to=old keeps no outputs"),
+        (["algorithm.ratio=guard"], "ratio=guard is made of Gaussian steps"),
+        (["algorithm.likelihood.draws=0"], "draws=0: must be at least 1"),
+        (["algorithm.likelihood.inversion_steps=5"], "inversion_steps=5 is for noise_law=inversion, not for uniform"),
+        (["algorithm.likelihood.noise_law=inversion", "algorithm.likelihood.inversion_steps=0"], "must be at least 1"),
+        (["algorithm.likelihood.noise_law=inversion", "algorithm.likelihood.inversion_steps=2000"], "2000 steps"),
+        (["algorithm.likelihood.level_range=[0.5,0.2]"], "0 <= low < high <= 1"),
+        (["algorithm.likelihood.level_range=[-0.5,0.2]"], "0 <= low < high <= 1"),
+        (["algorithm.likelihood.level_range=[0,2]"], "0 <= low < high <= 1"),
+        (["algorithm.likelihood.noise_law=grid", "algorithm.likelihood.level_range=[0,0.01]"], "none of the 10 levels"),
+        (
+            ["algorithm.likelihood.unconditional_gradient=false"],
+            "unconditional_gradient=False does nothing with kind=elbo",
+        ),
+        (["rollout.denoising.window.trained_fraction=0.5"], "window.trained_fraction is for a replay"),
+        (["rollout.denoising.log_prob=mean"], "log_prob is for a replay"),
+        (
+            [
+                "rollout.denoising.kernel=precise",
+                "rollout.denoising.window.kind=fixed",
+                "rollout.denoising.window.size=12",
+            ],
+            "outside the 9 steps",
+        ),
+    ],
+)
+def test_options_that_a_denoising_loss_has_not(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        checked(*FORWARD, *overrides)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["draws=2", "noise_law=grid", "level_range=[0,0.5]", "loss_weight=huber", "shared_noise=true", "inversion_steps=5"],
+)
+def test_options_that_a_replay_would_not_read(option):
+    name = option.split("=")[0]
+    with pytest.raises(ConfigError, match=f"algorithm.likelihood.{name}=.* does nothing with kind=replay"):
+        checked(f"algorithm.likelihood.{option}")
+
+
+def test_a_demonstration_shares_its_noise_with_nobody():
+    with pytest.raises(ConfigError, match="a demonstration is alone"):
+        checked(*SUPERVISED, "algorithm.likelihood.shared_noise=true")
+
+
+@pytest.mark.parametrize("option", ["noise_law=grid", "loss_weight=time", "shared_noise=true", "inversion_steps=5"])
+def test_noise_levels_are_not_for_text(option):
+    with pytest.raises(ConfigError, match="does nothing for a model of texts"):
+        check(
+            compose(["recipe=quickstart", "algorithm.likelihood.kind=elbo", f"algorithm.likelihood.{option}"]).config,
+            None,
+        )
+
+
+def test_outputs_are_not_compared_in_a_replay_or_for_text():
+    with pytest.raises(ConfigError, match="with a replay use estimator=exact"):
+        checked("algorithm.kl.estimator=output")
+    with pytest.raises(ConfigError, match="compares outputs of image models"):
+        check(compose(["recipe=quickstart", "algorithm.kl.estimator=output"]).config, None)
 
 
 def test_guidance_of_a_model_that_takes_none():

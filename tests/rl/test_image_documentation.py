@@ -15,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from configs.compose import compose
+from configs.schema import LossWeight, NoiseLaw
 from rl.pictures import KEPT
 from rollout.kernels.gaussian import clip_from_kl
 from rollout.options import KernelKind, Reduction, WindowKind
@@ -33,7 +34,10 @@ def table(header: str) -> dict[str, list[str]]:
     return {first.strip("` "): rest for first, *rest in cells}
 
 
-@pytest.mark.parametrize(("header", "kinds"), [("kernel", KernelKind), ("window.kind", WindowKind)])
+KINDS = [("kernel", KernelKind), ("window.kind", WindowKind), ("noise_law", NoiseLaw), ("loss_weight", LossWeight)]
+
+
+@pytest.mark.parametrize(("header", "kinds"), KINDS)
 def test_every_kind_has_a_row(header: str, kinds: type[Enum]) -> None:
     assert set(table(header)) == {kind.name for kind in kinds}
 

@@ -1,24 +1,41 @@
-"""The denoising loss of images: its target, its noise, and that it does not depend on how a batch is cut."""
+"""The denoising loss of real networks: of demonstrations, and of what their own rollouts ended with."""
 
 from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from configs.schema import LikelihoodOptions, NoiseLaw
+from configs.compose import compose
+from configs.schema import LikelihoodOptions, LossWeight, NoiseLaw
+from models.files import CheckpointError
 from models.image_spec import Condition
-from rl.image_likelihood import ImageElbo
+from rl.image_elbo import ImageElbo, recorded
+from rl.image_modality import ImageModality
 from rl.likelihood import micro_batches
-from rollout.trajectory import ImageTrajectory
-from tests.rl.image_rollouts import CPU, pipeline_folder, worker_of
+from rl.schedule import TicketKind
+from rollout.options import DenoisingOptions, KernelKind, WindowOptions
+from rollout.trajectory import ImageTrajectory, TrajectoryError, read_parquet, write_parquet
+from tests.rl.image_rollouts import CAPTIONS, CPU, GROUP, pipeline_folder, replayed, roll_out, worker_of
+from tests.rl.training import SMALL_IMAGES
 
+ODE = DenoisingOptions(steps=3, kernel=KernelKind.ode, height=32, width=32)
+EVERY_OPTION = {"draws": 3, "noise_law": NoiseLaw.grid, "loss_weight": LossWeight.huber, "shared_noise": True}
+INVERSION = {"noise_law": NoiseLaw.inversion, "inversion_steps": 4}
 CLEAN = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def worker_folder(tmp_path: Path) -> Path:
+    return pipeline_folder(tmp_path, "sd3")
 
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory):
-    return worker_of(pipeline_folder(tmp_path_factory.mktemp("elbo"), "sd3"))
+    return worker_of(worker_folder(tmp_path_factory.mktemp("elbo")))
 
 
 def demonstrations(count: int) -> list[ImageTrajectory]:
@@ -47,7 +64,7 @@ def elbo_of(worker, **options) -> ImageElbo:
     def encode(trajectory: ImageTrajectory) -> tuple[torch.Tensor, Condition]:
         return torch.from_numpy(trajectory.final), worker.encoded(trajectory.caption)
 
-    return ImageElbo(worker.policy.spec, LikelihoodOptions(**options), encode, CPU)
+    return ImageElbo(worker.policy.spec, DenoisingOptions(), LikelihoodOptions(**options), encode, CPU)
 
 
 def perfect(latents, time, embeds, pooled, guidance):
@@ -84,13 +101,116 @@ def test_micro_batches_do_not_change_the_scores(worker):
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("law", NoiseLaw)
-def test_noise_levels_follow_their_law(worker, law):
-    elbo = elbo_of(worker, noise_law=law)
-    uid = torch.arange(4000)
-    levels = elbo._quantile(uid, torch.zeros_like(uid)).numpy()
-    logit = np.log(levels / (1 - levels))
-    if law is NoiseLaw.uniform:
-        assert np.histogram(levels, 4, (0, 1))[0] == pytest.approx(1000, abs=120)
-    else:
-        assert (logit.mean(), logit.std()) == pytest.approx((0, 1), abs=0.05)
+def elbo_of_rollouts(worker, options: DenoisingOptions = ODE, **likelihood) -> ImageElbo:
+    return ImageElbo(worker.policy.spec, options, LikelihoodOptions(**likelihood), recorded, CPU)
+
+
+def losses(elbo: ImageElbo, policy, trajectories, max_tokens: int = 10**6) -> dict[tuple[int, int, int], float]:
+    """By trajectory, sample and draw."""
+    found = {}
+    with torch.no_grad():
+        for batch in micro_batches(elbo.rows(trajectories, 5), max_tokens):
+            elbo.prepare(policy, batch)
+            for row, value in zip(batch, elbo.score(policy, batch).log_prob.tolist(), strict=True):
+                found[row.trajectory, row.sample, int(row.step[0])] = value
+    return found
+
+
+NOTHING_TRAINED = DenoisingOptions(steps=3, window=WindowOptions(trained_fraction=0.0))
+
+
+@pytest.mark.parametrize("options", [ODE, NOTHING_TRAINED], ids=["ode", "untrained"])
+def test_a_rollout_without_recorded_steps_is_one_decision(worker, options, tmp_path):
+    trajectories, completions = roll_out(worker, options)
+    for index, trajectory in enumerate(trajectories):
+        assert trajectory.logp.tolist() == [[0.0]] * GROUP
+        assert trajectory.mask.tolist() == [[True]] * GROUP
+        assert trajectory.latents is None
+        assert trajectory.guided.tolist() == [False]
+        shown = worker.codec.decode(torch.from_numpy(trajectory.final)).numpy()
+        np.testing.assert_array_equal(shown, np.stack(completions.outputs[index * GROUP : (index + 1) * GROUP]))
+    write_parquet(trajectories, tmp_path / "t.parquet")
+    assert read_parquet(tmp_path / "t.parquet")[1].mask.shape == (GROUP, 1)
+    with pytest.raises(TrajectoryError, match="no recorded steps to replay"):
+        replayed(worker.policy, trajectories, options)
+
+
+def test_nothing_recorded_leaves_the_samples_as_they_were(worker):
+    kept, _ = roll_out(worker, replace(NOTHING_TRAINED, window=WindowOptions()))
+    dropped, _ = roll_out(worker, NOTHING_TRAINED)
+    assert kept[0].latents is not None
+    np.testing.assert_array_equal(kept[0].final, dropped[0].final)
+    assert (roll_out(worker, ODE)[0][0].final != dropped[0].final).any()  # the control: those drew noise
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("sd", EVERY_OPTION), ("sd", INVERSION), ("sdxl", {}), ("sd3", EVERY_OPTION), ("sd3", INVERSION), ("flux", {})],
+)
+def test_rollouts_are_scored_the_same_however_the_batch_is_cut(family, options, tmp_path_factory):
+    worker = worker_of(pipeline_folder(tmp_path_factory.getbasetemp(), family))
+    sampler = replace(ODE, guidance=3.5)
+    trajectories, _ = roll_out(worker, sampler)
+    elbo = elbo_of_rollouts(worker, sampler, **options)
+    whole = losses(elbo, worker.policy, trajectories)
+    assert len(whole) == len(CAPTIONS) * GROUP * elbo.draws
+    tokens = elbo.rows(trajectories, 5)[0].tokens
+    assert losses(elbo, worker.policy, trajectories, 3 * tokens) == whole
+    turned = losses(elbo, worker.policy, trajectories[::-1])
+    assert {(1 - group, sample, draw): value for (group, sample, draw), value in turned.items()} == whole
+    part = losses(elbo, worker.policy, [trajectories[0].take([2, 3])])
+    assert part == {(0, sample - 2, draw): whole[0, sample, draw] for _, sample, draw in whole if sample >= 2}
+
+
+def test_the_recorded_condition_is_the_encoded_caption(worker):
+    """A rollout scores as the demonstration that shows its caption and its latents, without any text encoder."""
+    trajectories, _ = roll_out(worker, ODE)
+    from_record = losses(elbo_of_rollouts(worker), worker.policy, trajectories)
+    assert losses(elbo_of(worker), worker.policy, trajectories) == from_record
+    swapped = [replace(t, embeds=trajectories[0].embeds, pooled=trajectories[0].pooled) for t in trajectories]
+    assert losses(elbo_of_rollouts(worker), worker.policy, swapped) != from_record
+
+
+def test_scoring_leaves_the_random_state_alone(worker):
+    trajectories, _ = roll_out(worker, ODE)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    losses(elbo_of_rollouts(worker, noise_law=NoiseLaw.inversion), worker.policy, trajectories)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+FORWARD = ["algorithm.likelihood.kind=elbo", "algorithm.clip_kl=null", "algorithm.kl.coefficient=0"]
+
+
+def modality_of(folder, *overrides: str) -> ImageModality:
+    return ImageModality(compose([*SMALL_IMAGES, f"model.path={folder}", "run.name=x", *overrides]).config)
+
+
+def test_learners_of_rollouts_need_no_text_encoder_and_no_autoencoder(worker, tmp_path):
+    """Without these weights, only learners of demonstrations miss something."""
+    folder = shutil.copytree(worker_folder(tmp_path), tmp_path / "network")
+    for part in ("text_encoder", "text_encoder_2", "text_encoder_3", "vae"):
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.unlink()
+    modality = modality_of(folder, *FORWARD, "rollout.denoising.kernel=ode")
+    policy = modality.policy(CPU)
+    trajectories, _ = roll_out(worker, modality.sampler(TicketKind.train))
+    found = losses(modality.likelihood(policy, CPU), worker.policy, trajectories)
+    assert found == losses(elbo_of_rollouts(worker), worker.policy, trajectories)
+    supervised = modality_of(folder, "algorithm=sft", "data.train.image=image")
+    with pytest.raises(CheckpointError):
+        supervised.likelihood(policy, CPU)
+
+
+def test_a_denoising_loss_has_no_step_recorded_and_a_replay_has(worker, tmp_path):
+    folder = worker_folder(tmp_path)
+    forward, replay = modality_of(folder, *FORWARD), modality_of(folder)
+    assert roll_out(worker, forward.sampler(TicketKind.train))[0][0].latents is None
+    assert roll_out(worker, replay.sampler(TicketKind.train))[0][0].latents is not None
+    for kind in (TicketKind.greedy, TicketKind.sampled):
+        assert forward.sampler(kind) == replay.sampler(kind)
+
+
+def test_what_is_no_rollout_is_named(worker):
+    with pytest.raises(TrajectoryError, match="no embedded prompt"):
+        elbo_of_rollouts(worker).rows(demonstrations(1), 0)

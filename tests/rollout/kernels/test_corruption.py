@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from models.prediction import Prediction
-from rollout.kernels.corruption import ForwardProcess
+from rollout.kernels.corruption import ForwardProcess, MixingLevels
 from rollout.kernels.errors import KernelError
 from rollout.kernels.gaussian import estimates
 from rollout.kernels.levels import Level
@@ -24,6 +24,11 @@ def config_of(prediction: Prediction) -> dict:
     return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
 
+def levels_at(prediction: Prediction, *places: float) -> MixingLevels:
+    process = ForwardProcess(config_of(prediction), prediction)
+    return MixingLevels.of(prediction, [process.level(place) for place in places])
+
+
 def tensors() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(3, 2, 4, 4, generator=generator), torch.randn(3, 2, 4, 4, generator=generator)
@@ -32,8 +37,9 @@ def tensors() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("prediction", Prediction)
 def test_the_target_leads_back_to_the_clean_latent(prediction):
     clean, noise = tensors()
-    levels = ForwardProcess(config_of(prediction), prediction).levels_at(torch.tensor([0.1, 0.5, 0.9]).double())
+    levels = levels_at(prediction, 0.1, 0.5, 0.9)
     noisy, target = levels.corrupt(clean, noise), levels.target(clean, noise)
+    torch.testing.assert_close(levels.denoised(noisy, target), clean, atol=1e-4, rtol=1e-4)
     for row in range(3):
         level = Level(float(levels.time[row]), float(levels.signal[row]), float(levels.noise[row]))
         x0, eps = estimates(prediction, level)
@@ -45,7 +51,7 @@ def test_the_target_leads_back_to_the_clean_latent(prediction):
 def test_training_steps_are_the_schedulers(prediction):
     clean, noise = tensors()
     scheduler = SCHEDULERS[prediction]
-    levels = ForwardProcess(config_of(prediction), prediction).levels_at(torch.tensor([0.0, 0.5, 0.9995]).double())
+    levels = levels_at(prediction, 0.0, 0.5, 0.9995)
     steps = torch.tensor([0, 500, 999])
     assert levels.time.tolist() == [0, 500, 999]
     torch.testing.assert_close(levels.corrupt(clean, noise), scheduler.add_noise(clean, noise, steps))
@@ -55,9 +61,7 @@ def test_training_steps_are_the_schedulers(prediction):
 
 def test_a_flow_is_a_straight_line():
     clean, noise = tensors()
-    levels = ForwardProcess(config_of(Prediction.flow), Prediction.flow).levels_at(
-        torch.tensor([0.0, 0.25, 1.0]).double()
-    )
+    levels = levels_at(Prediction.flow, 0.0, 0.25, 1.0)
     assert levels.time.tolist() == [0, 250, 1000]
     mixed = levels.corrupt(clean, noise)
     torch.testing.assert_close(mixed[0], clean[0])

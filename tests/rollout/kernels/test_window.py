@@ -57,6 +57,7 @@ def test_trained_fraction():
     assert trained_steps(options, STEPS, 5) == trained_steps(options, STEPS, 5)
     assert trained_steps(WindowOptions(), STEPS, 5) == STEPS
     assert len(trained_steps(WindowOptions(trained_fraction=0.01), STEPS, 5)) == 1
+    assert trained_steps(WindowOptions(trained_fraction=0.0), STEPS, 5) == ()
 
 
 def test_the_window_and_what_is_trained_of_it_are_independent_draws():
@@ -87,7 +88,7 @@ def test_errors(options, steps, message):
         window_steps(options, steps, seed=0, update=0)
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.5, -0.1])
+@pytest.mark.parametrize("fraction", [1.5, -0.1])
 def test_a_fraction_is_a_fraction(fraction):
-    with pytest.raises(KernelError, match="above 0 and at most 1"):
+    with pytest.raises(KernelError, match="must lie in"):
         trained_steps(WindowOptions(trained_fraction=fraction), STEPS, 0)
