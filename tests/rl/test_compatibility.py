@@ -88,7 +88,7 @@ def test_packaged_recipes_pass(recipe: str) -> None:
 SAMPLER = "rollout.sampler"
 LIKELIHOOD = "algorithm.likelihood"
 PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
-PREFERENCE = ["algorithm=sft", "algorithm.advantage=preference", "algorithm.objective=group_dpo"]
+PREFERENCE = ["algorithm=dpo"]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_reward_gradients_are_not_for_text():
         (["algorithm.ratio=guard", "rollout.denoising.storage=bf16"], "needs rollout.denoising.storage=fp32"),
         (["algorithm.clip_kl=0"], "clip_kl=0"),
         (["algorithm=sft"], "set data.train.image"),
-        (["algorithm=sft", "algorithm.advantage=preference"], "set data.train.chosen_image and data.train.rejected_im"),
+        (["algorithm=dpo"], "set data.train.chosen_image and data.train.rejected_im"),
         ([*DRAFT, "algorithm.advantage=zscore"], "use advantage=none, or algorithm=draft"),
         (
             [*DRAFT, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],

@@ -58,7 +58,7 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_config(model: Path, name: Path, *overrides: str) -> Config:
-    options = ["recipe=quickstart", "algorithm=sft", "algorithm.advantage=preference", "data=pairs_jsonl"]
+    options = ["recipe=quickstart", "algorithm=dpo", "data=pairs_jsonl"]
     options += [f"model.path={model}", f"data.train.name={name}", "data.evaluation=null"]
     options += ["rollout.sampler.max_new_tokens=8"]
     size = ["rollout.prompts_per_update=3", "rollout.prompts_per_ticket=3", "evaluation.every=0", "run.updates=2"]
@@ -66,7 +66,7 @@ def text_config(model: Path, name: Path, *overrides: str) -> Config:
 
 
 def image_config(model: Path, name: Path, *overrides: str) -> Config:
-    options = ["algorithm=sft", "algorithm.advantage=preference", "data=image_pairs_jsonl", "model.modality=image"]
+    options = ["algorithm=dpo", "data=image_pairs_jsonl", "model.modality=image"]
     options += [f"model.path={model}", f"data.train.name={name}", "data.evaluation=null", "run.name=x"]
     size = ["rollout.prompts_per_update=2", "rollout.prompts_per_ticket=2", "evaluation.every=0", "run.updates=2"]
     return compose([*options, "model.max_sequence_length=16", *size, *overrides]).config
@@ -131,7 +131,7 @@ def test_every_sample_has_noise_of_its_own_that_follows_from_the_seed(text_model
 
 def test_a_demonstration_is_a_group_of_one(text_model: Path, tmp_path: Path) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", TEXTS)
-    demonstration = ["data=jsonl", "data.train.response='{{ chosen }}'", "algorithm.advantage=constant"]
+    demonstration = ["data=jsonl", "data.train.response='{{ chosen }}'", "algorithm=sft"]
     groups = loop_of(text_config(text_model, name, *demonstration)).groups_of(0)
     assert [(t.group_size, a.tolist(), v.tolist()) for t, a, v in groups] == [(1, [1], [True])] * 3
 

@@ -134,7 +134,7 @@ def test_text_pairs_are_solutions_and_failures_that_training_reads(
     rows, output = written(denoiserl, COMMANDS[0], *TEXT[1:])
     assert f"{len(rows)} pairs of 16 problems written to pairs.jsonl" in output
     assert len(rows) >= 3
-    training = ["algorithm=sft", "algorithm.advantage=preference", "data=pairs_jsonl", "data.train.size=null"]
+    training = ["algorithm=dpo", "data=pairs_jsonl", "data.train.size=null"]
     config = compose([*TEXT, *training, "data.train.name=pairs.jsonl", "data.evaluation=null"]).config
     pairs, modality = open_source(config.data.train), modality_of(config)
     for index, row in enumerate(rows):

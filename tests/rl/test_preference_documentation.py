@@ -14,14 +14,17 @@ from rl.data import open_source
 from tests.documentation import blocks, commands, run_command
 
 PAGE = "docs/preferences.md"
-CONFIGURATIONS = [command for command in commands(PAGE) if command.startswith("denoiserl config ")]
+CONFIGURATIONS = [
+    command for command in commands(PAGE) if command.startswith(("denoiserl config ", "denoiserl train "))
+]
 
 
 @pytest.mark.parametrize("command", CONFIGURATIONS)
 def test_configurations_compose(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = OmegaConf.create(run_command(command, monkeypatch, capsys)).data.train
+    shown = run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+    train = OmegaConf.create(shown).data.train
     assert [train.chosen is None, train.rejected is None] == [train.chosen_image is not None] * 2
 
 
