@@ -111,10 +111,10 @@ class ImageRewardGradient:
     ) -> None:
         """
         Args:
-            weights: the trained ones, as they were loaded; needed with `base_pull`.
             encode: the condition (1, ...) of a caption.
             decode: images (B, 3, H, W) in [0, 1] of latents (B, C, h, w), differentiable.
             seed: of the run; decides with the draw where the gradient is cut.
+            weights: the trained ones, as they were loaded, which `base_pull` pulls back.
         """
         self.schedule = schedule
         self.options = options

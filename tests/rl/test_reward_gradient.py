@@ -382,6 +382,27 @@ def test_every_method_makes_brighter_pictures(rank, folder, algorithm):
     assert learner.engine.updates == 6
 
 
+def test_the_pull_holds_the_weights_whatever_the_micro_batches(rank, folder):
+    """It is counted once an update: a sum over samples would be eight times as strong."""
+
+    def distances(*overrides: str) -> list[float]:
+        learner = learner_of(folder, "algorithm=draft", "algorithm.optimizer.learning_rate=3e-3", *overrides)
+        start = [parameter.detach().clone() for parameter in learner.engine.module.parameters()]
+        found = []
+        for update in range(3):
+            learner.step(update, [fresh_groups(update)], False)
+            moved = zip(learner.engine.module.parameters(), start, strict=True)
+            found.append(math.sqrt(sum(float((p.detach() - base).square().sum()) for p, base in moved)))
+        return found
+
+    free, held = distances(), distances("algorithm.reward_gradient.base_pull=1")
+    assert held[0] == pytest.approx(free[0], rel=1e-4)
+    assert held[-1] < 0.7 * free[-1]
+    one_by_one = distances("algorithm.reward_gradient.base_pull=1", "algorithm.micro_batch_tokens=1")
+    assert one_by_one == pytest.approx(held, rel=1e-2)
+    assert distances("algorithm.reward_gradient.base_pull=8")[-1] != pytest.approx(held[-1], rel=2e-2)
+
+
 @pytest.mark.parametrize(
     "zero_stage", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
 )
