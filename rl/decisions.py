@@ -12,7 +12,6 @@ from torch import Tensor
 from configs.schema import Ratio
 from rl.likelihood import ScoredRow
 
-
 NOBODY = -1
 """Sample and group of rows that only keep ranks in step."""
 
@@ -138,6 +137,9 @@ def units_of(decisions: Decisions, ratio: Ratio, draws: int) -> tuple[Units, Ten
     - element, guard: a decision; if several rows score it, the mean over draws;
     - step: the decisions that a step or a draw scored together, their sum;
     - sequence: all decisions of a sample, the mean over draws of their sum.
+
+    What is exponentiated of a sequence is this per decision, so it weighs as all its decisions; of a step it is the sum
+    itself, so it weighs as one. At ratio 1 the gradient is then the same for every kind of ratio, decision by decision.
     """
     each = decisions.importance * decisions.weight
     if ratio is Ratio.none:
@@ -145,7 +147,7 @@ def units_of(decisions: Decisions, ratio: Ratio, draws: int) -> tuple[Units, Ten
         return Units(index, len(each), decisions.coefficient), each / draws
     if ratio is Ratio.step:
         units = Units(*numbered(decisions.sample, decisions.step), decisions.coefficient)
-        return units, units.total(each) / draws
+        return units, units.mean(each) / draws
     if ratio is Ratio.sequence:
         units = Units(*numbered(decisions.sample), decisions.coefficient * decisions.importance / draws)
         return units, units.mean(decisions.sample_weight)

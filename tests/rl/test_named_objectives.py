@@ -79,13 +79,13 @@ def element_ratios(m: Minibatch, x: np.ndarray) -> list[tuple[int, float, float]
 
 
 def step_ratios(m: Minibatch, x: np.ndarray) -> list[tuple[int, float, float]]:
-    """The product over the decisions of a step, which weighs as much as they do."""
+    """The product over the decisions of a step: the ratio of one joint action, which weighs as one decision."""
     found = []
     for s in SAMPLES:
         for step in m.distinct("step", s):
             at = m.of(sample=s, step=step)
             log_ratio = sum(m.fields["coefficient"][i] * (x[i] - m.old[i]) for i in at)
-            found.append((s, math.exp(log_ratio), m.weight(s) * len(at) * m.fields["importance"][at[0]] / m.draws))
+            found.append((s, math.exp(log_ratio), m.weight(s) * m.fields["importance"][at[0]] / m.draws))
     return found
 
 
@@ -141,6 +141,23 @@ def test_clipped_ratios_of_elements_steps_and_sequences(made, by_token, ratio):
         if other is not ratio:
             assert_differs(minibatch, clipping(ratio), surrogate(clipped, other))
     assert_differs(minibatch, clipping(ratio), surrogate(unclipped, ratio))
+
+
+@pytest.mark.parametrize("by_token", [True, False])
+@pytest.mark.parametrize("made", MINIBATCHES)
+def test_at_the_old_policy_every_kind_of_ratio_has_the_gradient_of_the_weighted_likelihood(made, by_token):
+    """The kind of ratio says what is clipped together, the denominator what counts how much."""
+    minibatch = MINIBATCHES[made](by_token)
+    minibatch = replace(minibatch, new=minibatch.old)
+    weighted = AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.weighted)
+
+    def gradient(options: AlgorithmOptions) -> np.ndarray:
+        leaf = torch.tensor(minibatch.new, requires_grad=True)
+        return torch.autograd.grad(objective(minibatch, options, leaf).value, leaf)[0].numpy()
+
+    expected = gradient(weighted)
+    for options in (*(clipping(ratio) for ratio in RATIOS), CELLS["linear_bound"]):
+        np.testing.assert_allclose(gradient(options), expected, rtol=1e-6)
 
 
 def test_sequence_ratio_without_its_length_is_another():
@@ -229,7 +246,7 @@ def test_trust_region_of_tokens(ratio):
             moved = sum(binary_kl(m.old[i], m.new[i]) for i in at)
             r, now = (math.exp(sum(v[i] - m.old[i] for i in at)) for v in (x, m.new))
             held = moved >= limit and ((now - 1) * m.advantage[s] > 0 or not outward)
-            loss -= m.weight(s) * len(at) * (now if held else r) * m.advantage[s]
+            loss -= m.weight(s) * (now if held else r) * m.advantage[s]
         return loss
 
     options = AlgorithmOptions(ratio=ratio, objective=ObjectiveKind.trust_region, clip_kl=limit)
@@ -268,7 +285,8 @@ def test_weighted_likelihood(made, by_token):
         advantage = [
             sum(LENGTHS)
             * sum(
-                sign * math.exp(sign * minibatch.advantage[s])
+                sign
+                * math.exp(sign * minibatch.advantage[s])
                 / sum(math.exp(sign * minibatch.advantage[j]) for j in SAMPLES if GROUPS[j] == GROUPS[s])
                 for sign in (1, -1)
             )
@@ -314,8 +332,10 @@ def test_linear_bounds(blocks, by_token):
         """x of each term; their mean is the log-ratio of the sample."""
         steps = m.distinct("step", s)
         return [
-            len(steps) / m.draws
-            * sum(m.fields["coefficient"][i] * (x[i] - m.old[i]) for i in m.of(sample=s, step=step)) / LENGTHS[s]
+            len(steps)
+            / m.draws
+            * sum(m.fields["coefficient"][i] * (x[i] - m.old[i]) for i in m.of(sample=s, step=step))
+            / LENGTHS[s]
             for step in steps
         ]
 
@@ -335,8 +355,13 @@ def test_linear_bounds(blocks, by_token):
             assert gain(minibatch, moved, s) <= clipped(r, minibatch.advantage[s]) + 1e-12
             swapped = with_advantage(minibatch, (-minibatch.advantage).tolist())
             assert gain(swapped, moved, s) <= clipped(r, -minibatch.advantage[s]) + 1e-12
-    assert max(clipped(r, minibatch.advantage[s]) - gain(minibatch, moved, s) for s, r, _ in
-               sequence_ratios(minibatch, moved)) > 1e-3
+    assert (
+        max(
+            clipped(r, minibatch.advantage[s]) - gain(minibatch, moved, s)
+            for s, r, _ in sequence_ratios(minibatch, moved)
+        )
+        > 1e-3
+    )
 
 
 def test_at_the_old_policy_linear_bounds_are_the_sequence_surrogate():
@@ -360,9 +385,7 @@ def upper(m: Minibatch, x: np.ndarray, s: int, power: float) -> float:
 def test_sandwich(by_token):
     minibatch = drawn(by_token)
     share, power = 0.4, 1.5
-    options = AlgorithmOptions(
-        ratio=Ratio.none, objective=ObjectiveKind.sandwich, upper_power=power, upper_share=share
-    )
+    options = AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.sandwich, upper_power=power, upper_share=share)
 
     def reading(m: Minibatch, x: np.ndarray, negated: bool = False) -> float:
         loss = 0.0
@@ -388,9 +411,9 @@ def any_order_toy(length: int, seed: int) -> tuple[Minibatch, float]:
             for k in masked:
                 table[k, frozenset(masked)] = math.log(generator.uniform(0.02, 1.0))
     orders = list(itertools.permutations(range(length)))
-    likelihood = np.mean([
-        math.exp(sum(table[k, frozenset(order[place:])] for place, k in enumerate(order))) for order in orders
-    ])
+    likelihood = np.mean(
+        [math.exp(sum(table[k, frozenset(order[place:])] for place, k in enumerate(order))) for order in orders]
+    )
     rows, log_prob, draws = [], [], 0
     for size in range(1, length + 1):
         sets = list(itertools.combinations(range(length), size))
@@ -581,9 +604,7 @@ def test_kl_of_elements_and_of_sequences(ratio, estimator, to):
 
     leaf = torch.tensor(minibatch.new, requires_grad=True)
     reference = Scores(torch.tensor(minibatch.reference)) if to is KlTarget.reference else None
-    loss = kl_loss(
-        Scores(leaf), reference, minibatch.decisions(), options, likelihood(minibatch.draws, overlapping)
-    )
+    loss = kl_loss(Scores(leaf), reference, minibatch.decisions(), options, likelihood(minibatch.draws, overlapping))
     assert list(loss.measures) == [f"kl/{to.value}"]
     assert loss.value.item() == pytest.approx(reading(minibatch.new), rel=1e-6)
     assert_gradient(loss.value, leaf, reading)
