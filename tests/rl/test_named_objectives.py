@@ -13,6 +13,7 @@ import torch
 
 from configs.schema import (
     AlgorithmOptions,
+    Denominator,
     KlEstimator,
     KlOptions,
     KlTarget,
@@ -20,10 +21,11 @@ from configs.schema import (
     ObjectiveKind,
     Ratio,
 )
+from rl.denominators import row_weights
 from rl.objectives import kl_loss, policy_loss
 from rl.scores import Scores
 from rl.text_likelihood import TextReplay
-from rollout.options import SamplerOptions
+from rollout.options import Order, SamplerOptions
 from tests.rl.minibatches import (
     GROUPS,
     LENGTHS,
@@ -40,6 +42,7 @@ from tests.rl.minibatches import (
     row,
     with_advantage,
 )
+from tests.sampling import prompts_of, roll_out
 from tests.tiny import tiny_policy
 
 LOW, HIGH = 0.1, 0.25
@@ -520,6 +523,22 @@ def test_importance_of_sampled_parts(ratio):
     assert_reads(minibatch, clipping(ratio), surrogate(clipped, ratio))
     unweighted = replace(minibatch, rows=[replace(one, importance=1.0) for one in minibatch.rows])
     assert_differs(minibatch, clipping(ratio), lambda _, x: surrogate(clipped, ratio)(unweighted, x))
+
+
+def test_step_weights_of_sampled_parts():
+    """Two of N steps with importance N / 2 make a whole sample; without it two would count as all."""
+    policy = tiny_policy("llada", words=4)
+    sampler = SamplerOptions(order=Order.sequential, max_new_tokens=6)
+    trajectories = roll_out(policy, sampler, prompts_of([4], words=3), group_size=4)
+    everything = TextReplay(policy.spec, sampler, LikelihoodOptions(), torch.device("cpu")).rows(trajectories, 0)
+    counted = 0
+    for sample in range(4):
+        rows = [one for one in everything if one.sample == sample]
+        kept = [replace(one, importance=len(rows) / 2) for one in rows[:2]]
+        weights = row_weights(trajectories, kept, Denominator.step, draws=1)
+        counted += len(rows) > 2
+        assert sum(one.importance * w.sum() for one, w in zip(kept, weights, strict=True)) == pytest.approx(1)
+    assert counted > 0
 
 
 CELLS = {

@@ -23,8 +23,18 @@ from models.text import TextPolicy
 from rl.likelihood import Likelihood, micro_batches
 from rl.objectives import is_coupled
 from rl.text_likelihood import TextReplay
-from tests.rl.image_learning import CPU, process_group
-from tests.rl.text_learning import SAMPLER, Outcome, SeveralDraws, learn, permuted, policy, recorded_groups
+from tests.models.pipelines import tiny_pipeline
+from tests.rl.image_learning import CPU, Training, configuration, process_group
+from tests.rl.text_learning import (
+    SAMPLER,
+    Outcome,
+    RecordingEngine,
+    SeveralDraws,
+    learn,
+    permuted,
+    policy,
+    recorded_groups,
+)
 
 EXACT = 2e-6
 """Of fp32 gradients that differ in the order of their sums."""
@@ -108,6 +118,14 @@ def test_update_does_not_depend_on_micro_batches_or_on_the_order_of_samples(name
     assert_same(whole, outcome(name, SMALL, lambda groups: [permuted(group, 7) for group in groups[::-1]]))
 
 
+@pytest.mark.parametrize("name", CELLS)
+def test_rows_that_keep_ranks_in_step_change_no_update(name, monkeypatch):
+    """As if another rank had three micro-batches more: the last row is scored three times again, for nobody."""
+    alone = outcome(name, SMALL)
+    monkeypatch.setattr("rl.collectives.maximum_over_ranks", lambda value, device: value + 3)
+    assert_same(alone, outcome(name, SMALL))
+
+
 @pytest.mark.parametrize("name", sorted(COUPLED.keys() - {"group_dpo"}))  # which is refused without its reference
 def test_taken_apart_such_losses_would_have_another_gradient(name, monkeypatch):
     """The control: were micro-batches to be differentiated by themselves."""
@@ -122,6 +140,23 @@ def test_self_normalised_by_micro_batch_would_be_another_gradient(monkeypatch):
     monkeypatch.setattr("rl.learner.Learner._whole_sum", lambda *_: lambda part: part)
     apart = outcome("clip_always", SMALL)
     assert (whole.gradients[0] - apart.gradients[0]).norm() > 0.1 * whole.gradients[0].norm()
+
+
+def test_self_normalised_gaussian_steps_keep_what_only_they_have(tmp_path, monkeypatch):
+    """Guard's ratio and the exact KL need means, which no slope of a log-probability stands for."""
+    tiny_pipeline("sd3").save_pretrained(tmp_path)
+    options = ("objective=clip_always", "self_normalise=true", "ratio=guard", "kl.estimator=exact", "clip_kl=0.5")
+    gradients = []
+    monkeypatch.setattr("tests.rl.image_learning.Engine", RecordingEngine)
+    for tokens in (64, LARGE):
+        overrides = [f"algorithm.{option}" for option in (*options, f"micro_batch_tokens={tokens}", "minibatches=2")]
+        config = configuration(tmp_path, "algorithm=precise_grpo", *overrides)
+        training = Training(config, lambda image: float(image[..., 0].mean()))
+        training.update(0)
+        gradients.append(training.learner.engine.gradients)
+    for one, other in zip(*gradients, strict=True):
+        assert one.norm() > 1e-3
+        assert (one - other).norm() <= EXACT * one.norm()
 
 
 @pytest.mark.parametrize("name", CELLS)

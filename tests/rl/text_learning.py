@@ -31,8 +31,8 @@ SAMPLER = SamplerOptions(order=Order.sequential, rounds_per_block=4, max_new_tok
 class RecordingEngine(Engine):
     """The engine, which remembers the gradient of each of its updates."""
 
-    def __init__(self, model: torch.nn.Module, options: AlgorithmOptions) -> None:
-        super().__init__(model, options.optimizer, zero_stage=0, bf16=False)
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, **options)
         self.gradients: list[Tensor] = []
 
     def update(self, learning_rate: float) -> float:
@@ -102,7 +102,7 @@ def learn(
     """One update of a rollout: of each minibatch a gradient, in as many micro-batches as the options say."""
     trained = policy(moved)
     frozen = copy.deepcopy(policy(moved_reference)).requires_grad_(False)
-    engine = RecordingEngine(trained, options)
+    engine = RecordingEngine(trained, options.optimizer, zero_stage=0, bf16=False)
     reference = (lambda: nullcontext(frozen)) if needs_reference(options) else None
     learner = Learner(engine, likelihood(trained), None, reference, options, 100, CPU)
     metrics = learner.step(0, minibatches, fresh=False)
