@@ -144,7 +144,7 @@ def _ppo_clip(
     ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor, dual_clip: float | None
 ) -> tuple[Tensor, Tensor]:
     """-min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347, eq. 7; the asymmetric clip is DAPO's, arXiv
-    2503.14476, eq. 10). With `dual_clip` c the gain is at least c A where A < 0 (arXiv 1912.09729, eq. 5).
+    2503.14476). With `dual_clip` c the gain is at least c A where A < 0 (arXiv 1912.09729, eq. 5).
 
     Returns:
         (U,) loss and (U,) bool: the clip took the gradient away. So do the others.
@@ -166,7 +166,7 @@ def _clip_always(ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) ->
 
 def _trust_region(ratio: Tensor, advantage: Tensor, moved: Tensor, limit: float | None) -> tuple[Tensor, Tensor]:
     """-r A without a clip; a unit that is `limit` nats away from the old policy and moving on teaches nothing (DPPO,
-    arXiv 2602.04879; Flow-DPPO has the same for Gaussian steps).
+    arXiv 2602.04879, for tokens; Flow-DPPO, arXiv 2606.11025, for Gaussian steps).
 
     Args:
         moved: (U,) KL(old || new).
