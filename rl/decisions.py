@@ -12,6 +12,9 @@ from torch import Tensor
 from configs.schema import Ratio
 from rl.likelihood import ScoredRow
 
+NOBODY = -1
+"""Sample and group of rows that only keep ranks in step."""
+
 
 @dataclass
 class Entry:
@@ -38,11 +41,12 @@ class Entry:
     """(m,) log-probability under the reference model, where the loss needs it beside others of its sample"""
 
     def weightless(self) -> Entry:
-        """The same row, counting nothing: it keeps ranks in step."""
+        """The same row, counting nothing: it keeps ranks in step. It belongs to no sample, so that it adds nothing to
+        the estimates of the one that it repeats."""
         return Entry(
             row=self.row,
-            sample=self.sample,
-            group=self.group,
+            sample=NOBODY,
+            group=NOBODY,
             length=self.length,
             weight=np.zeros_like(self.weight),
             sample_weight=0.0,
@@ -114,8 +118,12 @@ class Units:
         return torch.zeros(self.count, dtype=values.dtype, device=values.device).index_add(0, self.index, values)
 
     def mean(self, values: Tensor) -> Tensor:
-        """(U,) mean of (M,) `values` over each unit; exact where they are all the same."""
+        """(U,) mean of (M,) `values` over each unit."""
         return self.total(values) / self.total(torch.ones_like(values))
+
+    def of_each(self, keys: Tensor) -> Tensor:
+        """(U,) of (M,) int64 `keys` that are the same within a unit: that one."""
+        return torch.zeros(self.count, dtype=torch.long, device=keys.device).scatter(0, self.index, keys)
 
     def estimate(self, values: Tensor) -> Tensor:
         """(U,) estimate of each unit's log-probability, or of its log-ratio, from those of its decisions."""
@@ -129,22 +137,25 @@ def units_of(decisions: Decisions, ratio: Ratio, draws: int) -> tuple[Units, Ten
     - element, guard: a decision; if several rows score it, the mean over draws;
     - step: the decisions that a step or a draw scored together, their sum;
     - sequence: all decisions of a sample, the mean over draws of their sum.
+
+    What is exponentiated of a sequence is this per decision, so it weighs as all its decisions; of a step it is the sum
+    itself, so it weighs as one. At ratio 1 the gradient is then the same for every kind of ratio, decision by decision.
     """
     each = decisions.importance * decisions.weight
     if ratio is Ratio.none:
         index = torch.arange(len(each), device=each.device)
         return Units(index, len(each), decisions.coefficient), each / draws
     if ratio is Ratio.step:
-        units = Units(*_numbered(decisions.sample, decisions.step), decisions.coefficient)
-        return units, units.total(each) / draws
+        units = Units(*numbered(decisions.sample, decisions.step), decisions.coefficient)
+        return units, units.mean(each) / draws
     if ratio is Ratio.sequence:
-        units = Units(*_numbered(decisions.sample), decisions.coefficient * decisions.importance / draws)
+        units = Units(*numbered(decisions.sample), decisions.coefficient * decisions.importance / draws)
         return units, units.mean(decisions.sample_weight)
-    units = Units(*_numbered(decisions.sample, decisions.decision), decisions.coefficient / draws)
+    units = Units(*numbered(decisions.sample, decisions.decision), decisions.coefficient / draws)
     return units, units.mean(each)
 
 
-def _numbered(*keys: Tensor) -> tuple[Tensor, int]:
+def numbered(*keys: Tensor) -> tuple[Tensor, int]:
     """(M,) number of each distinct combination of keys, and how many there are."""
     distinct, index = torch.unique(torch.stack(keys), dim=1, return_inverse=True)
     return index, distinct.shape[1]

@@ -44,19 +44,22 @@ def divisor(trajectory: Trajectory, kind: Denominator) -> float:
 
 
 def _step_weights(trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow], draws: int) -> list[np.ndarray]:
-    """1 / (decisions of the step) x 1 / (steps of a draw): sums to one over a sample for any partition of its trace."""
-    of_sample: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+    """1 / (decisions of the step) x 1 / (steps of a draw): sums to one over a sample for any partition of its trace.
+    Where only some steps are scored, each counts for as many as its importance says."""
+    scored: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+    importance: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
     masks = [trajectories[row.trajectory].mask[row.sample][row.decision] for row in rows]
     for row, mask in zip(rows, masks, strict=True):
-        of_sample[row.trajectory, row.sample].append(row.step[mask])
-    counts = {}
-    for sample, steps in of_sample.items():
-        names, decisions = np.unique(np.concatenate(steps), return_counts=True)
+        scored[row.trajectory, row.sample].append(row.step[mask])
+        importance[row.trajectory, row.sample].append(np.full(mask.sum(), row.importance))
+    counts, totals = {}, {}
+    for sample, steps in scored.items():
+        names, first, decisions = np.unique(np.concatenate(steps), return_index=True, return_counts=True)
         counts[sample] = dict(zip(names.tolist(), decisions.tolist(), strict=True))
+        totals[sample] = np.concatenate(importance[sample])[first].sum()
     weights = []
     for row, mask in zip(rows, masks, strict=True):
-        steps_of_sample = counts[row.trajectory, row.sample]
-        decisions_of = np.array([steps_of_sample.get(step, 1) for step in row.step.tolist()], np.float32)
-        # Where a row stands for others too, the mean over the steps that are scored has its importance in it already.
-        weights.append(mask * draws / (decisions_of * max(len(steps_of_sample), 1) * row.importance))
+        sample = row.trajectory, row.sample
+        decisions_of = np.array([counts[sample].get(step, 1) for step in row.step.tolist()], np.float32)
+        weights.append(mask * np.float32(draws) / (decisions_of * np.float32(max(totals[sample], 1))))
     return weights

@@ -9,6 +9,7 @@ from configs.schema import KlEstimator, Ratio
 from rl.scores import Scores
 from rollout.kernels.gaussian import GaussianSteps, clip_from_kl
 from rollout.noise import Purpose, normal
+from rollout.options import Reduction
 
 
 class GaussianScores(Scores):
@@ -48,8 +49,9 @@ class GaussianScores(Scores):
         return super().kl_from_old(old_log_prob, estimator)
 
     def divergence_from_old(self, old_log_prob: Tensor) -> Tensor:
-        """Gaussians with the same deviation: the KL is symmetric."""
-        return self.kernel.kl(self.mean, self._old_mean(), self.step)
+        """In nats whatever the log-probabilities are reduced by. Gaussians with the same deviation: it is symmetric."""
+        reduced = self.kernel.kl(self.mean, self._old_mean(), self.step)
+        return reduced if self.kernel.reduction is Reduction.sum else reduced * self.mean[0].numel()
 
     def _old_mean(self) -> Tensor:
         """(M, C, h, w) mean of each step under the policy that made it."""

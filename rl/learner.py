@@ -22,7 +22,16 @@ from rl.decisions import Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
 from rl.engine import Engine, GradientError
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
-from rl.objectives import Loss, is_coupled, kl_loss, needs_old, needs_reference, policy_loss
+from rl.objectives import (
+    Loss,
+    WholeSum,
+    clipped_ratios,
+    is_coupled,
+    kl_loss,
+    needs_old,
+    needs_reference,
+    policy_loss,
+)
 from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
 from rollout.trajectory import Trajectory
@@ -228,13 +237,28 @@ class Learner:
     def _backward(self, minibatch: list[list[Entry]], statistics: Statistics, first: bool) -> None:
         """Forward and backward of one minibatch."""
         if not self.coupled or len(minibatch) == 1:
+            whole_sum = self._whole_sum(minibatch)
             for batch in minibatch:
                 scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
-                self.engine.backward(self._loss(scores, batch, statistics, first))
+                self.engine.backward(self._loss(scores, batch, statistics, first, whole_sum))
             return
         for batch, slope in zip(minibatch, self._slopes(minibatch, statistics, first), strict=True):
             scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
             self.engine.backward((slope * scores.log_prob).sum())
+
+    def _whole_sum(self, minibatch: list[list[Entry]]) -> WholeSum:
+        """For `self_normalise`, whose divisor joins all rows: a constant, so forwards without graphs can find it first
+        and the loss goes micro-batch by micro-batch."""
+        if not self.options.self_normalise or len(minibatch) == 1:
+            return total
+        part = torch.zeros((), device=self.device)
+        with torch.no_grad():
+            for batch in minibatch:
+                scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+                decisions = Decisions.of(batch, self.device)
+                part = part + clipped_ratios(scores, decisions, self.options, self.likelihood.draws)
+        whole = total(part)
+        return lambda _: whole
 
     def _slopes(self, minibatch: list[list[Entry]], statistics: Statistics, first: bool) -> Sequence[Tensor]:
         """Derivative of the minibatch's loss by each log-probability of its micro-batches.
@@ -246,14 +270,16 @@ class Learner:
         scored = [np.concatenate(self._scored(self.engine, batch)) for batch in minibatch]
         log_prob = torch.from_numpy(np.concatenate(scored)).to(self.device).requires_grad_()
         entries = [entry for batch in minibatch for entry in batch]
-        loss = self._loss(Scores(log_prob), entries, statistics, first)
+        loss = self._loss(Scores(log_prob), entries, statistics, first, total)
         (slope,) = torch.autograd.grad(loss, log_prob)
         return slope.split([len(values) for values in scored])
 
-    def _loss(self, scores: Scores, entries: list[Entry], statistics: Statistics, first: bool) -> Tensor:
+    def _loss(
+        self, scores: Scores, entries: list[Entry], statistics: Statistics, first: bool, whole_sum: WholeSum
+    ) -> Tensor:
         """Scalar loss of scored entries."""
         decisions = Decisions.of(entries, self.device)
-        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, total)
+        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, whole_sum)
         loss = objective.value
         statistics.add(objective)
         if self.options.kl.coefficient > 0:

@@ -15,14 +15,14 @@ from torch.nn.functional import logsigmoid
 
 from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Ratio
 from rl.bounds import upper_bound
-from rl.decisions import Decisions, Units, units_of
+from rl.decisions import Decisions, Units, numbered, units_of
 from rl.likelihood import Likelihood
 from rl.scores import Scores, kl_to_reference
 
 MAX_LOG_RATIO = 20.0
 """Beyond e^20 a ratio is noise; unbounded it becomes infinite, and infinity times a zero advantage is NaN."""
-Sum = Callable[[Tensor], Tensor]
-"""Adds a number up over all ranks."""
+WholeSum = Callable[[Tensor], Tensor]
+"""From a sum over the decisions at hand to the same sum over the minibatch, all ranks included."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Loss:
     """(U,) detached, by metric"""
 
 
-def policy_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, over_ranks: Sum) -> Loss:
+def policy_loss(
+    scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, whole_sum: WholeSum
+) -> Loss:
     """The objective over some decisions of a minibatch, without its KL."""
     kind = options.objective
     if kind is ObjectiveKind.weighted:
@@ -47,7 +49,7 @@ def policy_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions,
     elif kind is ObjectiveKind.linear_bound:
         loss = _linear_bound(scores, decisions, options, draws)
     else:
-        loss = _ratio_loss(scores, decisions, options, draws, over_ranks)
+        loss = _ratio_loss(scores, decisions, options, draws, whole_sum)
     if options.anchor == 0:
         return loss
     anchor = _negative_log_likelihood(scores, decisions, draws)
@@ -64,7 +66,7 @@ def is_coupled(options: AlgorithmOptions, overlapping: bool) -> bool:
         return True
     if options.objective is ObjectiveKind.weighted:
         return False
-    return options.ratio is Ratio.sequence or options.self_normalise or (overlapping and options.ratio is Ratio.element)
+    return options.ratio is Ratio.sequence or (overlapping and options.ratio is Ratio.element)
 
 
 def needs_reference(options: AlgorithmOptions) -> bool:
@@ -87,7 +89,8 @@ def old_of(scores: Scores, decisions: Decisions) -> Tensor:
 
 
 def _weighted(scores: Scores, decisions: Decisions, draws: int) -> Loss:
-    """-A log pi: REINFORCE, supervised learning, wd1's weighted likelihood (arXiv 2507.08838, eq. 8)."""
+    """-A log pi: REINFORCE, supervised learning, wd1's weighted likelihood (arXiv 2507.08838), for
+    A = w+ - w-, the softmax of a group's advantages minus that of their negatives."""
     units, weight = units_of(decisions, Ratio.none, draws)
     value = -(weight * units.mean(decisions.advantage) * units.estimate(scores.log_prob)).sum()
     return Loss(value, weight, _ratio_measures(torch.ones_like(weight), torch.zeros_like(weight)))
@@ -103,13 +106,12 @@ def _negative_log_likelihood(scores: Scores, decisions: Decisions, draws: int) -
 # Ratios of units by themselves
 
 
-def _ratio_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, over_ranks: Sum) -> Loss:
+def _ratio_loss(
+    scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, whole_sum: WholeSum
+) -> Loss:
     units, weight = units_of(decisions, options.ratio, draws)
     advantage, low, high = (units.mean(v) for v in (decisions.advantage, *_clip(scores, options)))
-    log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), options.ratio))
-    if options.ratio is Ratio.sequence:
-        log_ratio = log_ratio / units.mean(decisions.length)
-    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio = _ratio(scores, decisions, options, units)
     if options.objective is ObjectiveKind.ppo_clip:
         each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
     elif options.objective is ObjectiveKind.clip_always:
@@ -119,15 +121,35 @@ def _ratio_loss(scores: Scores, decisions: Decisions, options: AlgorithmOptions,
         each, held = _trust_region(ratio, advantage, moved, options.clip_kl)
     value = (weight * units.mean(scores.loss_scale(options.ratio)) * each).sum()
     if options.self_normalise:
-        value = value / over_ranks((weight * ratio.detach().clamp(1 - low, 1 + high)).sum())
+        value = value / whole_sum(_clipped_sum(ratio, weight, low, high))
     return Loss(value, weight, _ratio_measures(ratio, held))
+
+
+def clipped_ratios(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int) -> Tensor:
+    """Scalar: what `self_normalise` divides the loss by (StableDRL, arXiv 2603.06743), as far as these decisions add to
+    it: the weighted sum of their clipped ratios. A constant to the gradient."""
+    units, weight = units_of(decisions, options.ratio, draws)
+    low, high = (units.mean(v) for v in _clip(scores, options))
+    return _clipped_sum(_ratio(scores, decisions, options, units), weight, low, high)
+
+
+def _clipped_sum(ratio: Tensor, weight: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (weight * ratio.detach().clamp(1 - low, 1 + high)).sum()
+
+
+def _ratio(scores: Scores, decisions: Decisions, options: AlgorithmOptions, units: Units) -> Tensor:
+    """(U,)"""
+    log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), options.ratio))
+    if options.ratio is Ratio.sequence:
+        log_ratio = log_ratio / units.mean(decisions.length)
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def _ppo_clip(
     ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor, dual_clip: float | None
 ) -> tuple[Tensor, Tensor]:
     """-min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347, eq. 7; the asymmetric clip is DAPO's, arXiv
-    2503.14476, eq. 10). With `dual_clip` c the gain is at least c A where A < 0 (arXiv 1912.09729, eq. 5).
+    2503.14476). With `dual_clip` c the gain is at least c A where A < 0 (arXiv 1912.09729, eq. 5).
 
     Returns:
         (U,) loss and (U,) bool: the clip took the gradient away. So do the others.
@@ -149,7 +171,7 @@ def _clip_always(ratio: Tensor, advantage: Tensor, low: Tensor, high: Tensor) ->
 
 def _trust_region(ratio: Tensor, advantage: Tensor, moved: Tensor, limit: float | None) -> tuple[Tensor, Tensor]:
     """-r A without a clip; a unit that is `limit` nats away from the old policy and moving on teaches nothing (DPPO,
-    arXiv 2602.04879; Flow-DPPO has the same for Gaussian steps).
+    arXiv 2602.04879, for tokens; Flow-DPPO, arXiv 2606.11025, for Gaussian steps).
 
     Args:
         moved: (U,) KL(old || new).
@@ -177,15 +199,16 @@ def _ratio_measures(ratio: Tensor, held: Tensor) -> dict[str, Tensor]:
 
 
 def _linear_bound(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int) -> Loss:
-    """The clipped sequence surrogate with bounds that are sums over draws (BGPO, arXiv 2510.11683): with x the
-    log-ratio of one draw, e^mean(x) >= 1 + mean(x) is used for A > 0, and e^mean(x) <= mean(e^x) for A < 0."""
+    """The clipped sequence surrogate with bounds that are sums over draws (BGPO, arXiv 2510.11683): the sample's
+    log-ratio is the mean of its draws' x, and e^mean(x) >= 1 + mean(x) is used for A > 0, e^mean(x) <= mean(e^x) for
+    A < 0. A draw that scores block by block has a term for each block; x is then so many times the block's share."""
     units, _ = units_of(decisions, Ratio.step, draws)
     samples, sample_weight = units_of(decisions, Ratio.sequence, draws)
-    sample_of = torch.zeros(units.count, dtype=torch.long, device=units.index.device)
-    sample_of = sample_of.scatter(0, units.index, samples.index)
-    weight = sample_weight[sample_of] / torch.bincount(sample_of)[sample_of]
-    log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), Ratio.sequence))
-    log_ratio = log_ratio / units.mean(decisions.length)
+    sample_of = units.of_each(samples.index)
+    terms = torch.bincount(sample_of)[sample_of]
+    weight = sample_weight[sample_of] / terms
+    share = units.total(samples.factor * scores.log_ratio(old_of(scores, decisions), Ratio.sequence))
+    log_ratio = terms * share / units.mean(decisions.length)
     advantage, low, high = (units.mean(v) for v in (decisions.advantage, *_clip(scores, options)))
     ratio = torch.where(advantage > 0, 1 + log_ratio, log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp())
     each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
@@ -213,16 +236,14 @@ def _group_dpo(scores: Scores, decisions: Decisions, beta: float, draws: int) ->
     """-log sigmoid(beta x sum over a group of A x (log-likelihood - the reference's)).
 
     With advantages +1 and -1 it is DPO (arXiv 2305.18290, eq. 7); with a denoising loss as the likelihood VRPO (arXiv
-    2505.19223, eq. 6) and Diffusion-DPO (arXiv 2311.12908, eq. 14: for minus the mean squared error as the
-    log-likelihood, its beta T omega is ours); with group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G
-    is left to beta.
+    2505.19223) and Diffusion-DPO (arXiv 2311.12908, eq. 14: its beta T omega is ours for minus the squared error as the
+    log-likelihood; for minus the mean squared error, as in its code, our beta is half of that code's); with
+    group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G is left to beta.
     """
     assert decisions.reference is not None
     units, weight = units_of(decisions, Ratio.sequence, draws)
     gained = units.mean(decisions.advantage) * units.estimate(scores.log_prob - decisions.reference)
-    group = torch.zeros(units.count, dtype=torch.long, device=units.index.device)
-    group = group.scatter(0, units.index, decisions.group)
-    groups = Units(group, int(group.max()) + 1, torch.ones_like(gained))
+    groups = Units(*numbered(units.of_each(decisions.group)), torch.ones_like(gained))
     inside, group_weight = beta * groups.total(gained), groups.total(weight)
     measures = {"preference/accuracy": (inside > 0).to(inside).detach(), "preference/margin": inside.detach()}
     return Loss(-(group_weight * logsigmoid(inside)).sum(), group_weight, measures)

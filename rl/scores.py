@@ -51,7 +51,11 @@ class Scores:
 
 def kl_to_reference(log_prob: Tensor, reference_log_prob: Tensor, estimator: KlEstimator) -> Tensor:
     """(M,) estimate of KL(policy || reference) at decisions drawn from the policy, by J. Schulman's k1, k2, k3
-    ("Approximating KL divergence", 2020). With u = log reference - log policy: -u, u^2 / 2, e^u - 1 - u."""
+    ("Approximating KL divergence", 2020). With u = log reference - log policy: -u, u^2 / 2, e^u - 1 - u.
+
+    As a loss on the policy's own samples, k2 has the KL's gradient, k3 nearly so, and k1 none: the mean of its gradient
+    is that of the score, zero (arXiv 2510.01555).
+    """
     u = reference_log_prob - log_prob
     if estimator is KlEstimator.k1:
         return -u

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,10 +31,16 @@ Reward = Callable[[np.ndarray], float]
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """One rank that DeepSpeed can train in, in this process."""
-    store = open_store("127.0.0.1")
-    join_group("127.0.0.1", store.port, 0, 1, 60, CPU)
+    """One rank that DeepSpeed can train in, in this process. It stays until the process ends, for all modules that want
+    one: DeepSpeed keeps hold of the first group that it sees."""
+    if not dist.is_initialized():
+        store = open_store("127.0.0.1")
+        join_group("127.0.0.1", store.port, 0, 1, 60, CPU)
+        atexit.register(_leave, store)
     yield
+
+
+def _leave(store: dist.TCPStore) -> None:  # which must not be closed before
     dist.destroy_process_group()
 
 
