@@ -147,6 +147,8 @@ class ObjectiveKind(Enum):
     """Log-likelihood times advantage, without ratio or clip."""
     sandwich = "sandwich"
     """The same with a lower bound of the log-likelihood for gains and an upper one for losses (SPG)."""
+    nft = "nft"
+    """Denoising of good samples by a policy ahead of the old one, of bad samples by one behind it (DiffusionNFT)."""
     group_dpo = "group_dpo"
     """Logistic loss of the advantage-weighted log-likelihoods of a group against the reference's (DPO, VRPO, DGPO)."""
 
@@ -288,6 +290,16 @@ class OptimizerOptions:
 
 
 @dataclass
+class OldPolicyOptions:
+    """The slow copy of the policy that generates the samples (objective=nft)."""
+
+    decay: float = 0.5
+    """Its largest share of itself after an update; the rest is the policy's."""
+    growth: float = 0.001
+    """What that share grows by each update, from 0: early on the policy is better than its past."""
+
+
+@dataclass
 class AlgorithmOptions:
     """likelihood x ratio x objective x advantage; a recipe is a YAML file that fills these in."""
 
@@ -313,7 +325,8 @@ class AlgorithmOptions:
     self_normalise: bool = False
     """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
     beta: float = 0.1
-    """Scale of the log-likelihoods against the reference's (objective=group_dpo)."""
+    """Scale of the log-likelihoods against the reference's (objective=group_dpo); how far ahead and behind (nft)."""
+    old: OldPolicyOptions = field(default_factory=OldPolicyOptions)
     upper_power: float = 1.5
     """Power of the upper bound (objective=sandwich)."""
     upper_share: float = 0.5

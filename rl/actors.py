@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from ray.util import get_node_ip_address
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
-from configs.schema import Config
+from configs.schema import Config, ObjectiveKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
 from models.policy import Policy
@@ -22,6 +23,7 @@ from rewards.worker import RewardWorker
 from rl.learner import Group, Learner
 from rl.modality import modality_of
 from rl.objectives import needs_reference
+from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
@@ -117,6 +119,9 @@ class LearnerActor:
         if replay := modality.exact_replay(self.policy, self.device):
             tokens = config.algorithm.micro_batch_tokens
             self.parity_check = ParityCheck(self.engine, replay, adapters_off, tokens, self.device)
+        self.old_policy: OldPolicy | None = None
+        if config.algorithm.objective is ObjectiveKind.nft:
+            self.old_policy = OldPolicy(trainable_parameters(self.policy), config.algorithm.old)
         self.learner = Learner(
             self.engine,
             modality.likelihood(self.policy, self.device),
@@ -125,6 +130,7 @@ class LearnerActor:
             config.algorithm,
             config.run.updates,
             self.device,
+            self.old_policy,
         )
 
     @contextmanager
@@ -154,16 +160,23 @@ class LearnerActor:
         )
 
     def weights(self, version: int) -> PackedWeights | None:
-        """Collective; rank 0 returns the trainable weights. Returned, not put: an object must outlive this actor."""
+        """Collective; rank 0 returns the trainable weights of the policy that generates. Returned, not put: an object
+        must outlive this actor."""
+        if self.old_policy is not None:
+            return pack_weights(version, self.old_policy.published()) if self.rank == 0 else None
         parameters = trainable_parameters(self.policy)
         with self.engine.gathered(list(parameters.values())):
             return pack_weights(version, parameters) if self.rank == 0 else None
 
     def save(self, folder: str) -> None:
         self.engine.save(folder)
+        if self.old_policy is not None and self.rank == 0:
+            self.old_policy.save(Path(folder))
 
     def load(self, folder: str) -> None:
         self.engine.load(folder)
+        if self.old_policy is not None:
+            self.old_policy.load(Path(folder))
 
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:

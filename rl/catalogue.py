@@ -14,7 +14,15 @@ from pathlib import Path
 from rich.table import Table
 
 from configs.compose import PACKAGE, compose, options
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, LikelihoodOptions, Partition
+from configs.schema import (
+    AdvantageKind,
+    AlgorithmOptions,
+    Config,
+    LikelihoodKind,
+    LikelihoodOptions,
+    ObjectiveKind,
+    Partition,
+)
 from models.options import Modality
 from rl.compatibility import differentiates_reward, problems
 from rl.objectives import is_coupled, needs_old, needs_reference
@@ -128,7 +136,8 @@ def _forwards(config: Config) -> str:
         return f"T+{renoise} x 1" if renoise else "T x 1"
     replay = likelihood.kind is LikelihoodKind.replay
     overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
-    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping)
+    slow_copy = algorithm.objective is ObjectiveKind.nft
+    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping) + slow_copy
     recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
     if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
         models += 1

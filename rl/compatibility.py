@@ -20,6 +20,7 @@ from configs.schema import (
     Denominator,
     LikelihoodKind,
     ObjectiveKind,
+    OldPolicyOptions,
     Ratio,
     SourceKind,
     SourceOptions,
@@ -178,7 +179,7 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
 
 
-WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo)
+WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo, ObjectiveKind.nft)
 
 
 def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
@@ -202,12 +203,20 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
             "algorithm.objective=sandwich needs bounds of the log-likelihood, and a replayed chain gives none; use "
             "likelihood.kind=elbo"
         )
+    if objective is ObjectiveKind.nft and replay:
+        yield "algorithm.objective=nft is a denoising loss, and a replayed chain is none; use likelihood.kind=elbo"
+    if objective is ObjectiveKind.nft and algorithm.advantage_clip is None:
+        yield "algorithm.objective=nft makes a probability of the advantage's part of advantage_clip; set it, to 5 say"
+    if objective is not ObjectiveKind.nft and algorithm.old != OldPolicyOptions():
+        yield f"algorithm.old is for objective=nft and does nothing with {objective.name}; leave it out"
+    if not (0 <= algorithm.old.decay < 1 and algorithm.old.growth >= 0):
+        yield f"algorithm.old.decay={algorithm.old.decay}: must lie in [0, 1), and growth be at least 0"
     if objective is ObjectiveKind.trust_region and algorithm.clip_kl is None:
         yield "algorithm.objective=trust_region is as wide as clip_kl says, which is null; set it, for example to 0.02"
     if ratio is Ratio.sequence and algorithm.clip_kl is not None:
         yield "algorithm.clip_kl is the width of one decision's ratio, but ratio=sequence has one a sample; use clip"
     if algorithm.dual_clip is not None:
-        if objective not in (ObjectiveKind.ppo_clip, ObjectiveKind.linear_bound):
+        if objective is not ObjectiveKind.ppo_clip:
             yield f"algorithm.dual_clip is a part of objective=ppo_clip; with {objective.name} use null"
         elif algorithm.dual_clip <= 1:
             yield f"algorithm.dual_clip={algorithm.dual_clip}: must be above 1, or it would hold every update back"
@@ -334,6 +343,11 @@ def _evaluation(config: Config) -> Iterator[str]:
 
 def _cluster(config: Config) -> Iterator[str]:
     cluster, rollout = config.cluster, config.rollout
+    if config.algorithm.objective is ObjectiveKind.nft and cluster.zero_stage == 3:
+        yield (
+            "algorithm.objective=nft keeps a copy of the whole trained weights, and cluster.zero_stage=3 shards them; "
+            "use a lower stage"
+        )
     for name in ("learner_gpus", "rollout_gpus"):
         if getattr(cluster, name) not in (0, 1):
             yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"

@@ -97,8 +97,6 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
-    if algorithm.kl.coefficient > 0 and algorithm.ratio is Ratio.sequence:
-        yield "algorithm.kl is of steps for images, but ratio=sequence joins them; use ratio=element or coefficient=0"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
 

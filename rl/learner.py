@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, KlTarget, Schedule
+from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Schedule
 from rl.collectives import in_step, sum_over_ranks, total
 from rl.decisions import Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
@@ -27,11 +27,13 @@ from rl.objectives import (
     WholeSum,
     clipped_ratios,
     is_coupled,
+    kl_is_joint,
     kl_loss,
     needs_old,
     needs_reference,
     policy_loss,
 )
+from rl.old_policy import OldPolicy
 from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
 from rollout.trajectory import Trajectory
@@ -102,9 +104,11 @@ class Learner:
         options: AlgorithmOptions,
         total_updates: int,
         device: torch.device,
+        old_policy: OldPolicy | None = None,
     ) -> None:
         """
         Args:
+            old_policy: for `nft`.
             parity: None without rollouts whose log-probabilities could be replayed.
             reference: the frozen model; None where `rl.objectives.needs_reference` says so.
         """
@@ -114,10 +118,12 @@ class Learner:
         self.likelihood = likelihood
         self.parity = parity
         self.reference = reference
+        self.old_policy = old_policy
         self.options = options
         self.total_updates = total_updates
         self.device = device
         self.coupled = is_coupled(options, likelihood.overlapping)
+        self.joint_kl = options.kl.coefficient > 0 and kl_is_joint(options, likelihood.overlapping)
 
     def step(self, update: int, minibatches: Sequence[Sequence[Group]], fresh: bool) -> dict[str, float]:
         """All optimizer updates of one rollout.
@@ -139,6 +145,8 @@ class Learner:
             self._backward(minibatch, statistics, first)
             gradient_norm = max(gradient_norm, self._step_engine(update))
             first = False
+        if self.old_policy is not None:
+            self.old_policy.follow(update)
         return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
 
     def _passes(self, minibatches: Sequence[Sequence[Group]], update: int) -> list[list[list[list[Entry]]]]:
@@ -220,8 +228,8 @@ class Learner:
                     entry.old = old
 
     def _set_reference(self, batches: list[list[Entry]]) -> None:
-        """Only for losses over several micro-batches; others score the reference beside the policy."""
-        if self.reference is None or not self.coupled:
+        """Only where the loss needs it of several rows at a time; else it is scored beside the policy."""
+        if self.reference is None or not (self.joint_kl or self.options.objective is ObjectiveKind.group_dpo):
             return
         with self.reference() as frozen:
             for batch in batches:
@@ -240,11 +248,12 @@ class Learner:
             whole_sum = self._whole_sum(minibatch)
             for batch in minibatch:
                 scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
-                self.engine.backward(self._loss(scores, batch, statistics, first, whole_sum))
+                loss = self._loss(scores, batch, statistics, first, whole_sum)
+                self.engine.backward(loss + self._kl(scores, batch, statistics))
             return
         for batch, slope in zip(minibatch, self._slopes(minibatch, statistics, first), strict=True):
             scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
-            self.engine.backward((slope * scores.log_prob).sum())
+            self.engine.backward((slope * scores.log_prob).sum() + self._kl(scores, batch, statistics))
 
     def _whole_sum(self, minibatch: list[list[Entry]]) -> WholeSum:
         """For `self_normalise`, whose divisor joins all rows: a constant, so forwards without graphs can find it first
@@ -277,34 +286,55 @@ class Learner:
     def _loss(
         self, scores: Scores, entries: list[Entry], statistics: Statistics, first: bool, whole_sum: WholeSum
     ) -> Tensor:
-        """Scalar loss of scored entries."""
+        """Scalar loss of scored entries, with the KL if that joins rows as well."""
         decisions = Decisions.of(entries, self.device)
-        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, whole_sum)
+        old = self._by_old_policy(entries)
+        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, whole_sum, old)
         loss = objective.value
         statistics.add(objective)
-        if self.options.kl.coefficient > 0:
-            kl = kl_loss(scores, self._reference_of(entries, decisions), decisions, self.options, self.likelihood)
-            loss = loss + self.options.kl.coefficient * kl.value
-            statistics.add(kl)
-        if not torch.isfinite(loss):
-            low, high = (float(value) for value in scores.log_prob.detach().aminmax())
-            raise LearnerError(
-                f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}. {NOT_FINITE}"
-            )
+        if self.joint_kl:
+            reference = None if decisions.reference is None else Scores(decisions.reference)
+            loss = loss + self._counted_kl(scores, reference, decisions, statistics)
+        self._check_finite(loss, scores)
         statistics.total("learner/loss", float(loss.detach()))
         statistics.total("learner/decisions", float((decisions.weight > 0).sum()))
         if first:
             self._check_first(scores, entries, objective, statistics)
         return loss
 
-    def _reference_of(self, entries: list[Entry], decisions: Decisions) -> Scores | None:
-        """None where the KL is to the old policy."""
-        if self.reference is None or self.options.kl.to is KlTarget.old:
+    def _by_old_policy(self, entries: list[Entry]) -> Scores | None:
+        if self.old_policy is None:
             return None
-        if decisions.reference is not None:
-            return Scores(decisions.reference)
-        with torch.no_grad(), self.reference() as frozen:
-            return self.likelihood.score(frozen, [entry.row for entry in entries])
+        with torch.no_grad(), self.old_policy.in_place():
+            return self.likelihood.score(self.engine, [entry.row for entry in entries])
+
+    def _kl(self, scores: Scores, batch: list[Entry], statistics: Statistics) -> Tensor:
+        """Scalar: the KL of a micro-batch's decisions, 0 if there is none or `_loss` has it."""
+        if self.options.kl.coefficient == 0 or self.joint_kl:
+            return torch.zeros((), device=self.device)
+        reference = None
+        if self.options.kl.to is KlTarget.reference:
+            assert self.reference is not None
+            with torch.no_grad(), self.reference() as frozen:
+                reference = self.likelihood.score(frozen, [entry.row for entry in batch])
+        loss = self._counted_kl(scores, reference, Decisions.of(batch, self.device), statistics)
+        self._check_finite(loss, scores)
+        statistics.total("learner/loss", float(loss.detach()))
+        return loss
+
+    def _counted_kl(
+        self, scores: Scores, reference: Scores | None, decisions: Decisions, statistics: Statistics
+    ) -> Tensor:
+        kl = kl_loss(scores, reference, decisions, self.options, self.likelihood)
+        statistics.add(kl)
+        return self.options.kl.coefficient * kl.value
+
+    def _check_finite(self, loss: Tensor, scores: Scores) -> None:
+        if not torch.isfinite(loss):
+            low, high = (float(value) for value in scores.log_prob.detach().aminmax())
+            raise LearnerError(
+                f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}. {NOT_FINITE}"
+            )
 
     def _check_first(self, scores: Scores, entries: list[Entry], loss: Loss, statistics: Statistics) -> None:
         """Before the weights move, ratios are 1 and log-probabilities the recorded ones."""

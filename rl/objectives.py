@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Ratio
+from configs.schema import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
 from rl.bounds import upper_bound
 from rl.decisions import Decisions, Units, numbered, units_of
+from rl.denoising_scores import DenoisingScores, nft_loss
 from rl.likelihood import Likelihood
 from rl.scores import Scores, kl_to_reference
 
@@ -36,9 +37,18 @@ class Loss:
 
 
 def policy_loss(
-    scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int, whole_sum: WholeSum
+    scores: Scores,
+    decisions: Decisions,
+    options: AlgorithmOptions,
+    draws: int,
+    whole_sum: WholeSum,
+    old_policy: Scores | None = None,
 ) -> Loss:
-    """The objective over some decisions of a minibatch, without its KL."""
+    """The objective over some decisions of a minibatch, without its KL.
+
+    Args:
+        old_policy: its scores of the same decisions, for `nft`.
+    """
     kind = options.objective
     if kind is ObjectiveKind.weighted:
         loss = _weighted(scores, decisions, draws)
@@ -46,6 +56,8 @@ def policy_loss(
         loss = _group_dpo(scores, decisions, options.beta, draws)
     elif kind is ObjectiveKind.sandwich:
         loss = _sandwich(scores, decisions, options, draws)
+    elif kind is ObjectiveKind.nft:
+        loss = _nft(scores, old_policy, decisions, options, draws)
     elif kind is ObjectiveKind.linear_bound:
         loss = _linear_bound(scores, decisions, options, draws)
     else:
@@ -195,6 +207,21 @@ def _ratio_measures(ratio: Tensor, held: Tensor) -> dict[str, Tensor]:
     return {"ratio/mean": ratio.detach(), "ratio/clip_fraction": held.to(ratio.dtype)}
 
 
+def _nft(
+    scores: Scores, old_policy: Scores | None, decisions: Decisions, options: AlgorithmOptions, draws: int
+) -> Loss:
+    """DiffusionNFT (arXiv 2509.16117): the advantage, limited to +-a, becomes the probability A / 2a + 1/2 of being a
+    good sample, and the loss is multiplied by a."""
+    assert isinstance(scores, DenoisingScores)  # checked with the configuration, as is the limit
+    assert isinstance(old_policy, DenoisingScores)
+    limit = options.advantage_clip
+    assert limit is not None
+    units, weight = units_of(decisions, Ratio.none, draws)
+    optimality = (units.mean(decisions.advantage) / (2 * limit) + 0.5).clamp(0, 1)
+    value = (weight * limit * nft_loss(scores, old_policy, optimality, options.beta)).sum()
+    return Loss(value, weight, {"nft/optimality": optimality})
+
+
 # Several numbers of a sample, or several samples
 
 
@@ -211,7 +238,7 @@ def _linear_bound(scores: Scores, decisions: Decisions, options: AlgorithmOption
     log_ratio = terms * share / units.mean(decisions.length)
     advantage, low, high = (units.mean(v) for v in (decisions.advantage, *_clip(scores, options)))
     ratio = torch.where(advantage > 0, 1 + log_ratio, log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp())
-    each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
+    each, held = _ppo_clip(ratio, advantage, low, high, None)
     return Loss((weight * each).sum(), weight, _ratio_measures(ratio, held))
 
 
@@ -252,6 +279,15 @@ def _group_dpo(scores: Scores, decisions: Decisions, beta: float, draws: int) ->
 # KL
 
 
+SAMPLED_ESTIMATORS = (KlEstimator.k1, KlEstimator.k2, KlEstimator.k3)
+
+
+def kl_is_joint(options: AlgorithmOptions, overlapping: bool) -> bool:
+    """Whether the KL is taken of units that several rows make together, as the ratio is."""
+    joint = options.ratio is Ratio.sequence or (options.ratio is Ratio.element and overlapping)
+    return joint and options.kl.estimator in SAMPLED_ESTIMATORS
+
+
 def kl_loss(
     scores: Scores, reference: Scores | None, decisions: Decisions, options: AlgorithmOptions, likelihood: Likelihood
 ) -> Loss:
@@ -261,7 +297,7 @@ def kl_loss(
     does not.
     """
     estimator, measure = options.kl.estimator, f"kl/{options.kl.to.value}"
-    joint = options.ratio is Ratio.sequence or (options.ratio is Ratio.element and likelihood.overlapping)
+    joint = kl_is_joint(options, likelihood.overlapping)
     units, weight = units_of(decisions, options.ratio if joint else Ratio.none, likelihood.draws)
     if joint:
         other = old_of(scores, decisions) if reference is None else reference.log_prob

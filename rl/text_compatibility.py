@@ -11,6 +11,7 @@ from configs.schema import (
     LikelihoodKind,
     LikelihoodOptions,
     MaskLaw,
+    ObjectiveKind,
     Partition,
     Ratio,
 )
@@ -51,6 +52,8 @@ def _likelihood(config: Config) -> Iterator[str]:
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
             "use a temperature above 0"
         )
+    if algorithm.objective is ObjectiveKind.nft:
+        yield "algorithm.objective=nft compares the outputs of image networks; for text use objective=weighted"
     if algorithm.ratio is Ratio.guard:
         yield "algorithm.ratio=guard is made of Gaussian steps, and text has none; use ratio=element"
     if algorithm.kl.estimator in GAUSSIAN_ESTIMATORS:

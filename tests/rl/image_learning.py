@@ -13,15 +13,17 @@ import torch
 import torch.distributed as dist
 
 from configs.compose import compose
-from configs.schema import Config
-from models.lora import has_adapters, without_adapters
+from configs.schema import Config, ObjectiveKind
+from models.lora import has_adapters, trainable_parameters, without_adapters
 from rl.advantages import AdvantageEstimator
+from rl.data import Problem
 from rl.engine import Engine, join_group, open_store
-from rl.image_modality import ImageModality
 from rl.learner import Group, Learner
+from rl.modality import modality_of
 from rl.objectives import needs_reference
+from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
-from rl.schedule import derive_seed, sample_uid
+from rl.schedule import TicketKind, derive_seed, sample_uid
 from rollout.worker import Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
@@ -54,7 +56,7 @@ class Training:
         self.config = config
         self.reward = reward
         self.caption = caption
-        modality = ImageModality(config)
+        self.modality = modality = modality_of(config)
         self.worker = modality.rollout_worker(CPU)
         self.policy = self.worker.policy
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
@@ -68,9 +70,15 @@ class Training:
             config.algorithm,
             100,
             CPU,
+            self._old_policy(),
         )
         self.policy.eval()
         self.advantages = AdvantageEstimator(config.algorithm)
+
+    def _old_policy(self) -> OldPolicy | None:
+        if self.config.algorithm.objective is not ObjectiveKind.nft:
+            return None
+        return OldPolicy(trainable_parameters(self.policy), self.config.algorithm.old)
 
     def _frozen_copy(self) -> Reference:
         frozen = copy.deepcopy(self.policy).requires_grad_(False)
@@ -86,12 +94,14 @@ class Training:
         request = RolloutRequest(
             origin=Origin(update, update, update, seed),
             prompt_ids=tuple(f"p{index}" for index in range(prompts)),
-            prompts=(self.caption,) * prompts,
+            prompts=(self.modality.prompt(Problem("p", self.caption, {})),) * prompts,
             uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
-            sampler=self.config.rollout.denoising,
+            sampler=self.modality.sampler(TicketKind.train),
         )
         self.policy.eval()
-        trajectories, completions, _ = self.worker.run(request)
+        old = self.learner.old_policy
+        with nullcontext() if old is None else old.in_place():
+            trajectories, completions, _ = self.worker.run(request)
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""

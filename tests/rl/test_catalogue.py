@@ -89,5 +89,5 @@ def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
     from rl.commands import show_algorithms
 
-    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, bgpo"):
+    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, bgpo"):
         show_algorithms("ppo", None)

@@ -57,6 +57,16 @@ def test_rewards_rise(folder, cell):
         assert results[0][0]["learner/loss"] == pytest.approx(np.log(2), abs=1e-5)
 
 
+@pytest.mark.parametrize("recipe", ["nft", "awm", "dgpo", "flow_dpo"])
+def test_the_published_recipes_learn(folder, recipe):
+    """As published but for the learning rate, the KL, and a beta for a network that has not been trained."""
+    beta = "algorithm.beta=1" if recipe == "nft" else "algorithm.beta=10"
+    options = ["algorithm.optimizer.learning_rate=5e-3", "algorithm.kl.coefficient=0", beta]
+    training = Training(configuration(folder, f"algorithm={recipe}", *options), redness)
+    rewards = [training.update(update)[1] for update in range(6)]
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.5 * training.spread
+
+
 def test_the_distance_of_outputs_holds_the_policy_back(folder):
     distance = {}
     for coefficient in (1e-6, 10.0):

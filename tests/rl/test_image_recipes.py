@@ -21,6 +21,8 @@ RECIPES = {
     "mix_grpo": ("sd3", 5e-3),
     "grpo_guard": ("sd3", 5e-3),
     "precise_grpo": ("sd3", 5e-3),
+    "flow_dppo": ("sd3", 5e-3),
+    "dpok": ("sd", 5e-4),
 }
 """Model and learning rate."""
 UPDATES = 8
