@@ -7,13 +7,15 @@ for from the compatibility check, and the words from the comment at the head of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from configs.compose import PACKAGE, compose, options
+from configs.compose import PACKAGE, compose
 from configs.schema import (
     AdvantageKind,
     AlgorithmOptions,
@@ -59,18 +61,20 @@ class Recipe:
 def catalogue(config_dir: Path | None = None) -> list[Recipe]:
     """Every algorithm file, in alphabetical order."""
     folders = [PACKAGE] if config_dir is None else [PACKAGE, config_dir]
-    return [_recipe(name, folders, config_dir) for name in options("algorithm", folders)]
+    rest = {modality: compose(["run.name=x", *chosen]).resolved for modality, chosen in REST.items()}
+    files = (file for folder in folders for file in (folder / "algorithm").glob("*.yaml"))
+    return [_recipe(file, rest) for file in sorted(files, key=lambda file: file.stem)]
 
 
-def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
-    configs = {modality: _with_data(name, modality, config_dir) for modality in Modality}
+def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
+    configs = {modality: _with_data(file, modality, tree) for modality, tree in rest.items()}
     suited = {modality: config for modality, config in configs.items() if _suits(config)}
     config = next(iter(suited.values()), configs[Modality.text])
     algorithm = config.algorithm
-    summary = _summary(next(file for folder in folders if (file := folder / "algorithm" / f"{name}.yaml").is_file()))
+    summary = _summary(file)
     paper = re.search(r"arXiv (\d{4}\.\d{5})", summary)
     return Recipe(
-        name=name,
+        name=file.stem,
         summary=summary,
         paper=paper.group(1) if paper else "",
         modalities=tuple(modality.value for modality in suited),
@@ -85,11 +89,14 @@ def _recipe(name: str, folders: list[Path], config_dir: Path | None) -> Recipe:
     )
 
 
-def _with_data(name: str, modality: Modality, config_dir: Path | None) -> Config:
+def _with_data(file: Path, modality: Modality, rest: DictConfig) -> Config:
     """The recipe on an embedded model, with the data that it asks for."""
-    chosen = [f"algorithm={name}", "run.name=x", *REST[modality]]
-    advantage = compose(chosen, config_dir).config.algorithm.advantage
-    return compose([*chosen, *ANSWERS.get((advantage, modality), [])], config_dir).config
+    own = OmegaConf.load(file)
+    if "# @package _global_" not in file.read_text():
+        own = OmegaConf.create({"algorithm": own})
+    tree = OmegaConf.merge(OmegaConf.structured(Config), rest, own)
+    answers = ANSWERS.get((tree.algorithm.advantage, modality), [])
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(tree, OmegaConf.from_dotlist(answers))))
 
 
 def _suits(config: Config) -> bool:
