@@ -104,6 +104,17 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(cluster, unet, tmp
     assert metrics(tmp_path / "resumed") == metrics(tmp_path / "straight")
 
 
+@pytest.mark.slow
+def test_the_old_policy_survives_a_resume(cluster, flow, tmp_path):
+    """With DiffusionNFT, whose generating policy is not the trained one: two updates and two more are four."""
+    options = ["algorithm=nft", "algorithm.old.growth=0.2", "run.checkpoint_every=1"]
+    run(flow, tmp_path, "run.name=straight", *options)
+    run(flow, tmp_path, "run.name=resumed", *options, "run.updates=2")
+    run(flow, tmp_path, "run.name=resumed", *options)
+    assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
+    assert metrics(tmp_path / "resumed") == metrics(tmp_path / "straight")
+
+
 def test_adapters_with_kl_and_their_export(cluster, unet, tmp_path):
     """LoRA on a UNet: only adapters move, the reference is the network without them, and diffusers loads the result."""
     from diffusers import StableDiffusionPipeline

@@ -15,7 +15,19 @@ from tests.rl.training import share_of_ones
 
 BIDIRECTIONAL = ("diffu_grpo", "coupled_grpo", "unigrpo", "wd1", "spg", "espo", "d2_step_merge", "tracerl_full")
 """Methods for, or with masked prompts of, models that see the whole canvas."""
-BLOCK = ("agrpo", "bgpo", "cj_grpo", "dipo", "ebpo", "one_step", "online_dpo", "stable_drl", "tracerl", "just_grpo")
+BLOCK = (
+    "agrpo",
+    "bgpo",
+    "cj_grpo",
+    "dipo",
+    "ebpo",
+    "one_step",
+    "online_dpo",
+    "stable_drl",
+    "trace_grpo",
+    "tracerl",
+    "just_grpo",
+)
 UPDATES = 8
 
 

@@ -149,3 +149,25 @@ def test_coarse_replays_measure_parity_with_an_exact_one(straight, model, tmp_pa
     for row in metrics(tmp_path / "coarse"):
         assert row["logp/max_error"] <= 1e-5
         assert row["ratio/max_error"] <= 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["espo", "stable_drl", "online_dpo"])
+def test_losses_that_join_samples_are_the_same_on_two_learners(cluster, model, tmp_path, algorithm):
+    """Sequence ratios, a common divisor, pairs with a reference: over ranks and micro-batches of unequal number."""
+    options = [f"algorithm={algorithm}", "algorithm.epochs=2", "algorithm.micro_batch_tokens=256", "run.updates=2"]
+    small_run(model, tmp_path, "run.name=one", *options)
+    small_run(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=2")
+    assert_same_weights(tmp_path / "two", tmp_path / "one", 2e-5, update=2)
+
+
+@pytest.mark.slow
+def test_refills_are_the_same_again(cluster, model, tmp_path):
+    """Groups outside of the band are replaced, alike in another run with more workers."""
+    options = ["algorithm.solved_band=[0.0,0.4]", "reward.solved_at=0.5", "rollout.refills=2", "run.updates=3"]
+    small_run(model, tmp_path, "run.name=one", *options)
+    small_run(model, tmp_path, "run.name=two", *options, "cluster.rollout_workers=2")
+    assert_same_weights(tmp_path / "two", tmp_path / "one", update=2)
+    rows = metrics(tmp_path / "one")
+    assert rows == metrics(tmp_path / "two")
+    assert any(row["groups/used"] / (1 - row["groups/without_signal_fraction"]) > 4 for row in rows)
