@@ -307,6 +307,8 @@ class AlgorithmOptions:
     ratio: Ratio = Ratio.element
     objective: ObjectiveKind = ObjectiveKind.ppo_clip
     advantage: AdvantageKind = AdvantageKind.zscore
+    normalise_terms: bool = False
+    """Make each reward term a z-score within its group before they are weighted and summed (GDPO, LightningRL)."""
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)

@@ -19,6 +19,7 @@ RewardFunction = Callable[..., Any]
 REGISTERED = {
     "reasoning_gym": "rewards.reasoning.reasoning_gym",
     "math": "rewards.math_answer.math",
+    "tokens_per_round": "rewards.speed.tokens_per_round",
     "scene": "rewards.scenes.reward.scene",
     "jpeg_compressibility": "rewards.image.jpeg_compressibility",
     "jpeg_incompressibility": "rewards.image.jpeg_incompressibility",
@@ -31,6 +32,7 @@ REGISTERED = {
 COMPLETIONS = {
     "reasoning_gym": "text",
     "math": "text",
+    "tokens_per_round": "text",
     "scene": "image",
     "jpeg_compressibility": "image",
     "jpeg_incompressibility": "image",

@@ -18,6 +18,7 @@ from configs.schema import Config, ObjectiveKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
 from models.policy import Policy
+from rewards.registry import RewardError
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.learner import Group, Learner
@@ -77,7 +78,10 @@ class RewardActor:
         self.worker.ready()
 
     def score(self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int) -> Scores:
-        return self.worker.score(ScoreRequest(prompts, completions.outputs, completions.ids, columns, update))
+        if taken := sorted(columns.keys() & completions.columns.keys()):
+            raise RewardError(f"columns {', '.join(taken)} of the data are filled in by the rollout; rename them")
+        known = {**columns, **completions.columns}
+        return self.worker.score(ScoreRequest(prompts, completions.outputs, completions.ids, known, update))
 
 
 class LearnerActor:

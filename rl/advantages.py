@@ -151,6 +151,22 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
+def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """(G,) sum of a group's reward terms, each as a z-score within the group before its weight, so that none drowns out
+    another (GDPO, LightningRL, MixGRPO). A term that is the same for all adds nothing.
+
+    Args:
+        terms: (G,) of each, NaN where it does not apply to a sample or could not be scored; there it adds 0.
+        weights: of the terms; those of weight 0 are left out.
+    """
+    total = np.zeros(len(next(iter(terms.values()))))
+    for name, values in terms.items():
+        scored = values[~np.isnan(values)]
+        if weights[name] != 0 and len(scored) > 1:
+            total += weights[name] * np.nan_to_num((values - scored.mean()) / (scored.std() + STD_EPSILON))
+    return total
+
+
 def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) -> bool:
     """Whether the solved fraction of a group's scored samples lies within `band`, its ends included."""
     scored = rewards[~np.isnan(rewards)]

@@ -14,7 +14,7 @@ import ray
 
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.advantages import AdvantageEstimator, in_band
+from rl.advantages import AdvantageEstimator, combined, in_band
 from rl.evaluate import evaluate
 from rl.generation import Generation, Scored
 from rl.learners import Learners
@@ -83,16 +83,26 @@ class Loop:
     def groups(self, tickets: list[Scored]) -> list[GroupReference]:
         """Trajectory, advantages and valid samples of every group that can teach something, in ticket order."""
         rewards = [group for ticket in tickets for group in ticket.rewards]
+        compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
         prompts = [problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices]
         groups: list[GroupReference] = []
         for trajectory, reward, (advantage, valid) in zip(
-            trajectories, rewards, self.advantages(rewards, prompts), strict=True
+            trajectories, rewards, self.advantages(compared, prompts), strict=True
         ):
             if valid.any() and self.teaches(reward, advantage):
                 groups.append((trajectory, advantage, valid))
         return groups
+
+    def compared(self, ticket: Scored) -> np.ndarray:
+        """(problems, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms."""
+        if not self.config.algorithm.normalise_terms:
+            return ticket.rewards
+        weights = {name: term.weight for name, term in self.config.reward.terms.items()}
+        groups = range(len(ticket.rewards))
+        sums = [combined({name: values[group] for name, values in ticket.terms.items()}, weights) for group in groups]
+        return np.where(np.isnan(ticket.rewards), np.nan, np.stack(sums))
 
     def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
         """Whether the options let a group into the loss.

@@ -42,4 +42,4 @@ class TextRolloutWorker:
         statistics["tokens"] = float(samples.stop_length.sum())
         statistics["stopped"] = float(sum(sample[-1] in stop for sample in ids))
         statistics["seconds"] = time.perf_counter() - started
-        return trajectories, Completions(texts, ids), statistics
+        return trajectories, Completions(texts, ids, {"denoising_rounds": samples.rounds.tolist()}), statistics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.policy import Policy
@@ -46,6 +46,8 @@ class Completions:
     """One a sample, groups one behind the other: text, or an image as (H, W, 3) uint8."""
     ids: list[list[int]] | None = None
     """Tokens of a text."""
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    """What else is known of each sample; a keyword argument of every reward function, like a column of the data."""
 
 
 class RolloutWorker(Protocol):

@@ -102,6 +102,8 @@ class Training:
         old = self.learner.old_policy
         with nullcontext() if old is None else old.in_place():
             trajectories, completions, _ = self.worker.run(request)
+        self.completions = completions
+        """Of the latest samples."""
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from configs.schema import AdvantageKind, AlgorithmOptions, RunningOptions
-from rl.advantages import OFFLINE_ADVANTAGES, STD_EPSILON, AdvantageEstimator, advantages, has_signal, in_band
+from rl.advantages import OFFLINE_ADVANTAGES, STD_EPSILON, AdvantageEstimator, advantages, combined, has_signal, in_band
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
@@ -201,3 +201,19 @@ def test_equal_rewards_teach_only_when_others_are_compared_with():
     assert judge.teaches(equal, advantage)
     (alone, _) = judge([equal], ["a"])[0]
     assert not judge.teaches(equal, alone)
+
+
+def test_terms_of_any_size_count_by_their_weights():
+    terms = {
+        "answer": np.array([0.0, 1.0, 1.0, 0.0]),
+        "speed": np.array([100.0, 300.0, NAN, 100.0]),
+        "measure": np.array([5.0, 1.0, 2.0, 3.0]),
+        "equal": np.ones(4),
+    }
+    weights = {"answer": 1.0, "speed": 0.5, "measure": 0.0, "equal": 7.0}
+    speed = np.array([100, 300, 100]) - 500 / 3
+    speed = speed / np.sqrt((speed**2).mean())
+    expected = np.array([-1.0, 1.0, 1.0, -1.0]) + 0.5 * np.array([speed[0], speed[1], 0.0, speed[2]])
+    np.testing.assert_allclose(combined(terms, weights), expected, atol=1e-3)
+    larger = {**terms, "speed": 1000 * terms["speed"]}  # the control: a plain sum would follow the larger numbers
+    np.testing.assert_allclose(combined(larger, weights), expected, atol=1e-3)

@@ -9,6 +9,7 @@ import pytest
 
 from configs.compose import compose
 from models.tiny.create import main as create
+from rewards.registry import resolve
 from rl.catalogue import catalogue
 from tests.rl.image_learning import Training, process_group
 from tests.rl.training import share_of_ones
@@ -27,6 +28,7 @@ BLOCK = (
     "trace_grpo",
     "tracerl",
     "just_grpo",
+    "lightning_rl",
 )
 UPDATES = 8
 
@@ -77,6 +79,22 @@ def test_every_recipe_learns(models, recipe):
     if "ratio/max_error" in first:
         assert first["ratio/max_error"] <= 1e-5
     assert all(metrics["learner/gradient_norm"] > 0 for metrics, _ in results)
+
+
+def test_rewards_are_told_the_rounds_that_a_text_took(models):
+    config = compose(
+        ["recipe=quickstart", f"model.path={models['tracerl']}", "rollout.sampler.max_new_tokens=8"]
+    ).config
+    training = Training(config, reward, caption="1 2 3 4")
+    groups, _ = training.roll_out(0)
+    rounds = [int(t.reveal[i].max()) for t in (group.trajectory for group in groups) for i in range(t.group_size)]
+    assert training.completions.columns == {"denoising_rounds": rounds}
+    speeds = resolve("tokens_per_round")(
+        completions=training.completions.outputs,
+        completion_ids=training.completions.ids,
+        **training.completions.columns,
+    )
+    assert speeds == [len(ids) / count for ids, count in zip(training.completions.ids, rounds, strict=True)]
 
 
 def test_no_recipe_for_text_is_left_out():
