@@ -15,7 +15,7 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/pytest -m slow
