@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.image_learning import Training, configuration, process_group
@@ -76,3 +77,18 @@ def test_the_distance_of_outputs_holds_the_policy_back(folder):
         assert metrics[0]["kl/reference"] == pytest.approx(0, abs=1e-9)
         distance[coefficient] = metrics[-1]["kl/reference"]
     assert distance[10.0] < 0.3 * distance[1e-6]
+
+
+def test_a_loss_that_joins_samples_keeps_the_kl_of_outputs(folder):
+    """DGPO in one micro-batch and in many: the preference is differentiated in two passes, the KL in the second."""
+    weights, divergence = [], []
+    for tokens in (100_000, 1):
+        options = ["algorithm.kl.coefficient=10", "algorithm.beta=1", "algorithm.optimizer.learning_rate=1e-3"]
+        config = configuration(folder, "algorithm=dgpo", f"algorithm.micro_batch_tokens={tokens}", *options)
+        training = Training(config, redness)
+        results = [training.update(update)[0] for update in range(2)]
+        divergence.append(results[1]["kl/reference"])
+        weights.append(torch.cat([p.detach().flatten() for p in training.policy.parameters()]))
+    assert divergence[0] > 0
+    assert divergence[1] == pytest.approx(divergence[0], rel=1e-3)
+    torch.testing.assert_close(weights[0], weights[1], atol=2e-5, rtol=0)
