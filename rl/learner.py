@@ -18,7 +18,7 @@ from torch import Tensor
 
 from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Schedule
 from rl.collectives import in_step, sum_over_ranks, total
-from rl.decisions import Decisions, Entry
+from rl.decisions import NOBODY, Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
 from rl.engine import Engine, GradientError
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
@@ -122,6 +122,8 @@ class Learner:
         self.options = options
         self.total_updates = total_updates
         self.device = device
+        self.rows_scored = 0
+        """Rows that any model has scored in this update: the forwards that learning took."""
         self.coupled = is_coupled(options, likelihood.overlapping)
         self.joint_kl = options.kl.coefficient > 0 and kl_is_joint(options, likelihood.overlapping)
 
@@ -136,6 +138,7 @@ class Learner:
             Metrics, equal on every rank.
         """
         self.engine.module.train()
+        self.rows_scored = 0
         statistics = Statistics()
         passes = self._passes(minibatches, update)
         gap = self._parity_metric(minibatches, fresh)
@@ -147,6 +150,7 @@ class Learner:
             first = False
         if self.old_policy is not None:
             self.old_policy.follow(update)
+        statistics.total("learner/rows", float(self.rows_scored))
         return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
 
     def _passes(self, minibatches: Sequence[Sequence[Group]], update: int) -> list[list[list[list[Entry]]]]:
@@ -239,20 +243,24 @@ class Learner:
     def _scored(self, model: Callable[..., Tensor], batch: list[Entry]) -> list[np.ndarray]:
         """(m,) log-probabilities of each entry, without a gradient."""
         with torch.no_grad():
-            scored = self.likelihood.score(model, [entry.row for entry in batch]).log_prob.cpu().numpy()
+            scored = self._score(model, batch).log_prob.cpu().numpy()
         return np.split(scored, np.cumsum([len(entry.recorded) for entry in batch])[:-1])
+
+    def _score(self, model: Callable[..., Tensor], batch: list[Entry]) -> Scores:
+        self.rows_scored += sum(entry.sample != NOBODY for entry in batch)
+        return self.likelihood.score(model, [entry.row for entry in batch])
 
     def _backward(self, minibatch: list[list[Entry]], statistics: Statistics, first: bool) -> None:
         """Forward and backward of one minibatch."""
         if not self.coupled or len(minibatch) == 1:
             whole_sum = self._whole_sum(minibatch)
             for batch in minibatch:
-                scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+                scores = self._score(self.engine, batch)
                 loss = self._loss(scores, batch, statistics, first, whole_sum)
                 self.engine.backward(loss + self._kl(scores, batch, statistics))
             return
         for batch, slope in zip(minibatch, self._slopes(minibatch, statistics, first), strict=True):
-            scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+            scores = self._score(self.engine, batch)
             self.engine.backward((slope * scores.log_prob).sum() + self._kl(scores, batch, statistics))
 
     def _whole_sum(self, minibatch: list[list[Entry]]) -> WholeSum:
@@ -263,7 +271,7 @@ class Learner:
         part = torch.zeros((), device=self.device)
         with torch.no_grad():
             for batch in minibatch:
-                scores = self.likelihood.score(self.engine, [entry.row for entry in batch])
+                scores = self._score(self.engine, batch)
                 decisions = Decisions.of(batch, self.device)
                 part = part + clipped_ratios(scores, decisions, self.options, self.likelihood.draws)
         whole = total(part)
@@ -306,7 +314,7 @@ class Learner:
         if self.old_policy is None:
             return None
         with torch.no_grad(), self.old_policy.in_place():
-            return self.likelihood.score(self.engine, [entry.row for entry in entries])
+            return self._score(self.engine, entries)
 
     def _kl(self, scores: Scores, batch: list[Entry], statistics: Statistics) -> Tensor:
         """Scalar: the KL of a micro-batch's decisions, 0 if there is none or `_loss` has it."""
@@ -316,7 +324,7 @@ class Learner:
         if self.options.kl.to is KlTarget.reference:
             assert self.reference is not None
             with torch.no_grad(), self.reference() as frozen:
-                reference = self.likelihood.score(frozen, [entry.row for entry in batch])
+                reference = self._score(frozen, batch)
         loss = self._counted_kl(scores, reference, Decisions.of(batch, self.device), statistics)
         self._check_finite(loss, scores)
         statistics.total("learner/loss", float(loss.detach()))

@@ -23,6 +23,7 @@ STARTS_RAY = {
 """Files whose tests start processes of their own."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several test processes a file stays in one of them, and so do all files that start Ray: two clusters at once
     would fight for cores and deadlines. These take longest and come first."""
