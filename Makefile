@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-slow lint bases clean
+.PHONY: help quickstart quickstart-image test test-processes test-functions test-slow lint bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -15,7 +15,13 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadgroup
+	$(MAKE) --jobs 2 --output-sync test-processes test-functions
+
+test-processes: .venv/installed  ## of those, the tests that start Ray
+	$(BIN)/pytest -m "not slow and processes"
+
+test-functions: .venv/installed  ## and the others
+	$(BIN)/pytest -m "not slow and not processes"
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/pytest -m slow
