@@ -135,6 +135,7 @@ class Run:
             "reward/std": float(scored.std()) if len(scored) else 0.0,
             "reward/solve_rate": float((scored >= self.config.reward.solved_at - 1e-9).mean()) if len(scored) else 0.0,
             "reward/unscored": int(np.isnan(rewards).sum()),
+            "groups/generated": len(rewards),
             "groups/used": groups,
             "groups/without_signal_fraction": 1 - groups / len(rewards),
             "rollout/staleness": update - min(ticket.ticket.version for ticket in tickets),
