@@ -57,7 +57,8 @@ class Loop:
             with self.run.stage("learn"):
                 metrics |= self.learners.step(self.update, groups, fresh)
         else:
-            self.run.note(f"update {self.update}: all rewards within each group are equal, so the weights stay")
+            band = "" if self.config.algorithm.solved_band is None else " or its solved fraction outside of solved_band"
+            self.run.note(f"update {self.update}: all rewards within each group are equal{band}, so the weights stay")
         return metrics, tickets
 
     def refills(self, tickets: list[Scored]) -> list[Scored]:

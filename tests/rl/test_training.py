@@ -164,7 +164,7 @@ def test_losses_that_join_samples_are_the_same_on_two_learners(cluster, model, t
 @pytest.mark.slow
 def test_refills_are_the_same_again(cluster, model, tmp_path):
     """Groups outside of the band are replaced, alike in another run with more workers."""
-    options = ["algorithm.solved_band=[0.0,0.4]", "reward.solved_at=0.5", "rollout.refills=2", "run.updates=3"]
+    options = ["algorithm.solved_band=[0.0,0.9]", "reward.solved_at=0.5", "rollout.refills=2", "run.updates=3"]
     small_run(model, tmp_path, "run.name=one", *options)
     small_run(model, tmp_path, "run.name=two", *options, "cluster.rollout_workers=2")
     assert_same_weights(tmp_path / "two", tmp_path / "one", update=2)
