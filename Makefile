@@ -15,7 +15,7 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
-	$(MAKE) --jobs 2 --output-sync test-processes test-functions
+	$(MAKE) --jobs 2 test-processes test-functions
 
 test-processes: .venv/installed  ## of those, the tests that start Ray
 	$(BIN)/pytest -m "not slow and processes"
