@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.prediction import Prediction
@@ -74,3 +76,10 @@ class Condition:
     """(B, T, W) fp32: one vector a token."""
     pooled: Tensor | None
     """(B, V) fp32: one vector a prompt; None for Stable Diffusion 1 and 2, which have none."""
+
+    @staticmethod
+    def joined(conditions: Sequence[Condition], device: torch.device) -> Condition:
+        """The prompts of all, one behind the other."""
+        pooled = [condition.pooled for condition in conditions if condition.pooled is not None]
+        embeds = torch.cat([condition.embeds for condition in conditions]).to(device)
+        return Condition(embeds, torch.cat(pooled).to(device) if pooled else None)

@@ -149,14 +149,9 @@ class ImageElbo:
     def _output(
         self, model: Callable[..., Tensor], latents: Tensor, time: Tensor, contents: list[Corruption]
     ) -> Tensor:
-        pooled = [content.condition.pooled for content in contents if content.condition.pooled is not None]
-        return model(
-            latents,
-            time,
-            torch.cat([content.condition.embeds for content in contents]).to(self.device),
-            torch.cat(pooled).to(self.device) if pooled else None,
-            None if self.embedded_scale is None else torch.full_like(time, self.embedded_scale),
-        )
+        condition = Condition.joined([content.condition for content in contents], self.device)
+        scale = None if self.embedded_scale is None else torch.full_like(time, self.embedded_scale)
+        return model(latents, time, condition.embeds, condition.pooled, scale)
 
 
 def recorded(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:

@@ -227,10 +227,7 @@ class ImageRewardGradient:
         return Conditions(self._batch(captions), empty, self.schedule.embedded_scale)
 
     def _batch(self, captions: list[str]) -> Condition:
-        conditions = [self.encode(caption) for caption in captions]
-        pooled = [condition.pooled for condition in conditions if condition.pooled is not None]
-        embeds = torch.cat([condition.embeds for condition in conditions]).to(self.device)
-        return Condition(embeds, torch.cat(pooled).to(self.device) if pooled else None)
+        return Condition.joined([self.encode(caption) for caption in captions], self.device)
 
     def _tokens(self, part: Part) -> int:
         """What a sample's activations take, counted in tokens of one forward, for packing micro-batches."""

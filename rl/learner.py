@@ -307,7 +307,7 @@ class Learner:
         statistics.total("learner/loss", float(loss.detach()))
         statistics.total("learner/decisions", float((decisions.weight > 0).sum()))
         if first:
-            self._check_first(scores, entries, objective, statistics)
+            self._check_first(scores, decisions, objective, statistics)
         return loss
 
     def _by_old_policy(self, entries: list[Entry]) -> Scores | None:
@@ -344,16 +344,16 @@ class Learner:
                 f"the loss is {float(loss.detach())}: log-probabilities between {low:.3g} and {high:.3g}. {NOT_FINITE}"
             )
 
-    def _check_first(self, scores: Scores, entries: list[Entry], loss: Loss, statistics: Statistics) -> None:
+    def _check_first(self, scores: Scores, decisions: Decisions, loss: Loss, statistics: Statistics) -> None:
         """Before the weights move, ratios are 1 and log-probabilities the recorded ones."""
         used = loss.weight > 0
         if "ratio/mean" in loss.measures and used.any():
             statistics.raise_to("ratio_error", float((loss.measures["ratio/mean"][used] - 1).abs().max()))
-        if self.likelihood.exact:
-            counts = torch.from_numpy(np.concatenate([entry.weight for entry in entries]) > 0).to(self.device)
-            recorded = torch.from_numpy(np.concatenate([entry.recorded for entry in entries])).to(self.device)
+        if self.likelihood.exact:  # the old log-probabilities are the recorded ones
+            assert decisions.old is not None
+            counts = decisions.weight > 0
             if counts.any():
-                gap = float((scores.log_prob.detach() - recorded)[counts].abs().max())
+                gap = float((scores.log_prob.detach() - decisions.old)[counts].abs().max())
                 statistics.raise_to("logprob_gap", gap * self.likelihood.gap_scale)
 
     def _step_engine(self, update: int) -> float:

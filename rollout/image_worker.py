@@ -131,10 +131,7 @@ class ImageRolloutWorker:
 
     def _batch(self, captions: list[str]) -> Condition:
         """A caption is encoded once, however many samples it has."""
-        conditions = [self.encoded(caption) for caption in captions]
-        pooled = [c.pooled for c in conditions if c.pooled is not None]
-        embeds = torch.cat([c.embeds for c in conditions]).to(self.device)
-        return Condition(embeds, torch.cat(pooled).to(self.device) if pooled else None)
+        return Condition.joined([self.encoded(caption) for caption in captions], self.device)
 
 
 def _window(schedule: Schedule, request: RolloutRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:

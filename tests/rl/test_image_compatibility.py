@@ -11,22 +11,10 @@ from configs.errors import ConfigError
 from models.image_spec import Guidance, ImageSpec
 from models.prediction import Prediction
 from rl.compatibility import check
+from tests.rl.gaussian_images import FLOW
 
-FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
 DDIM = {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "clip_sample": False, "steps_offset": 1}
-SPEC = ImageSpec(
-    family="sd3",
-    prediction=Prediction.flow,
-    guidance=Guidance.classifier_free,
-    distilled=False,
-    latent_channels=4,
-    pixels_per_cell=4,
-    patch=1,
-    image_size=32,
-    largest_size=64,
-    even_sigmas=False,
-    scheduler=FLOW,
-)
+SPEC = replace(FLOW, largest_size=64)
 BASE = [
     "algorithm=precise_grpo",
     "model.modality=image",

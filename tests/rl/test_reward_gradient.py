@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,7 @@ from torch import Tensor, nn
 
 from configs.schema import Cut, RewardGradientOptions
 from models.image_checkpoint import load_image_codec, load_image_policy, load_prompt_encoder
-from models.image_spec import Condition, Guidance, ImageSpec
-from models.prediction import Prediction
+from models.image_spec import Condition, ImageSpec
 from rewards.differentiable import DifferentiableTotal, brightness
 from rewards.options import RewardTerm
 from rl.engine import Engine
@@ -25,24 +25,13 @@ from rollout.image_sampler import ImageSampler, Schedule
 from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions, KernelKind
 from tests.models.pipelines import image_options, tiny_pipeline
+from tests.rl.gaussian_images import EPSILON
 from tests.rl.image_learning import configuration, process_group
 
 CPU = torch.device("cpu")
 STEPS = 5
 DDIM = {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "clip_sample": False, "steps_offset": 1}
-SPEC = ImageSpec(
-    family="sd",
-    prediction=Prediction.epsilon,
-    guidance=Guidance.classifier_free,
-    distilled=False,
-    latent_channels=4,
-    pixels_per_cell=4,
-    patch=1,
-    image_size=16,
-    largest_size=None,
-    even_sigmas=False,
-    scheduler=DDIM,
-)
+SPEC = replace(EPSILON, family="sd", image_size=16, scheduler=DDIM)
 UIDS = [3, 4, 5, 6]
 ALL = slice(None)
 
