@@ -89,6 +89,9 @@ class LikelihoodOptions:
     """Parts of a trace (partition=segments)."""
     sampled_parts: Optional[int] = None  # noqa: UP045
     """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    block_length: Optional[int] = None  # noqa: UP045
+    """Block-causal text: score under attention blocks of this many tokens, a multiple of those that generate, to adapt
+    a model to larger blocks (TraceRL); null is the model's own."""
     prompt_masking: float = 0.0
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
     `canvas_block` so is a token of the blocks before."""
