@@ -402,10 +402,16 @@ class SourceOptions:
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
+    also: dict[str, SourceOptions] = field(default_factory=dict)
+    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
     evaluation: Optional[SourceOptions] = None  # noqa: UP045
     system_prompt: Optional[str] = None  # noqa: UP045
     max_prompt_tokens: int = 1024
     """A longer prompt is an error that names it, never silently cut or dropped."""
+
+    def training(self) -> dict[str, SourceOptions]:
+        """The training sources by the names of their options."""
+        return {"data.train": self.train, **{f"data.also.{name}": source for name, source in self.also.items()}}
 
 
 @dataclass

@@ -49,7 +49,8 @@ def unused_options(config: Config) -> Iterator[str]:
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
     if config.model.block_length is not None and modality is not Modality.text:
-        yield f"model.block_length={config.model.block_length} does nothing for a model of {modality.name}s; leave it out"
+        setting = f"model.block_length={config.model.block_length}"
+        yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
     gradient = config.algorithm.reward_gradient
     if options.kind is not LikelihoodKind.reward_gradient and gradient != RewardGradientOptions():
         yield (
