@@ -107,8 +107,8 @@ class Generation:
         self.sources = sources
         self.stage = stage
         self.note = note
-        self.weights: dict[int, ray.ObjectRef] = {}
-        """Published policy versions."""
+        self.weights: dict[int, Any] = {}
+        """Published policy versions, where they lie; the weights themselves where everything is one process."""
         self._ahead: Iterator[Ticket | None] = iter(())
         self._first: deque[Ticket] = deque()
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""

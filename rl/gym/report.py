@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def _line(runs: list[Result]) -> Line:
     )
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
@@ -148,33 +148,56 @@ def markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-HOW = """Share of held-out problems solved by greedy completions (for images: without noise on the way), before and after
-training. Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Rows are
-canvases that the learner scored with any model; forwards are those of the rollouts as their metric counts them (text: one
-for a whole batch, images: one for each sample); seconds are CPU seconds of one core without the rewards' process.
-Gains are comparable within a base."""
+HOW = """\
+Share of held-out problems solved by greedy completions (images: without noise on the way), before and after training.
+Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Gains are
+comparable within a base. Samples are those drawn for training, or of methods that learn from data the answers read.
+Forwards are those of the rollouts as their metric counts them (text: one for a whole batch; images: one for each
+sample), rows are canvases that the learner scored with any model, and s are CPU seconds without the rewards' process."""
+
+COLUMNS = (
+    "algorithm",
+    "cell",
+    "base",
+    "after",
+    "gain",
+    "significant",
+    "seeds",
+    "learning rate",
+    "samples",
+    "forwards",
+    "rows",
+    "s",
+)
 
 
 def _table(setting: str, lines: Sequence[Line]) -> str:
     if not lines:
         return ""
-    rows = [
-        "| algorithm | cell | base | after | gain | significant | seeds | learning rate | samples | forwards | rows | s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    return f"## {setting}: base `{lines[0].base}`\n\n" + table(COLUMNS, [_cells(line) for line in lines])
+
+
+def _cells(line: Line) -> list[str]:
+    gain = line.gain
+    return [
+        f"**{line.name}** (ours)" if line.ours else line.name,
+        ", ".join(line.cell),
+        f"{line.before.value:.3f}",
+        f"{line.after.value:.3f} [{line.after.low:.3f}, {line.after.high:.3f}]",
+        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+        line.verdict,
+        str(len(line.seeds)),
+        f"{line.learning_rate:g}",
+        f"{line.samples:.0f}",
+        f"{line.forwards:.0f}",
+        f"{line.rows:.0f}",
+        f"{line.cpu_seconds:.0f}",
     ]
-    for line in lines:
-        name = f"**{line.name}** (ours)" if line.ours else line.name
-        rows.append(
-            f"| {name} | {' × '.join(line.cell)} | {line.before.value:.3f} | {_interval(line.after)} "
-            f"| {line.gain.value:+.3f} [{line.gain.low:+.3f}, {line.gain.high:+.3f}] | {line.verdict} "
-            f"| {len(line.seeds)} | {line.learning_rate:g} | {line.samples:.0f} | {line.forwards:.0f} | {line.rows:.0f} "
-            f"| {line.cpu_seconds:.0f} |"
-        )
-    return f"## {setting}: base `{lines[0].base}`\n\n" + "\n".join(rows)
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
 def _others(everyone: Sequence[Contestant], lines: Sequence[Line], results: Sequence[Result]) -> str:
@@ -203,12 +226,10 @@ def _rates(searched: Sequence[Result]) -> str:
     best = best_rates(searched)
     rates = sorted({result.learning_rate for result in searched if not result.error})
     solved = {(one.name, one.learning_rate): float(np.nanmean(one.solved[1])) for one in searched if not one.error}
-    rows = [f"| algorithm | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---|" + "---|" * len(rates)]
+    rows = []
     for name in sorted(best):
-        cells = (
-            f"**{solved[name, rate]:.3f}**" if rate == best[name] else f"{solved.get((name, rate), float('nan')):.3f}"
-            for rate in rates
-        )
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+        shares = [f"{solved[name, rate]:.3f}" if (name, rate) in solved else "failed" for rate in rates]
+        marks = ["**" if rate == best[name] else "" for rate in rates]
+        rows.append([name, *(f"{mark}{share}{mark}" for mark, share in zip(marks, shares, strict=True))])
     words = "Share solved after training with each rate, on a seed that the report does not have; the best was taken."
-    return f"## Learning rates\n\n{words}\n\n" + "\n".join(rows)
+    return f"## Learning rates\n\n{words}\n\n" + table(["algorithm", *(f"{rate:g}" for rate in rates)], rows)

@@ -105,7 +105,8 @@ class Result:
     @property
     def solved(self) -> tuple[np.ndarray, np.ndarray]:
         """(problems,) float before and after, NaN where unscored."""
-        assert self.before is not None and self.after is not None
+        assert self.before is not None
+        assert self.after is not None
         return np.array(self.before, float), np.array(self.after, float)
 
 
@@ -128,15 +129,15 @@ def run_gym(selection: Selection, folder: Path, console: Console) -> list[Result
     """Does what is not done yet. Raises UserError when a file in `folder` is of another configuration."""
     jobs = jobs_of(selection, folder)
     mine = jobs[selection.part[0] - 1 :: selection.part[1]]
-    done = {} if selection.again else _done(mine, selection, folder)
+    known = {} if selection.again else _known(mine, selection, folder)
     results = []
     for number, job in enumerate(mine, 1):
-        found = done.get(job)
-        if found is None:
-            found = do(job, selection, folder)
-            _write(job.file(folder), asdict(found))
-        results.append(found)
-        console.print(f"{number}/{len(mine)} {job.task} {job.label}: {_line(found, job in done)}", markup=False)
+        file = job.file(folder)
+        result = known.get(file) or do(job, selection, folder)
+        if file not in known:
+            _write(file, asdict(result))
+        results.append(result)
+        console.print(f"{number}/{len(mine)} {job.task} {job.label}: {_line(result, file in known)}", markup=False)
     if selection.rates:
         choose_rates(jobs, folder, console)
     return results
@@ -168,7 +169,8 @@ def jobs_of(selection: Selection, folder: Path) -> list[Job]:
     ]
 
 
-def _done(jobs: list[Job], selection: Selection, folder: Path) -> dict[Job, Result]:
+def _known(jobs: list[Job], selection: Selection, folder: Path) -> dict[Path, Result]:
+    """Results of these jobs that are there."""
     found = {}
     for job in jobs:
         file = job.file(folder)
@@ -180,7 +182,7 @@ def _done(jobs: list[Job], selection: Selection, folder: Path) -> dict[Job, Resu
                 f"{file} is of another configuration: the task, the algorithm or its learning rate has changed since. "
                 f"Delete it, give --again, or choose another folder"
             )
-        found[job] = result
+        found[file] = result
     return found
 
 
@@ -253,9 +255,8 @@ def do(job: Job, selection: Selection, folder: Path) -> Result:
 
 
 def _with_numbers(result: Result, trained: Trained, config: Config) -> Result:
-    before, after = (
-        [each[0] for each in row["solved/greedy"]] for row in (trained.evaluations[0], trained.evaluations[-1])
-    )
+    ends = (trained.evaluations[0], trained.evaluations[-1])
+    before, after = ([sample for (sample,) in row["solved/greedy"]] for row in ends)
     offline = config.algorithm.advantage.offline
     planned = config.run.updates * config.rollout.prompts_per_update  # groups, where nothing was generated
 
