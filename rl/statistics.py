@@ -82,8 +82,8 @@ def crossed_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
     """Mean of after - before over problems and training seeds, with a 95 % interval for other problems *and* seeds.
 
     Problems are crossed with seeds: a lucky seed lifts all of its problems together, which `paired_difference` would
-    not see. The variance of the mean is that of the problems' means plus that of the seeds' means minus that of the rest,
-    which both contain (two-way clustering: Cameron, Gelbach and Miller, J. Business & Economic Statistics 29, 2011,
+    not see. The variance of the mean is that of the problems' means plus that of the seeds' means minus that of the
+    rest, which both contain (two-way clustering: Cameron, Gelbach and Miller, J. Business & Economic Statistics 29, 2011,
     eq. 2.13), but at least the larger of the two. The quantile is Student's with Satterthwaite's degrees of freedom
     (Biometrics Bulletin 2, 1946), because seeds are few. A single seed leaves the problems alone.
 

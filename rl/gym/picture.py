@@ -46,9 +46,8 @@ def _draw_gains(axes: Axes, lines: Sequence[Line], colours: dict[str, str]) -> N
         colour, gain = colours[line.setting], line.gain
         axes.plot([gain.low, gain.high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
         filled = colour if gain.low > 0 else "white"
-        axes.plot(
-            gain.value, place, marker="D" if line.ours else "o", color=colour, markerfacecolor=filled, markersize=5
-        )
+        marker = "D" if line.ours else "o"
+        axes.plot(gain.value, place, marker=marker, color=colour, markerfacecolor=filled, markersize=5)
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(lines)), [line.name + (" (ours)" if line.ours else "") for line in reversed(lines)])
     axes.tick_params(axis="y", labelsize=8)

@@ -153,7 +153,7 @@ Share of held-out problems solved by greedy completions (images: without noise o
 Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Gains are
 comparable within a base. Samples are those drawn for training, or of methods that learn from data the answers read.
 Forwards are those of the rollouts as their metric counts them (text: one for a whole batch; images: one for each
-sample), rows are canvases that the learner scored with any model, and s are CPU seconds without the rewards' process."""
+sample), rows are canvases that the learner scored with any model, s are CPU seconds without the rewards' process."""
 
 COLUMNS = (
     "algorithm",
