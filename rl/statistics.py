@@ -83,8 +83,8 @@ def crossed_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
 
     Problems are crossed with seeds: a lucky seed lifts all of its problems together, which `paired_difference` would
     not see. The variance of the mean is that of the problems' means plus that of the seeds' means minus that of the
-    rest, which both contain (two-way clustering: Cameron, Gelbach and Miller, J. Business & Economic Statistics 29, 2011,
-    eq. 2.13), but at least the larger of the two. The quantile is Student's with Satterthwaite's degrees of freedom
+    rest, which both contain (two-way clustering, Cameron, Gelbach and Miller, J. Business & Economic Statistics 29,
+    2011), but at least the larger of the two. The quantile is Student's with Satterthwaite's degrees of freedom
     (Biometrics Bulletin 2, 1946), because seeds are few. A single seed leaves the problems alone.
 
     Args:

@@ -125,7 +125,7 @@ def test_parts_cover_every_run_once(task, tmp_path, parts):
 def test_a_search_takes_the_best_rate_and_runs_wait_for_it(task, tmp_path):
     run_gym(selection(task, "trace_grpo", rates=[1e-4, 1e-2], part=(1, 2)), tmp_path, CONSOLE)
     assert not (tmp_path / "tiny/rates.json").exists()
-    with pytest.raises(UserError, match="the search in .* is not done"):
+    with pytest.raises(UserError, match=r"the search in .* is not done"):
         jobs_of(selection(task, "trace_grpo"), tmp_path)
     run_gym(selection(task, "trace_grpo", rates=[1e-4, 1e-2], part=(2, 2)), tmp_path, CONSOLE)
     rates = json.loads((tmp_path / "tiny/rates.json").read_text())
@@ -135,8 +135,9 @@ def test_a_search_takes_the_best_rate_and_runs_wait_for_it(task, tmp_path):
 
 
 def result(name: str, seed: int, before: list, after: list, **options) -> Result:
-    known = dict(task="tiny", algorithm=name, ours=False, fingerprint="f", setting="block", base="m", cell=("a", "b"))
-    return Result(name=name, seed=seed, before=before, after=after, **{**known, **options})
+    known = {"task": "tiny", "algorithm": name, "ours": False, "fingerprint": "f", "setting": "block", "base": "m"}
+    outcome = {"before": before, "after": after, "cell": ("a", "b")}
+    return Result(name=name, seed=seed, **{**known, **outcome, **options})
 
 
 def test_the_best_rate_is_the_one_that_solves_most_and_the_lowest_of_equals():
