@@ -137,7 +137,8 @@ def run_gym(selection: Selection, folder: Path, console: Console) -> list[Result
         if file not in known:
             _write(file, asdict(result))
         results.append(result)
-        console.print(f"{number}/{len(mine)} {job.task} {job.label}: {_line(result, file in known)}", markup=False)
+        line = f"{number}/{len(mine)} {job.task} {job.label}: {_line(result, file in known)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if selection.rates:
         choose_rates(jobs, folder, console)
     return results
