@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -35,10 +36,10 @@ def run_or_report(
         raise UserError("several folders are for --report; runs go into one")
     selection = Selection(
         tasks=wanted,
-        seeds=[int(seed) for seed in _numbers("--seeds", seeds)],
+        seeds=_numbers("--seeds", seeds, int),
         only=tuple(only or ()),
         part=_part(part),
-        rates=_numbers("--learning-rates", learning_rates) if learning_rates else (),
+        rates=_numbers("--learning-rates", learning_rates, float) if learning_rates else (),
         again=again,
         config_dir=config_dir,
     )
@@ -56,9 +57,12 @@ def quieten() -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
-def _numbers(option: str, text: str) -> list[float]:
+Number = TypeVar("Number", int, float)
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
     try:
-        found = [float(each) for each in text.split(",")]
+        found = [kind(each) for each in text.split(",")]
     except ValueError:
         raise UserError(f"{option} {text}: give numbers with commas between them") from None
     if len(set(found)) < len(found):

@@ -208,3 +208,19 @@ def test_options_that_a_task_does_not_have_are_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("settings: {a: {}}\nupdates: 3\n")
     with pytest.raises(UserError, match="updates"):
         tasks([str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a", "--part", "5/4"], "--part 5/4: 2/4 is the second of four"),
+        (["a", "--seeds", "one"], "--seeds one: give numbers"),
+        (["a", "--learning-rates", "1e-3,0.001"], "a number occurs twice"),
+        (["a", "b"], "several folders are for --report"),
+        (["a", "--task", "sound"], "the tasks here are image, text"),
+        (["a", "--task", "text", "--only", "nothing"], "--only nothing: there are"),
+        (["a", "--report"], "there are no results of image, text in a"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(denoiserl, arguments, message):
+    assert message in denoiserl.refuses("gym", *arguments)
