@@ -102,11 +102,18 @@ class LearnerActor:
         return host, self.store.port
 
     def build(self, host: str, port: int) -> None:
-        """Join the group, load the policy, wrap it into DeepSpeed."""
-        from rl.engine import Engine, join_group
+        """Join the group, then `load_policy`."""
+        from rl.engine import join_group
+
+        cluster = self.config.cluster
+        join_group(host, port, self.rank, cluster.learners, cluster.step_timeout_seconds, self.device)
+        self.load_policy()
+
+    def load_policy(self) -> None:
+        """Load the policy and wrap it into DeepSpeed; the process group is there already."""
+        from rl.engine import Engine
 
         config = self.config
-        join_group(host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device)
         modality = modality_of(config)
         self.policy = modality.policy(self.device)
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
@@ -185,7 +192,9 @@ class LearnerActor:
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:
     """A rank reads only its own share from the object store."""
-    return [
-        Group(ray.get(t, timeout=seconds) if isinstance(t, ray.ObjectRef) else t, advantage, valid)
-        for t, advantage, valid in groups
-    ]
+    return [Group(fetched(trajectory, seconds), advantage, valid) for trajectory, advantage, valid in groups]
+
+
+def fetched(value: Any, seconds: float | None = None) -> Any:
+    """What lies in the object store under `value`, or `value` itself where there is no store (`rl.in_process`)."""
+    return ray.get(value, timeout=seconds) if isinstance(value, ray.ObjectRef) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from configs.compose import compose
 from configs.schema import Config, ObjectiveKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from rl.advantages import AdvantageEstimator
 from rl.data import Problem
-from rl.engine import Engine, join_group, open_store
+from rl.engine import Engine
+from rl.in_process import process_group as process_group
 from rl.learner import Group, Learner
 from rl.modality import modality_of
 from rl.objectives import needs_reference
@@ -29,21 +28,6 @@ from tests.models.pipelines import T5_TOKENS
 
 CPU = torch.device("cpu")
 Reward = Callable[[np.ndarray], float]
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """One rank that DeepSpeed can train in, in this process. It stays until the process ends, for all modules that want
-    one: DeepSpeed keeps hold of the first group that it sees."""
-    if not dist.is_initialized():
-        store = open_store("127.0.0.1")
-        join_group("127.0.0.1", store.port, 0, 1, 60, CPU)
-        atexit.register(_leave, store)
-    yield
-
-
-def _leave(store: dist.TCPStore) -> None:  # which must not be closed before
-    dist.destroy_process_group()
 
 
 def configuration(model: Path, *overrides: str) -> Config:
