@@ -89,7 +89,7 @@ SAMPLER = "rollout.sampler"
 LIKELIHOOD = "algorithm.likelihood"
 PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
 PREFERENCE = ["algorithm=dpo"]
-BY_SEQUENCE = ["algorithm.denominator=sequence"]
+BY_SEQUENCE = "algorithm.denominator=sequence"
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ BY_SEQUENCE = ["algorithm.denominator=sequence"]
         (["algorithm=sft", "algorithm.value.passes=1"], "advantage=constant learns from answers in the data"),
         (
             ["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"],
-            "needs a recorded trace, whose states it judges",
+            "needs a recorded trace, whose states",
         ),
         (["algorithm=agrpo", "algorithm.value.passes=1"], "sampled_parts=4 leaves steps out; use sampled_parts=null"),
         (["algorithm=tracerl_value", "algorithm.ratio=sequence"], "ratio=sequence has one for the whole sample"),
         (
-            ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", *BY_SEQUENCE],
+            ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", BY_SEQUENCE],
             "objective=group_dpo compares whole samples",
         ),
         (["algorithm.value.discount=1.5"], "algorithm.value.discount=1.5: must be at most 1"),
