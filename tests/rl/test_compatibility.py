@@ -154,10 +154,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
             "compared with nothing but a value model's prediction, and algorithm.value is null",
         ),
         (["algorithm=sft", "algorithm.value.passes=1"], "advantage=constant learns from answers in the data"),
-        (
-            ["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"],
-            "needs a recorded trace, whose states",
-        ),
+        (["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"], "needs a recorded trace"),
         (["algorithm=agrpo", "algorithm.value.passes=1"], "sampled_parts=4 leaves steps out; use sampled_parts=null"),
         (["algorithm=tracerl_value", "algorithm.ratio=sequence"], "ratio=sequence has one for the whole sample"),
         (
