@@ -55,6 +55,8 @@ class ValueModel:
         for batch in minibatch:
             with torch.no_grad():
                 values = self._values(batch).cpu().numpy()
+            if not np.isfinite(values).all():
+                raise LearnerError(f"the value model predicts numbers that are not finite. {NOT_FINITE}")
             for entry, value in zip(batch, np.split(values, _bounds(batch)), strict=True):
                 entry.value = entry.value_target = value
                 if entry.sample != NOBODY:
@@ -78,8 +80,6 @@ class ValueModel:
         for minibatch in [*minibatches] * self.options.passes:
             for batch in minibatch:
                 loss = self._loss(batch)
-                if not torch.isfinite(loss):
-                    raise LearnerError(f"update {update}: the loss of the value model is {float(loss)}. {NOT_FINITE}")
                 self.engine.backward(loss)
                 losses += float(loss.detach())
             optimizer_step(self.engine, rate, update)
