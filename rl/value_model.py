@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,10 @@ from rl.decisions import NOBODY, Entry
 from rl.engine import Engine
 from rl.gae import at_the_end, step_advantages
 from rl.likelihood import Likelihood, Replay
-from rl.modality import Modality
 from rl.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
+
+if TYPE_CHECKING:
+    from rl.modality import Modality
 
 FOLDER = "value"
 """Of its engine's files in a checkpoint."""
