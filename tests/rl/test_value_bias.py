@@ -106,15 +106,17 @@ def wrong(state: State) -> float:
     return float(np.sin(5 * round_index + sum((k + 1) * token for k, token in enumerate(ids))))
 
 
+# Share of the variance of raw rewards that is left with lambda 1, 0.5 and 0. Measured.
+VARIANCE = {"sdar": (0.221, 0.210, 0.204), "llada": (0.656, 0.573, 0.528)}
+
+
 def test_with_the_exact_value_the_gradient_is_unbiased_and_varies_less(world):
     """The less so the nearer lambda is to 0, where the luck of later rounds is not counted."""
     _, without = world.mean_and_variance(world.judged(lambda state: 0.0))
-    variances = []
-    for gae_lambda in (1.0, 0.5, 0.0):
+    for gae_lambda, share in zip((1.0, 0.5, 0.0), VARIANCE[world.family], strict=True):
         mean, variance = world.mean_and_variance(world.judged(world.value, gae_lambda))
         assert relative_error(mean, world.policy_gradient()) <= EXACT
-        variances.append(variance)
-    assert variances[2] < variances[1] < variances[0] < 0.7 * without
+        assert variance / without == pytest.approx(share, abs=2e-3)
 
 
 def test_a_wrong_value_costs_variance_with_lambda_one_and_a_bias_below(world):

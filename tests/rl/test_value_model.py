@@ -94,13 +94,13 @@ def test_rows_that_keep_ranks_in_step_change_nothing(monkeypatch):
 def test_samples_are_judged_before_the_value_model_learns_from_them():
     """However fast it learns, the policy's update is the same."""
     slow, fast = (
-        outcome(SMALL, passes=passes, optimizer=OptimizerOptions(learning_rate=rate))
-        for passes, rate in ((1, 1e-9), (3, 1.0))
+        outcome(LARGE, passes=passes, optimizer=OptimizerOptions(learning_rate=rate))
+        for passes, rate in ((1, 1e-9), (2, 1.0))
     )
-    assert len(fast.value_gradients) == 6
+    assert len(fast.value_gradients) == 4
     for one, other in zip(slow.gradients, fast.gradients, strict=True):
         assert torch.equal(one, other)
-    other_values = learn(options(SMALL), replay, [recorded_groups()[:2], recorded_groups()[2:]], value_head=0.0)
+    other_values = learn(options(), replay, [recorded_groups()[:2], recorded_groups()[2:]], value_head=0.0)
     assert (slow.gradients[0] - other_values.gradients[0]).norm() > 0.1 * slow.gradients[0].norm()  # they do matter
 
 
