@@ -80,7 +80,7 @@ class ImagePolicy(Policy):
 
 
 class TextEncoders(nn.ModuleDict):
-    """Stays in evaluation mode: with dropout (T5's) the reward would be that of another encoder than the trained one."""
+    """Stays in evaluation mode: with dropout (T5's) another encoder would be trained than the one that is used."""
 
     def train(self, mode: bool = True) -> TextEncoders:
         return super().train(False)

@@ -95,7 +95,7 @@ def _merged_encoder(encoder: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _adapters(policy: ImagePolicy) -> dict[str, dict[str, Tensor]]:
-    """Arguments of `save_lora_weights`: adapter weights by diffusers' names, scaled so that every reader gets them right.
+    """Arguments of `save_lora_weights`: weights by diffusers' names, scaled so that every reader gets them right.
 
     The file format has no field for alpha that all tools read, and those that find none take it to equal the rank; so
     the factor alpha / rank goes into B.

@@ -56,8 +56,8 @@ class ModelOptions:
     lora: Optional[LoraOptions] = None  # noqa: UP045
     """Train adapters only; null trains every weight of the trained part."""
     text_encoder_share: float = 1.0
-    """Share of the tuned encoders in a prompt's encoding, the rest being that of the loaded ones (train=text_encoder): 1 is
-    what is exported, 0 the model as it was. Choose it at evaluation and sampling."""
+    """Share of the tuned encoders in a prompt's encoding, the rest being that of the loaded ones (train=text_encoder):
+    1 is what is exported, 0 the model as it was. Choose it at evaluation and sampling."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
     max_sequence_length: int = 256

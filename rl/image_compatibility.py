@@ -107,15 +107,23 @@ def _trained_part(config: Config) -> Iterator[str]:
     model = config.model
     if model.train is TrainedPart.text_encoder and not differentiates_reward(config):
         yield (
-            f"model.train=text_encoder: likelihood.kind={config.algorithm.likelihood.kind.name} scores the network under "
-            f"encoded prompts that its samples come with, in which no text encoder has a gradient; use "
+            f"model.train=text_encoder: likelihood.kind={config.algorithm.likelihood.kind.name} scores the network "
+            f"under encoded prompts that its samples come with, in which no text encoder has a gradient; use "
             f"likelihood.kind=reward_gradient, or algorithm=text_craftor"
         )
     share = model.text_encoder_share
     if not 0 <= share <= 1:
         yield f"model.text_encoder_share={share}: must lie in [0, 1]"
     elif share != 1 and model.train is not TrainedPart.text_encoder:
-        yield f"model.text_encoder_share={share} mixes tuned with loaded text encoders, and model.train=network tunes none"
+        yield (
+            f"model.text_encoder_share={share} mixes tuned with loaded text encoders, and model.train=network tunes none; "
+            f"leave it out"
+        )
+    if model.train is TrainedPart.text_encoder and config.cluster.zero_stage == 3:
+        yield (
+            "model.train=text_encoder needs whole text encoders outside of the network's forward, and "
+            "cluster.zero_stage=3 shards them; use a lower stage"
+        )
 
 
 def _replay(config: Config) -> Iterator[str]:

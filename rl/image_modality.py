@@ -208,8 +208,8 @@ class ImageModality:
         share = self.config.model.text_encoder_share
         if share != 1:
             raise UserError(
-                f"model.text_encoder_share={share} mixes the encodings of two encoders, and a pipeline folder holds the "
-                "weights of one; set it to 1 in the run's config.yaml to export the tuned encoder alone"
+                f"model.text_encoder_share={share} mixes the encodings of two encoders, and a pipeline folder holds "
+                "the weights of one; set it to 1 in the run's config.yaml to export the tuned encoder alone"
             )
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)

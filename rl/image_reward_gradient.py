@@ -165,8 +165,8 @@ class ImageRewardGradient:
         return Part(tuple(last_steps[offset :: options.every]), stop, eta)
 
     def _schedule_of(self, part: Part) -> Schedule:
-        options = self.schedule.options
-        return self.schedule if part.eta == options.eta else Schedule(self.schedule.spec, replace(options, eta=part.eta))
+        spec, options = self.schedule.spec, self.schedule.options
+        return self.schedule if part.eta == options.eta else Schedule(spec, replace(options, eta=part.eta))
 
     def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
         """Nothing: samples are drawn as they are scored."""
