@@ -86,9 +86,7 @@ def _trained_prompt_encoder(options: ModelOptions, device: torch.device | str) -
     return encoder
 
 
-def _encoding_parts(
-    options: ModelOptions, found: Description, device: torch.device | str
-) -> tuple[Any, PromptLimits]:
+def _encoding_parts(options: ModelOptions, found: Description, device: torch.device | str) -> tuple[Any, PromptLimits]:
     """The pipeline with frozen encoders, and what its prompts are held to."""
     tokenizers = _read_tokenizers(options, found)
     limits = _limits(options, found, tokenizers)

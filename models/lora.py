@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -54,7 +54,7 @@ def add_adapters(policy: Policy, options: LoraOptions, seed: int) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # PEFT draws on the CPU; torch.manual_seed would seed GPUs too
-        inject_adapter_in_model(config, policy.trained, ADAPTER)  # type: ignore[arg-type]  # any module will do
+        inject_adapter_in_model(config, policy.trained, ADAPTER)
 
 
 @contextmanager
@@ -106,7 +106,8 @@ def merged_state_dict(policy: Policy) -> dict[str, Tensor]:
 
 
 def adapter_config(policy: Policy) -> LoraConfig:
-    config = policy.trained.peft_config[ADAPTER]
+    configs: Any = policy.trained.peft_config
+    config = configs[ADAPTER]
     assert isinstance(config, LoraConfig)
     return config
 

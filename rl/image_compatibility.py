@@ -116,8 +116,8 @@ def _trained_part(config: Config) -> Iterator[str]:
         yield f"model.text_encoder_share={share}: must lie in [0, 1]"
     elif share != 1 and model.train is not TrainedPart.text_encoder:
         yield (
-            f"model.text_encoder_share={share} mixes tuned with loaded text encoders, and model.train=network tunes none; "
-            f"leave it out"
+            f"model.text_encoder_share={share} mixes tuned with loaded text encoders, and model.train=network tunes "
+            f"none; leave it out"
         )
     if model.train is TrainedPart.text_encoder and config.cluster.zero_stage == 3:
         yield (
