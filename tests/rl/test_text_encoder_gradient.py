@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from cluster.weights import pack_weights
+from configs.errors import UserError
 from models.lora import trainable_parameters
 from rl.engine import Engine
 from rl.image_modality import ImageModality
@@ -138,6 +140,17 @@ def test_workers_encode_by_new_weights(folder):
     after = worker.run(request(config))[0][0].embeds
     assert np.abs(after - before).max() > 1e-2
     assert torch.equal(worker.encoded("red").embeds, worker.encoder.encode(["red"]).embeds)
+
+
+def test_mixed_encodings_are_not_exported(folder, tmp_path):
+    modality = ImageModality(configuration(folder, *SMALL, "model.text_encoder_share=0.5"))
+    weights = pack_weights(0, trainable_parameters(modality.policy(CPU)))
+    with pytest.raises(UserError, match=r"text_encoder_share=0.5 mixes .* set it to 1"):
+        modality.export(weights, tmp_path / "out", adapter_only=False, half=False)
+    assert not (tmp_path / "out").exists()
+    whole = ImageModality(configuration(folder, *SMALL))
+    whole.export(weights, tmp_path / "out", adapter_only=False, half=False)
+    assert (tmp_path / "out/text_encoder/model.safetensors").is_file()
 
 
 def request(config: Any) -> RolloutRequest:
