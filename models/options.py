@@ -35,6 +35,16 @@ class LoraOptions:
 
 
 @dataclass
+class UserAdapterOptions:
+    """Attention to a vector of the user beside the attention to the prompt (PPD); Stable Diffusion 1, 2 and XL."""
+
+    dimension: int = MISSING
+    """Width of the vectors in the column `data.*.user`."""
+    scale: float = 1.0
+    """What the attention to the user counts beside the other."""
+
+
+@dataclass
 class ModelOptions:
     path: str = MISSING
     """Folder or hub id. Text: config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded.
@@ -45,6 +55,8 @@ class ModelOptions:
     precision: Precision = Precision.fp32
     lora: Optional[LoraOptions] = None  # noqa: UP045
     """Train adapters only; null trains every weight."""
+    user_adapter: Optional[UserAdapterOptions] = None  # noqa: UP045
+    """Condition the model on its user, and train only what that adds; not with `lora`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
     max_sequence_length: int = 256

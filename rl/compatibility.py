@@ -62,6 +62,7 @@ AT_LEAST = {
     "evaluation.samples": 0,
     "evaluation.prompts_per_ticket": 1,
     "model.lora.rank": 1,
+    "model.user_adapter.dimension": 1,
     "rollout.group_size": 1,
     "rollout.prompts_per_update": 1,
     "rollout.prompts_per_ticket": 1,
@@ -85,6 +86,7 @@ ABOVE_ZERO = (
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
     "algorithm.optimizer.max_grad_norm",
+    "model.user_adapter.scale",
     "reward.timeout_seconds",
     "rollout.timeout_seconds",
     "cluster.startup_timeout_seconds",
@@ -273,6 +275,7 @@ def _data(config: Config) -> Iterator[str]:
         if source is not None and source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
     yield from _answers(config)
+    yield from _users(config)
     if evaluation is not None and _overlap(train, evaluation):
         yield (
             "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
@@ -303,6 +306,26 @@ def _answers(config: Config) -> Iterator[str]:
             f"algorithm.advantage=preference trains on pairs; set data.train.{chosen} and data.train.{rejected} to "
             f"{what}{instead}"
         )
+
+
+def _users(config: Config) -> Iterator[str]:
+    """Users' vectors and the adapter that reads them come together."""
+    model, adapter = config.model, config.model.user_adapter
+    if adapter is not None and model.modality is not Modality.image:
+        yield "model.user_adapter is for models of images; leave it out"
+    if adapter is not None and model.lora is not None:
+        yield "model.user_adapter and model.lora are two ways to train; set model.lora=null, or model.user_adapter=null"
+    for name, source in (("data.train", config.data.train), ("data.evaluation", config.data.evaluation)):
+        if source is not None and source.user is not None and adapter is None:
+            yield (
+                f"{name}.user={source.user} names a column of users' vectors, which the model would not read; set "
+                f"model.user_adapter.dimension to their width, or {name}.user=null"
+            )
+        if source is not None and source.user is None and adapter is not None:
+            yield (
+                f"model.user_adapter makes pictures for users, and {name} has none; set {name}.user to the column with "
+                f"their vectors"
+            )
 
 
 def _endless(source: SourceOptions) -> bool:

@@ -102,6 +102,7 @@ def _rows(
             "rejected": source.modality.cell(worse_outputs[place][worst], folder / f"{index:06d}_rejected"),
             "chosen_reward": float(rewards[place, best]),
             "rejected_reward": float(worse_rewards[place, worst]),
+            **({} if problem.user is None else {"user": problem.user.tolist()}),
         }
 
 

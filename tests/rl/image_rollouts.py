@@ -12,6 +12,7 @@ import torch
 from configs.schema import LikelihoodOptions
 from models.image import ImagePolicy
 from models.image_checkpoint import load_image_codec, load_image_policy, load_prompt_encoder
+from models.image_spec import ImagePrompt
 from models.options import LoraOptions, Modality, ModelOptions, Precision
 from rl.image_likelihood import ImageReplay
 from rl.likelihood import micro_batches
@@ -56,7 +57,7 @@ def roll_out(
     request = RolloutRequest(
         origin=Origin(ticket=3, update=1, version=1, seed=77),
         prompt_ids=tuple(f"p{index}" for index in range(len(captions))),
-        prompts=captions,
+        prompts=tuple(ImagePrompt(caption) for caption in captions),
         uids=tuple(range(first_uid, first_uid + GROUP * len(captions))),
         sampler=options,
     )
