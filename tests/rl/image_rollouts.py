@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,16 @@ def worker_of(folder: Path, **changes: Any) -> ImageRolloutWorker:
 
 
 def roll_out(
-    worker: ImageRolloutWorker, options: DenoisingOptions, captions: tuple[str, ...] = CAPTIONS, first_uid: int = 1000
+    worker: ImageRolloutWorker,
+    options: DenoisingOptions,
+    captions: tuple[str, ...] = CAPTIONS,
+    first_uid: int = 1000,
+    users: Iterable[np.ndarray | None] = repeat(None),
 ) -> tuple[list[ImageTrajectory], Completions]:
     request = RolloutRequest(
         origin=Origin(ticket=3, update=1, version=1, seed=77),
         prompt_ids=tuple(f"p{index}" for index in range(len(captions))),
-        prompts=tuple(ImagePrompt(caption) for caption in captions),
+        prompts=tuple(map(ImagePrompt, captions, users)),
         uids=tuple(range(first_uid, first_uid + GROUP * len(captions))),
         sampler=options,
     )
