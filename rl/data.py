@@ -40,6 +40,11 @@ class Problem:
     user: np.ndarray | None = None
     """(U,) fp32: whose preference it is, or whom a picture is for."""
 
+    @property
+    def condition(self) -> str:
+        """The prompt and, where there is one, a mark of the user: samples of equal conditions can be compared."""
+        return self.prompt if self.user is None else f"{self.prompt} {hashlib.blake2b(self.user.tobytes()).hexdigest()}"
+
 
 class Problems(Sequence[Problem]):
     """The rows of one source with the templates of its options."""

@@ -1,4 +1,4 @@
-"""Attention to a vector of the user: off or untrained it is the loaded network, and stock diffusers loads what it learnt."""
+"""Attention to a user: switched off or untrained it is the loaded network; stock diffusers loads what it learnt."""
 
 from __future__ import annotations
 

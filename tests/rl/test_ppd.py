@@ -1,4 +1,4 @@
-"""PPD, as docs/preferences.md has it: two users with opposite tastes, one who likes digits bold and one who likes them thin.
+"""PPD, as docs/preferences.md has it, for two users: one who likes digits bold and one who likes them thin.
 
 The embedded digits model learns from pictures and vectors made by the page's own code; its commands and its code for
 diffusers then run on what was learnt. Everything is in this process.
@@ -128,7 +128,7 @@ def save_run(resolved: Any, training: Training) -> None:
 
 
 def margins(learned: Learned, user: str, likes_bold: bool) -> np.ndarray:
-    """(pairs,) what DPO's sigmoid is taken of, over beta, for held-out pairs judged by another's or the user's taste."""
+    """(pairs,) what the loss takes the sigmoid of, over beta, for held-out pairs that are chosen by that taste."""
     training = learned.training
     problems = [learned.problem(2 * digit, user, likes_bold) for digit in HELD_OUT]
     groups = [training.modality.offline_group(problem, 7 + place, 0) for place, problem in enumerate(problems)]
@@ -144,7 +144,7 @@ def margins(learned: Learned, user: str, likes_bold: bool) -> np.ndarray:
 
 
 def test_each_user_prefers_by_their_own_vector_and_not_by_the_others(learned: Learned) -> None:
-    """Implicit preferences of held-out pairs: what the vector's owner chose is preferred, what the other chose is not."""
+    """Implicit preferences of held-out pairs: what the owner of the vector chooses, not what the other does."""
     for user, likes_bold in ((LIKES_BOLD, True), (LIKES_THIN, False)):
         assert (margins(learned, user, likes_bold) > 0).mean() > 0.8
         assert (margins(learned, user, not likes_bold) > 0).mean() < 0.2

@@ -23,6 +23,7 @@ from rl.compatibility import check
 from rl.data import Problem, open_source
 from rl.image_elbo import recorded
 from rl.modality import modality_of
+from rl.pairs import _identity
 from rl.rows import DataError
 from rollout.image_worker import ImageRolloutWorker
 from rollout.noise import Purpose, normal
@@ -88,7 +89,7 @@ def test_what_is_no_vector_is_named(tmp_path: Path, user: Any, message: str) -> 
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="problem rows.jsonl/0 has no column 'user', which `user` names"):
+    with pytest.raises(DataError, match=r"problem rows.jsonl/0 has no column 'user', which `user` names"):
         source(tmp_path, [{"prompt": "p"}])
 
 
@@ -115,8 +116,8 @@ def test_both_answers_of_a_pair_are_one_users(tmp_path: Path) -> None:
         np.testing.assert_array_equal(group.user, user)
     contents = [row.content for row in likelihood.rows(groups, 0)]
     assert [content.condition.user[0].tolist() for content in contents] == [ADA.tolist()] * 2 + [BOB.tolist()] * 2
-    with pytest.raises(DataError, match="a vector of 3 numbers, and model.user_adapter.dimension=4"):
-        other = modality_of(config_of("tiny/digits", "model.user_adapter.dimension=4"))
+    other = modality_of(config_of("tiny/digits", "model.user_adapter.dimension=4"))
+    with pytest.raises(DataError, match=r"a vector of 3 numbers, and model\.user_adapter\.dimension=4"):
         other.offline_group(pairs[0], seed=1, update=0)
 
 
@@ -149,8 +150,22 @@ def test_other_models_are_refused() -> None:
     with pytest.raises(ConfigError, match="this model is of family sd3; choose such a model, for example model=sd15"):
         check(scenes, read_image_spec(scenes.model))
     text = compose(["recipe=quickstart", "model.user_adapter.dimension=3"]).config
-    with pytest.raises(ConfigError, match="model.user_adapter is for models of images"):
+    with pytest.raises(ConfigError, match=r"model\.user_adapter is for models of images"):
         check(text, None)
+
+
+def test_samples_of_two_users_are_not_compared_though_their_prompt_is_the_same() -> None:
+    conditions = [Problem(name, "p", {}, user=user).condition for name, user in (("a", ADA), ("b", ADA), ("c", BOB))]
+    assert conditions[0] == conditions[1] != conditions[2]
+    assert Problem("d", "p", {}).condition == "p"
+
+
+def test_written_pairs_keep_their_user_bitwise(tmp_path: Path) -> None:
+    user = np.random.default_rng(0).normal(size=7).astype(np.float32)
+    row = _identity(Problem("a/1", "p", {}, user=user))
+    assert row.keys() == {"id", "prompt", "user"}
+    np.testing.assert_array_equal(source(tmp_path, [row])[0].user, user)
+    assert _identity(Problem("a/1", "p", {})) == {"id": "a/1", "prompt": "p"}
 
 
 # Rollout and replay
