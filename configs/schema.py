@@ -89,6 +89,9 @@ class LikelihoodOptions:
     """Parts of a trace (partition=segments)."""
     sampled_parts: Optional[int] = None  # noqa: UP045
     """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    block_length: Optional[int] = None  # noqa: UP045
+    """Block-causal text: score under attention blocks of this many tokens, a multiple of those that generate, to adapt
+    a model to larger blocks (TraceRL); null is the model's own."""
     prompt_masking: float = 0.0
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
     `canvas_block` so is a token of the blocks before."""
@@ -402,10 +405,16 @@ class SourceOptions:
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
+    also: dict[str, SourceOptions] = field(default_factory=dict)
+    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
     evaluation: Optional[SourceOptions] = None  # noqa: UP045
     system_prompt: Optional[str] = None  # noqa: UP045
     max_prompt_tokens: int = 1024
     """A longer prompt is an error that names it, never silently cut or dropped."""
+
+    def training(self) -> dict[str, SourceOptions]:
+        """The training sources by the names of their options."""
+        return {"data.train": self.train, **{f"data.also.{name}": source for name, source in self.also.items()}}
 
 
 @dataclass

@@ -115,7 +115,7 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    found = [*_ranges(config), *own, *unused_options(config), *_algorithm(config)]
+    found = [*_ranges(config), *_adapters(config), *own, *unused_options(config), *_algorithm(config)]
     return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
@@ -270,62 +270,67 @@ def _rollout(config: Config) -> Iterator[str]:
 
 
 def _data(config: Config) -> Iterator[str]:
-    train, evaluation = config.data.train, config.data.evaluation
-    for name, source in (("data.train", train), ("data.evaluation", evaluation)):
-        if source is not None and source.size is None and _endless(source):
+    training, evaluation = config.data.training(), config.data.evaluation
+    given = training if evaluation is None else {**training, "data.evaluation": evaluation}
+    for name, source in given.items():
+        if source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
-    yield from _answers(config)
-    yield from _users(config)
-    if evaluation is not None and _overlap(train, evaluation):
-        yield (
-            "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
-            f"of at least {train.seed + (train.size or 0)} (problem i comes from seed + i)"
-        )
+        yield from _users(config, name, source)
+    for name, source in training.items():
+        yield from _answers(config, name, source)
+        if evaluation is not None and _overlap(source, evaluation):
+            yield (
+                f"data.evaluation has the problems of {name} in it; use another split or file, or for reasoning-gym a "
+                f"seed of at least {source.seed + (source.size or 0)} (problem i comes from seed + i)"
+            )
 
 
-def _answers(config: Config) -> Iterator[str]:
+def _answers(config: Config, where: str, source: SourceOptions) -> Iterator[str]:
     """A problem has a demonstration or a pair, and offline training needs the one that its advantages are of."""
-    source, advantage = config.data.train, config.algorithm.advantage
+    advantage = config.algorithm.advantage
     for names in (TEXT_ANSWERS, IMAGE_ANSWERS):
         demonstration, chosen, rejected = names
         given = [name for name in names if getattr(source, name) is not None]
         if given not in ([], [demonstration], [chosen, rejected]):
             yield (
-                f"data.train has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
+                f"{where} has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
                 f"pair ({chosen} and {rejected}): set the others to null"
             )
     image = config.model.modality is Modality.image
     demonstration, chosen, rejected = IMAGE_ANSWERS if image else TEXT_ANSWERS
     what = "the column of images" if image else "a template of them"
     if advantage is AdvantageKind.constant and getattr(source, demonstration) is None:
-        yield f"algorithm.advantage=constant trains on demonstrations; set data.train.{demonstration} to {what}"
+        yield f"algorithm.advantage=constant trains on demonstrations; set {where}.{demonstration} to {what}"
     if advantage is AdvantageKind.preference and getattr(source, chosen) is None and getattr(source, rejected) is None:
         what = "the columns of images" if image else "templates of them"
-        instead = "" if getattr(source, demonstration) is None else f", and data.train.{demonstration}=null"
+        instead = "" if getattr(source, demonstration) is None else f", and {where}.{demonstration}=null"
         yield (
-            f"algorithm.advantage=preference trains on pairs; set data.train.{chosen} and data.train.{rejected} to "
+            f"algorithm.advantage=preference trains on pairs; set {where}.{chosen} and {where}.{rejected} to "
             f"{what}{instead}"
         )
 
 
-def _users(config: Config) -> Iterator[str]:
+def _users(config: Config, where: str, source: SourceOptions) -> Iterator[str]:
     """Users' vectors and the adapter that reads them come together."""
-    model, adapter = config.model, config.model.user_adapter
-    if adapter is not None and model.modality is not Modality.image:
+    adapter = config.model.user_adapter
+    if source.user is not None and adapter is None:
+        yield (
+            f"{where}.user={source.user} names a column of users' vectors, which the model would not read; set "
+            f"model.user_adapter.dimension to their width, or {where}.user=null"
+        )
+    if source.user is None and adapter is not None:
+        yield (
+            f"model.user_adapter makes pictures for users, and {where} has none; set {where}.user to the column with "
+            f"their vectors"
+        )
+
+
+def _adapters(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.user_adapter is not None and model.modality is not Modality.image:
         yield "model.user_adapter is for models of images; leave it out"
-    if adapter is not None and model.lora is not None:
+    if model.user_adapter is not None and model.lora is not None:
         yield "model.user_adapter and model.lora are two ways to train; set model.lora=null, or model.user_adapter=null"
-    for name, source in (("data.train", config.data.train), ("data.evaluation", config.data.evaluation)):
-        if source is not None and source.user is not None and adapter is None:
-            yield (
-                f"{name}.user={source.user} names a column of users' vectors, which the model would not read; set "
-                f"model.user_adapter.dimension to their width, or {name}.user=null"
-            )
-        if source is not None and source.user is None and adapter is not None:
-            yield (
-                f"model.user_adapter makes pictures for users, and {name} has none; set {name}.user to the column with "
-                f"their vectors"
-            )
 
 
 def _endless(source: SourceOptions) -> bool:

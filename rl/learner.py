@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -51,9 +51,38 @@ class Group:
 
     trajectory: Trajectory
     advantage: np.ndarray
-    """(G,) fp32, or (G, D) where decisions of a sample are worth more than others"""
+    """(G,) fp32 of each sample, or (G, T) of each of its denoising steps"""
     valid: np.ndarray
-    """(G,) bool: scored. A group with none keeps ranks in step and weighs nothing."""
+    """The same shape, bool: what is trained. A group with nothing keeps ranks in step and weighs nothing."""
+
+    def trained(self) -> tuple[Trajectory, np.ndarray] | None:
+        """The samples that have something to train, those decisions alone in their mask, and the (g, D) advantages of
+        their decisions. None if there are none."""
+        valid = self._of_decisions(self.valid) & self.trajectory.mask
+        kept = valid.any(-1).nonzero()[0]
+        if len(kept) == 0:
+            return None
+        trajectory, advantage = self.trajectory, self._of_decisions(self.advantage)
+        if len(kept) < trajectory.group_size:
+            trajectory, valid, advantage = trajectory.take(kept), valid[kept], advantage[kept]
+        whole = bool((valid == trajectory.mask).all())
+        return trajectory if whole else replace(trajectory, mask=valid), advantage
+
+    def _of_decisions(self, values: np.ndarray) -> np.ndarray:
+        """(G, D) of values (G,) or (G, T)."""
+        if values.ndim == 1:
+            return np.broadcast_to(values[:, None], self.trajectory.mask.shape)
+        step = self.trajectory.decision_step
+        last = int(step[self.trajectory.mask].max(initial=-1))
+        if last >= values.shape[1]:
+            raise ValueError(f"{values.shape[1]} steps have an advantage, but step {last} was trained")
+        return np.take_along_axis(values, step.clip(0, values.shape[1] - 1), axis=1)
+
+
+def _weightless(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
+    """One sample to keep ranks in step."""
+    one = trajectory.take([0])
+    return one, np.zeros(one.mask.shape, np.float32)
 
 
 @dataclass
@@ -171,13 +200,12 @@ class Learner:
         trajectories, advantages, scale = [], [], []
         local = 0.0
         for group in groups:
-            kept = group.valid.nonzero()[0]
-            whole = len(kept) == group.trajectory.group_size
-            trajectory = group.trajectory if whole else group.trajectory.take(kept if len(kept) else [0])
+            trained = group.trained()
+            trajectory, advantage = trained or _weightless(group.trajectory)
             trajectories.append(trajectory)
-            advantages.append(group.advantage[kept] if len(kept) else np.zeros_like(group.advantage[:1]))
-            scale.append(float(len(kept) > 0))
-            local += divisor(trajectory, self.options.denominator) if len(kept) else 0.0
+            advantages.append(advantage)
+            scale.append(float(trained is not None))
+            local += divisor(trajectory, self.options.denominator) if trained else 0.0
         everywhere = sum_over_ranks(local, self.device)
         if everywhere == 0:
             raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
@@ -207,7 +235,6 @@ class Learner:
         entries = {}
         for row, weight in zip(rows, weights, strict=True):
             group, sample = row.trajectory, row.sample
-            advantage = np.broadcast_to(advantages[group][sample], trajectories[group].mask.shape[1:])
             entries[id(row)] = Entry(
                 row=row,
                 sample=int(first[group]) + sample,
@@ -215,7 +242,7 @@ class Learner:
                 length=int(lengths[group][sample]),
                 weight=(weight * scale[group]).astype(np.float32),
                 sample_weight=float(of_samples[group][sample]) * scale[group],
-                advantage=advantage[row.decision].astype(np.float32),
+                advantage=advantages[group][sample, row.decision].astype(np.float32),
                 recorded=trajectories[group].logp[sample, row.decision],
             )
         return entries

@@ -217,3 +217,14 @@ def test_terms_of_any_size_count_by_their_weights():
     np.testing.assert_allclose(combined(terms, weights), expected, atol=1e-3)
     larger = {**terms, "speed": 1000 * terms["speed"]}  # the control: a plain sum would follow the larger numbers
     np.testing.assert_allclose(combined(larger, weights), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [*RELATIVE, AdvantageKind.softmax, AdvantageKind.batch, AdvantageKind.global_std])
+def test_whole_numbers_as_rewards_are_not_cut_to_whole_advantages(kind):
+    estimate = AdvantageEstimator(AlgorithmOptions(advantage=kind))
+    whole, real = np.array([0, 1, 1, 3]), np.array([0.0, 1.0, 1.0, 3.0])
+    ((found, _),) = estimate([whole], ["p"])
+    ((expected, _),) = AdvantageEstimator(AlgorithmOptions(advantage=kind))([real], ["p"])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 1

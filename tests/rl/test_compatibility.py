@@ -218,7 +218,8 @@ def test_reward_terms_may_not_be_empty() -> None:
 def test_the_same_split_of_a_dataset_is_not_held_out() -> None:
     overrides = ["data=jsonl", "data.train.name=a.jsonl"]
     assert (
-        "data.evaluation has the training problems" in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
+        "data.evaluation has the problems of data.train"
+        in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
     )
     assert problems([*overrides, "data.evaluation.name=b.jsonl"], BLOCK) == []
 
@@ -228,7 +229,7 @@ def test_the_splits_of_scenes_and_digits_are_disjoint_whatever_the_seed(data: st
     overrides = [f"data={data}", "reward=math"]
     assert problems(overrides, BLOCK) == []
     (found,) = problems([*overrides, "data.evaluation.split=train", "data.evaluation.seed=1000000"], BLOCK)
-    assert "data.evaluation has the training problems" in found
+    assert "data.evaluation has the problems of data.train" in found
 
 
 def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:

@@ -126,6 +126,10 @@ def test_both_answers_of_a_pair_are_one_users(tmp_path: Path) -> None:
     [
         (["model=sd15", "model.lora={}"], "model.user_adapter and model.lora are two ways to train"),
         (["data.train.user=null"], "has none; set data.train.user to the column"),
+        (
+            ["data.also.more.kind=file", "data.also.more.name=more.jsonl"],
+            "has none; set data.also.more.user to the column",
+        ),
         (["data.evaluation.user=null"], "has none; set data.evaluation.user to the column"),
         (["model.user_adapter=null"], "data.train.user=user names a column of users' vectors"),
         (["model.user_adapter=null", "data.train.user=null"], "data.evaluation.user=user names a column of users' vec"),
