@@ -71,9 +71,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
         exec(compile(VECTORS, PAGE, "exec"), names)
         np.save(NEW, names["taste"]([(f"pictures/{n}.png", f"pictures/{n + 1}.png") for n in range(96, 104, 2)]))
         write_rows()
-        overrides = TRAIN.removeprefix("denoiserl train ").split()
-        overrides += ["algorithm.optimizer.learning_rate=5e-3", "algorithm.optimizer.warmup_updates=0"]
-        composed = compose([*overrides, "rollout.denoising.steps=6"])
+        composed = compose([*TRAIN.removeprefix("denoiserl train ").split(), "rollout.denoising.steps=6"])
         training = Training(composed.config, lambda _: 0.0)
         before = {name: tensor.clone() for name, tensor in training.policy.state_dict().items()}
         pairs = open_source(composed.config.data.train)
