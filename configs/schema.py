@@ -179,6 +179,8 @@ class AdvantageKind(Enum):
     """One for every demonstration: supervised learning."""
     preference = "preference"
     """+1 for the chosen and -1 for the rejected answer of each pair in the data."""
+    raw = "raw"
+    """Nothing: the reward itself, for a value model, which is what it is compared with (DPOK)."""
     none = "none"
     """Samples are not compared: reward gradients, which know how each could be better."""
 
@@ -303,6 +305,23 @@ class OldPolicyOptions:
 
 
 @dataclass
+class ValueOptions:
+    """A second network, which predicts from the state before each decision what the sample will be worth; advantages
+    are then GAE (`rl/gae.py`) over the sample's steps, and `advantage` says what the sample as a whole is worth."""
+
+    discount: float = 1.0
+    """GAE's gamma: what a reward one step later counts."""
+    gae_lambda: float = 1.0
+    """1 compares what came out with the prediction; 0 the prediction of the next step with that of this one, which
+    varies less and is as wrong as the predictions are."""
+    clip: Optional[float] = 0.2  # noqa: UP045
+    """How far one update's training may take a prediction, in units of `advantage`; null is as far as it goes."""
+    passes: int = 1
+    """Passes over an update's samples, in the same minibatches as the policy's."""
+    optimizer: OptimizerOptions = field(default_factory=lambda: OptimizerOptions(learning_rate=5e-6))
+
+
+@dataclass
 class AlgorithmOptions:
     """likelihood x ratio x objective x advantage; a recipe is a YAML file that fills these in."""
 
@@ -315,6 +334,8 @@ class AlgorithmOptions:
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
+    value: Optional[ValueOptions] = None  # noqa: UP045
+    """Train a value model; null has none."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045

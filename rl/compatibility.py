@@ -7,8 +7,7 @@ Ranges of single options come first, then the rollout, the algorithm, the data, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from configs.errors import ConfigError
 from configs.schema import (
@@ -31,6 +30,7 @@ from rl.advantages import OFFLINE_ADVANTAGES
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 from rl.unused_options import unused_options
+from rl.value_compatibility import value_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.image import ImageSpec
@@ -49,6 +49,11 @@ AT_LEAST = {
     "algorithm.clip_high": 0,
     "algorithm.running.buffer": 1,
     "algorithm.running.minimum": 1,
+    "algorithm.value.discount": 0,
+    "algorithm.value.gae_lambda": 0,
+    "algorithm.value.passes": 1,
+    "algorithm.value.optimizer.warmup_updates": 0,
+    "algorithm.value.optimizer.weight_decay": 0,
     "algorithm.kl.coefficient": 0,
     "algorithm.minibatches": 1,
     "algorithm.epochs": 1,
@@ -83,6 +88,10 @@ ABOVE_ZERO = (
     "algorithm.advantage_clip",
     "algorithm.beta",
     "algorithm.clip_kl",
+    "algorithm.value.clip",
+    "algorithm.value.optimizer.learning_rate",
+    "algorithm.value.optimizer.eps",
+    "algorithm.value.optimizer.max_grad_norm",
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
     "algorithm.optimizer.max_grad_norm",
@@ -133,9 +142,10 @@ def _ranges(config: Config) -> Iterator[str]:
         value = _get(config, path)
         if value is not None and value <= 0:
             yield f"{path}={value}: must be above 0"
-    betas = config.algorithm.optimizer.betas
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        yield f"algorithm.optimizer.betas={list(betas)}: must be two numbers in [0, 1)"
+    for path in ("algorithm.optimizer.betas", "algorithm.value.optimizer.betas"):
+        betas = _get(config, path)
+        if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
+            yield f"{path}={list(betas)}: must be two numbers in [0, 1)"
     likelihood = config.algorithm.likelihood
     if likelihood.prompt_masking > 1:
         yield f"algorithm.likelihood.prompt_masking={likelihood.prompt_masking}: a probability is at most 1"
@@ -148,11 +158,12 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"reward.max_failed_fraction={config.reward.max_failed_fraction}: must lie in [0, 1]"
 
 
-def _get(config: Config, path: str) -> float | None:
+def _get(config: Config, path: str) -> Any:
     """Value at a dotted path; None when a section on the way is null."""
-    section, _, name = path.rpartition(".")
-    parent = attrgetter(section)(config)
-    return None if parent is None else getattr(parent, name)
+    here: Any = config
+    for name in path.split("."):
+        here = None if here is None else getattr(here, name)
+    return here
 
 
 def _algorithm(config: Config) -> Iterator[str]:
@@ -165,6 +176,7 @@ def _algorithm(config: Config) -> Iterator[str]:
     offline = algorithm.advantage.offline
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     yield from _cell(algorithm)
+    yield from value_problems(algorithm)
     if algorithm.advantage is AdvantageKind.constant and algorithm.objective is not ObjectiveKind.weighted:
         yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
     if algorithm.advantage is AdvantageKind.preference and algorithm.objective is not ObjectiveKind.group_dpo:
@@ -255,12 +267,13 @@ def _rollout(config: Config) -> Iterator[str]:
         return
     if rollout.refills > MAX_REFILLS:
         yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
-    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running):
+    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw):
         yield (
             f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
-            f"compares with other groups; use 0"
+            f"does not compare within groups; use 0"
         )
-    if rollout.group_size == 1 and not differentiates_reward(config):
+    alone = algorithm.advantage is AdvantageKind.raw or differentiates_reward(config)
+    if rollout.group_size == 1 and not alone:
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
             f"for every sample; use at least 2"
@@ -331,6 +344,8 @@ def _adapters(config: Config) -> Iterator[str]:
         yield "model.user_adapter is for models of images; leave it out"
     if model.user_adapter is not None and model.lora is not None:
         yield "model.user_adapter and model.lora are two ways to train; set model.lora=null, or model.user_adapter=null"
+    if model.user_adapter is not None and config.algorithm.value is not None:
+        yield "algorithm.value predicts from prompt and picture and knows no user; with model.user_adapter use value=null"
 
 
 def _endless(source: SourceOptions) -> bool:

@@ -18,6 +18,7 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
+from rewards.scorer import Scores
 from rl.modality import Modality
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
@@ -71,6 +72,19 @@ class Scored:
     """The same for each reward term, unweighted."""
     failures: list[Any]
 
+    @staticmethod
+    def of(ticket: Ticket, trajectories: list[Any], completions: Any, statistics: dict, scores: Scores) -> Scored:
+        shape = (len(ticket.problem_indices), ticket.samples)
+        return Scored(
+            ticket=ticket,
+            trajectories=trajectories,
+            completions=completions,
+            statistics=statistics,
+            rewards=scores.total.reshape(shape),
+            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
+            failures=scores.failures,
+        )
+
 
 class Generation:
     def __init__(
@@ -93,8 +107,8 @@ class Generation:
         self.sources = sources
         self.stage = stage
         self.note = note
-        self.weights: dict[int, ray.ObjectRef] = {}
-        """Published policy versions."""
+        self.weights: dict[int, Any] = {}
+        """Published policy versions, where they lie; the weights themselves where everything is one process."""
         self._ahead: Iterator[Ticket | None] = iter(())
         self._first: deque[Ticket] = deque()
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""
@@ -203,18 +217,10 @@ class Generation:
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, scores: Any) -> None:
-        shape = (len(job.ticket.problem_indices), job.ticket.samples)
+    def _accept(self, job: Job, scores: Scores) -> None:
         *trajectories, completions, statistics, _ = job.references
-        self._scored[key(job.ticket)] = Scored(
-            ticket=job.ticket,
-            trajectories=trajectories,
-            completions=completions,
-            statistics=result_of(statistics, job.worker),
-            rewards=scores.total.reshape(shape),
-            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
-            failures=scores.failures,
-        )
+        sums = result_of(statistics, job.worker)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, scores)
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from rich.console import Console
 from rich.progress import track
 
@@ -23,10 +22,11 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.scorer import Failure
+from rl.actors import fetched
 from rl.commands import check_folder, generating
 from rl.data import Problem, open_training
 from rl.failures import failure_notes
-from rl.generation import Scored
+from rl.generation import Generation, Scored
 from rl.modality import Modality, modality_of
 from rl.processes import RunFailed
 from rl.prompts import PerturbedSource, PromptSource
@@ -62,19 +62,27 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
     for source in sources.values():
         source.check()
-    console, tally = Console(), Tally()
-    with (
-        generating(config, modality, sources, weights, console) as (generation, version),
-        output.open("w", encoding="utf-8") as file,
-    ):
-        size = len(problems), config.rollout.prompts_per_ticket, config.rollout.group_size
-        tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
-        bundles = list(zip(*tickets, strict=True))
-        generation.ask([ticket for bundle in bundles for ticket in bundle])
+    console = Console()
+    with generating(config, modality, sources, weights, console) as (generation, version):
+        tally = draw_pairs(generation, config, version, output, gap, console)
+    report(config, len(problems), output, gap, tally, console)
+
+
+def draw_pairs(
+    generation: Generation, config: Config, version: int, output: Path, gap: float, console: Console
+) -> Tally:
+    """Writes the pairs of every problem of `generation.sources`, by the policy of `version`."""
+    tally, sources = Tally(), generation.sources
+    problems = len(sources[TicketKind.sampled].problems)
+    size = problems, config.rollout.prompts_per_ticket, config.rollout.group_size
+    tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
+    bundles = list(zip(*tickets, strict=True))
+    generation.ask([ticket for bundle in bundles for ticket in bundle])
+    with output.open("w", encoding="utf-8") as file:
         for bundle in track(bundles, "pairs", console=console):
             for row in _rows(generation.collect(list(bundle)), sources, gap, output.with_suffix(""), tally):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    report(config, len(problems), output, gap, tally, console)
+    return tally
 
 
 def _rows(
@@ -113,7 +121,7 @@ def _identity(problem: Problem) -> dict[str, Any]:
 def _candidates(scored: Scored, modality: Modality, tally: Tally) -> tuple[list[list[Any]], np.ndarray]:
     """Completions of each problem, and (problems, samples) rewards: NaN for those that could not be scored, and for
     those that were cut off, which show no end to learn from."""
-    completions = ray.get(scored.completions)
+    completions = fetched(scored.completions)
     problems, samples = scored.rewards.shape
     finished = modality.finished(completions).reshape(scored.rewards.shape)
     tally.samples += finished.size

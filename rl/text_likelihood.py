@@ -83,6 +83,12 @@ class TextReplay:
         log_prob = self.kernel.log_prob(logits, batch.token, batch.selected, batch.view, support)
         return log_prob[batch.selected]
 
+    def values(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 values of `models.value.text_value`, read where each token is still masked."""
+        batch = collate([row.content[0] for row in rows], self.spec.pad_id, self.device)
+        value = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)[:, 0]
+        return value[batch.selected]
+
     def _checked(self, trajectory: Trajectory) -> TextTrajectory:
         if not isinstance(trajectory, TextTrajectory):
             raise TrajectoryError(f"a text learner was given a {type(trajectory).__name__}")

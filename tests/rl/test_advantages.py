@@ -203,6 +203,22 @@ def test_equal_rewards_teach_only_when_others_are_compared_with():
     assert not judge.teaches(equal, alone)
 
 
+def test_raw_rewards_are_themselves_and_always_teach():
+    """A value model may have predicted something else of equal rewards, and of a lone sample."""
+    judge = estimator(AdvantageKind.raw, advantage_clip=0.5)
+    found = judge([np.array([0.3, NAN, 7.0]), np.array([0.3]), np.array([NAN])], ["a", "b", "c"])
+    (advantage, valid), (alone, alone_valid), (_, failed_valid) = found
+    assert advantage.dtype == np.float32
+    np.testing.assert_array_equal(advantage, np.array([0.3, 0.0, 0.5], np.float32))
+    assert valid.tolist() == [True, False, True]
+    assert alone.tolist() == [pytest.approx(0.3)]
+    assert alone_valid.all()
+    assert not failed_valid.any()
+    equal = np.full(4, 0.3)
+    assert judge.teaches(equal, judge([equal], ["a"])[0][0])
+    assert judge.teaches(np.zeros(1))
+
+
 def test_terms_of_any_size_count_by_their_weights():
     terms = {
         "answer": np.array([0.0, 1.0, 1.0, 0.0]),

@@ -125,6 +125,7 @@ def test_both_answers_of_a_pair_are_one_users(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["model=sd15", "model.lora={}"], "model.user_adapter and model.lora are two ways to train"),
+        (["algorithm.value.passes=1"], "algorithm.value predicts from prompt and picture and knows no user"),
         (["data.train.user=null"], "has none; set data.train.user to the column"),
         (
             ["data.also.more.kind=file", "data.also.more.name=more.jsonl"],
