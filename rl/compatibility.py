@@ -345,7 +345,7 @@ def _adapters(config: Config) -> Iterator[str]:
     if model.user_adapter is not None and model.lora is not None:
         yield "model.user_adapter and model.lora are two ways to train; set model.lora=null, or model.user_adapter=null"
     if model.user_adapter is not None and config.algorithm.value is not None:
-        yield "algorithm.value predicts from prompt and picture and knows no user; with model.user_adapter use value=null"
+        yield "algorithm.value predicts from prompt and picture and knows no user; beside model.user_adapter use null"
 
 
 def _endless(source: SourceOptions) -> bool:
