@@ -421,6 +421,9 @@ class SourceOptions:
     """Column with the better image of a pair, for preference training of an image model."""
     rejected_image: Optional[str] = None  # noqa: UP045
     """The same for the worse one."""
+    user: Optional[str] = None  # noqa: UP045
+    """Column with the vector of the user that a problem is for (model.user_adapter): a list of numbers, or the path of
+    an .npy file (in a file: relative to it). Rewards see it."""
 
 
 @dataclass

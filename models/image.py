@@ -10,6 +10,7 @@ from models.image_families import FAMILIES, NetworkInput
 from models.image_spec import Condition, Guidance, ImageSpec, Prediction
 from models.policy import Policy
 from models.prompt_encoder import PromptEncoder
+from models.user_adapter import has_user_adapter
 
 __all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
 
@@ -36,7 +37,13 @@ class ImagePolicy(Policy):
         """By their names in the pipeline; empty where they are not trained."""
 
     def forward(
-        self, latents: Tensor, time: Tensor, embeds: Tensor, pooled: Tensor | None, guidance: Tensor | None
+        self,
+        latents: Tensor,
+        time: Tensor,
+        embeds: Tensor,
+        pooled: Tensor | None,
+        guidance: Tensor | None,
+        user: Tensor | None = None,
     ) -> Tensor:
         """The network's output, without classifier-free guidance: the caller batches both halves.
 
@@ -46,6 +53,7 @@ class ImagePolicy(Policy):
                 a flow model's is 1000 times its noise level.
             embeds: (B, T, W) and pooled (B, V) or None: a `Condition`.
             guidance: (B,) fp32 scale where `spec.guidance` is embedded, else None.
+            user: (B, U) fp32 vector of each row's user where there is a user adapter, else None.
 
         Returns:
             (B, C, h, w) fp32, to be read by `spec.prediction`.
@@ -55,13 +63,19 @@ class ImagePolicy(Policy):
                 f"this model's guidance is {self.spec.guidance.value}: a guidance scale is an input of the network "
                 "exactly where it is embedded"
             )
+        if (user is not None) != has_user_adapter(self):
+            raise ValueError(
+                "a user's vector is an input of the network exactly where it has a user adapter (model.user_adapter)"
+            )
         count = len(latents)
         if latents.device.type == "cpu" and count < SMALLEST_BATCH:
             latents, time, embeds = _padded(latents), _padded(time), _padded(embeds)
             pooled = None if pooled is None else _padded(pooled)
             guidance = None if guidance is None else _padded(guidance)
+            user = None if user is None else _padded(user)
         precision = self.network.dtype
-        condition = Condition(embeds.to(precision), None if pooled is None else pooled.to(precision))
+        pooled, user = (None if value is None else value.to(precision) for value in (pooled, user))
+        condition = Condition(embeds.to(precision), pooled, user)
         given = NetworkInput(latents.to(precision), time, condition, guidance)
         return FAMILIES[self.spec.family].call(self.network, self.spec, given).float()[:count]
 

@@ -22,6 +22,7 @@ from models.lora import add_adapters
 from models.options import ModelOptions, TrainedPart
 from models.prompt_encoder import PromptEncoder, encoding_pipeline
 from models.prompt_limits import PromptLimits, load_prompt_tokenizer
+from models.user_adapter import add_user_adapter
 
 SMALL_FILES = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
 """Everything but weights: configurations and tokenizers."""
@@ -60,6 +61,8 @@ def load_image_policy(
     policy = ImagePolicy(network.to(device), found.spec, encoder)
     if options.lora is not None:
         add_adapters(policy, options.lora, adapter_seed)
+    if options.user_adapter is not None:
+        add_user_adapter(policy, options.user_adapter, adapter_seed)
     return policy.eval()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.files import CheckpointError, find_checkpoint, listed, read_json
@@ -16,6 +17,7 @@ from models.image import ImagePolicy
 from models.image_checkpoint import SMALL_FILES
 from models.image_families import FAMILIES
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
+from models.user_adapter import has_user_adapter, user_adapter_tensors
 
 ALL_FILES = [
     *SMALL_FILES,
@@ -42,14 +44,26 @@ def export_image_policy(
         source: what the policy was loaded from (`ModelOptions.path`); all components that are not trained are
             copied from it.
         half: store the trained components' weights as fp16.
-        adapter_only: write pytorch_lora_weights.safetensors for the pipeline's `load_lora_weights` instead.
+        adapter_only: write pytorch_lora_weights.safetensors for the pipeline's `load_lora_weights` instead, or
+            ip_adapter.safetensors for its `load_ip_adapter` if the policy has a user adapter.
 
     Raises:
-        CheckpointError: `adapter_only` without adapters or with some that the pipeline does not load, `folder` is the
+        CheckpointError: `adapter_only` without adapters or with some that the pipeline does not load, a user adapter
+            without `adapter_only`, `folder` is the
             source's, or the source cannot be found.
     """
     folder = Path(folder)
     family = FAMILIES[policy.spec.family]
+    if has_user_adapter(policy):
+        if not adapter_only:
+            raise CheckpointError(
+                "the pipeline is what it was, and no weight of it can hold a user adapter: export that alone, with "
+                "--adapter-only"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.contiguous() for name, tensor in user_adapter_tensors(policy).items()}
+        save_file(tensors, folder / "ip_adapter.safetensors")
+        return
     if adapter_only:
         family.pipeline_class.save_lora_weights(folder, **_adapters(policy))
         return

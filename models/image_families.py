@@ -71,8 +71,14 @@ class ImageFamily:
 
 
 def _call_sd(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
-    embeds = given.condition.embeds
-    return network(given.latents, given.time, encoder_hidden_states=embeds, return_dict=False)[0]
+    condition = given.condition
+    return network(
+        given.latents,
+        given.time,
+        encoder_hidden_states=condition.embeds,
+        added_cond_kwargs=_user_input(condition),
+        return_dict=False,
+    )[0]
 
 
 def _call_sdxl(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
@@ -80,10 +86,15 @@ def _call_sdxl(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Ten
     height, width = (cells * spec.pixels_per_cell for cells in latents.shape[-2:])
     # Original size, offset of the crop, target size: an image that was neither scaled nor cropped.
     size = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
-    added = {"text_embeds": condition.pooled, "time_ids": size.expand(len(latents), -1)}
+    added = {"text_embeds": condition.pooled, "time_ids": size.expand(len(latents), -1), **_user_input(condition)}
     return network(
         latents, given.time, encoder_hidden_states=condition.embeds, added_cond_kwargs=added, return_dict=False
     )[0]
+
+
+def _user_input(condition: Condition) -> dict[str, Any]:
+    """An IP-Adapter takes a list of one tensor (B, images, U) an adapter; a user is its one image."""
+    return {} if condition.user is None else {"image_embeds": [condition.user[:, None]]}
 
 
 def _call_sd3(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:

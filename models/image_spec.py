@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,6 +69,15 @@ class ImageSpec:
         return self.latent_channels, height // self.pixels_per_cell, width // self.pixels_per_cell
 
 
+@dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """What an image is asked for with."""
+
+    caption: str
+    user: np.ndarray | None = None
+    """(U,) fp32 vector of the user; None for a model without a user adapter."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """Encoded prompts."""
@@ -76,10 +86,21 @@ class Condition:
     """(B, T, W) fp32: one vector a token."""
     pooled: Tensor | None
     """(B, V) fp32: one vector a prompt; None for Stable Diffusion 1 and 2, which have none."""
+    user: Tensor | None = None
+    """(B, U) fp32: the vector of each row's user; None for a model without a user adapter."""
+
+    def of_user(self, user: np.ndarray | None) -> Condition:
+        """The same single prompt from a user with vector (U,)."""
+        return self if user is None else replace(self, user=torch.from_numpy(user)[None])
 
     @staticmethod
     def joined(conditions: Sequence[Condition], device: torch.device) -> Condition:
         """The prompts of all, one behind the other."""
-        pooled = [condition.pooled for condition in conditions if condition.pooled is not None]
         embeds = torch.cat([condition.embeds for condition in conditions]).to(device)
-        return Condition(embeds, torch.cat(pooled).to(device) if pooled else None)
+        pooled, users = (
+            [value for condition in conditions if (value := getattr(condition, name)) is not None]
+            for name in ("pooled", "user")
+        )
+        return Condition(
+            embeds, torch.cat(pooled).to(device) if pooled else None, torch.cat(users).to(device) if users else None
+        )

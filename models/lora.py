@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.options import LoraOptions
 from models.policy import Policy
+from models.user_adapter import has_user_adapter, without_user
 
 ADAPTER = "default"
 """Name of the adapter in PEFT."""
@@ -59,7 +60,11 @@ def add_adapters(policy: Policy, options: LoraOptions, seed: int) -> None:
 
 @contextmanager
 def without_adapters(policy: AnyPolicy) -> Iterator[AnyPolicy]:
-    """The policy as it was before `add_adapters`, for the duration of the block: the reference model."""
+    """The policy as it was before it got adapters, for the duration of the block: the reference model."""
+    if has_user_adapter(policy):
+        with without_user(policy):
+            yield policy
+        return
     layers = list(_lora_layers(policy).values())
     if not layers:
         raise ValueError("the policy has no adapters: there is no reference model inside it")
@@ -73,7 +78,8 @@ def without_adapters(policy: AnyPolicy) -> Iterator[AnyPolicy]:
 
 
 def has_adapters(policy: Policy) -> bool:
-    return bool(_lora_layers(policy))
+    """Low-rank ones, or one for users."""
+    return bool(_lora_layers(policy)) or has_user_adapter(policy)
 
 
 def trainable_parameters(policy: Policy) -> dict[str, nn.Parameter]:

@@ -44,6 +44,16 @@ class LoraOptions:
 
 
 @dataclass
+class UserAdapterOptions:
+    """Attention to a vector of the user beside the attention to the prompt (PPD); Stable Diffusion 1, 2 and XL."""
+
+    dimension: int = MISSING
+    """Width of the vectors in the column `data.*.user`."""
+    scale: float = 1.0
+    """What the attention to the user counts beside the other."""
+
+
+@dataclass
 class ModelOptions:
     path: str = MISSING
     """Folder or hub id. Text: config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded.
@@ -58,6 +68,8 @@ class ModelOptions:
     text_encoder_share: float = 1.0
     """Share of the tuned encoders in a prompt's encoding, the rest being that of the loaded ones (train=text_encoder):
     1 is what is exported, 0 the model as it was. Choose it at evaluation and sampling."""
+    user_adapter: Optional[UserAdapterOptions] = None  # noqa: UP045
+    """Condition the model on its user, and train only what that adds; not with `lora`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
     block_length: Optional[int] = None  # noqa: UP045

@@ -44,6 +44,9 @@ ANSWERS = {
 }
 
 
+USERS = [f"data.{part}.user=x" for part in ("train", "evaluation")]
+
+
 @dataclass(frozen=True)
 class Recipe:
     name: str
@@ -85,7 +88,7 @@ def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
             algorithm.advantage.value,
         ),
         forwards=_forwards(config),
-        needs=tuple(_needs(algorithm)),
+        needs=tuple(_needs(config)),
     )
 
 
@@ -95,8 +98,10 @@ def _with_data(file: Path, modality: Modality, rest: DictConfig) -> Config:
     if "# @package _global_" not in file.read_text():
         own = OmegaConf.create({"algorithm": own})
     tree = OmegaConf.merge(OmegaConf.structured(Config), rest, own)
-    answers = ANSWERS.get((tree.algorithm.advantage, modality), [])
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(tree, OmegaConf.from_dotlist(answers))))
+    columns = ANSWERS.get((tree.algorithm.advantage, modality), [])
+    if tree.model.user_adapter is not None:
+        columns = [*columns, *USERS]
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(tree, OmegaConf.from_dotlist(columns))))
 
 
 def _suits(config: Config) -> bool:
@@ -121,7 +126,8 @@ def _likelihood(algorithm: AlgorithmOptions) -> str:
     return likelihood.kind.value
 
 
-def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
+def _needs(config: Config) -> Iterator[str]:
+    algorithm = config.algorithm
     if algorithm.likelihood.kind is LikelihoodKind.replay:
         yield "trace"
     if needs_reference(algorithm):
@@ -134,6 +140,8 @@ def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "demonstrations"
     if algorithm.advantage is AdvantageKind.preference:
         yield "pairs"
+    if config.model.user_adapter is not None:
+        yield "user embeddings"
 
 
 def _forwards(config: Config) -> str:

@@ -24,7 +24,7 @@ from configs.schema import (
     SourceKind,
     SourceOptions,
 )
-from models.options import Modality
+from models.options import Modality, TrainedPart
 from rewards.registry import COMPLETIONS
 from rl.advantages import OFFLINE_ADVANTAGES
 from rl.schedule import MAX_REFILLS
@@ -67,6 +67,7 @@ AT_LEAST = {
     "evaluation.samples": 0,
     "evaluation.prompts_per_ticket": 1,
     "model.lora.rank": 1,
+    "model.user_adapter.dimension": 1,
     "rollout.group_size": 1,
     "rollout.prompts_per_update": 1,
     "rollout.prompts_per_ticket": 1,
@@ -94,6 +95,7 @@ ABOVE_ZERO = (
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
     "algorithm.optimizer.max_grad_norm",
+    "model.user_adapter.scale",
     "reward.timeout_seconds",
     "rollout.timeout_seconds",
     "cluster.startup_timeout_seconds",
@@ -122,7 +124,7 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
         own = image_problems(config, cast("ImageSpec | None", spec))
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
-    found = [*_ranges(config), *own, *unused_options(config), *_algorithm(config)]
+    found = [*_ranges(config), *_adapters(config), *own, *unused_options(config), *_algorithm(config)]
     return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 
@@ -286,6 +288,7 @@ def _data(config: Config) -> Iterator[str]:
     for name, source in given.items():
         if source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
+        yield from _users(config, name, source)
     for name, source in training.items():
         yield from _answers(config, name, source)
         if evaluation is not None and _overlap(source, evaluation):
@@ -318,6 +321,33 @@ def _answers(config: Config, where: str, source: SourceOptions) -> Iterator[str]
             f"algorithm.advantage=preference trains on pairs; set {where}.{chosen} and {where}.{rejected} to "
             f"{what}{instead}"
         )
+
+
+def _users(config: Config, where: str, source: SourceOptions) -> Iterator[str]:
+    """Users' vectors and the adapter that reads them come together."""
+    adapter = config.model.user_adapter
+    if source.user is not None and adapter is None:
+        yield (
+            f"{where}.user={source.user} names a column of users' vectors, which the model would not read; set "
+            f"model.user_adapter.dimension to their width, or {where}.user=null"
+        )
+    if source.user is None and adapter is not None:
+        yield (
+            f"model.user_adapter makes pictures for users, and {where} has none; set {where}.user to the column with "
+            f"their vectors"
+        )
+
+
+def _adapters(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.user_adapter is not None and model.modality is not Modality.image:
+        yield "model.user_adapter is for models of images; leave it out"
+    if model.user_adapter is not None and model.lora is not None:
+        yield "model.user_adapter and model.lora are two ways to train; set model.lora=null, or model.user_adapter=null"
+    if model.user_adapter is not None and model.train is not TrainedPart.network:
+        yield "model.user_adapter is a part of the network, which model.train=text_encoder freezes; use one of the two"
+    if model.user_adapter is not None and config.algorithm.value is not None:
+        yield "algorithm.value predicts from prompt and picture and knows no user; beside model.user_adapter use null"
 
 
 def _endless(source: SourceOptions) -> bool:

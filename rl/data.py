@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, DataOptions, SourceKind, SourceOptions
 from rl.image_cells import located
 from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
+from rl.users import user_vector
 
 SPREAD_ROWS = 256
 
@@ -37,6 +39,13 @@ class Problem:
     """The same for an image model, as `rl.image_cells.pixels` takes them."""
     perturbed: str | None = None
     """A prompt whose completions answer `prompt` worse."""
+    user: np.ndarray | None = None
+    """(U,) fp32: whose preference it is, or whom a picture is for."""
+
+    @property
+    def condition(self) -> str:
+        """The prompt and, where there is one, a mark of the user: samples of equal conditions can be compared."""
+        return self.prompt if self.user is None else f"{self.prompt} {hashlib.blake2b(self.user.tobytes()).hexdigest()}"
 
 
 class ProblemSource(Sequence[Problem], ABC):
@@ -81,13 +90,15 @@ class Problems(ProblemSource):
         if not prompt.strip():
             raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
         responses = tuple(response(name, row) for response in self._responses)
-        images = tuple(self._image(name, row, option) for option in self._images)
+        images = tuple(self._cell(name, row, option) for option in self._images)
         columns = {column: value for column, value in row.items() if column not in self._images.values()}
         perturbed = None if self._perturbed is None else self._perturbed(name, row)
-        return Problem(name, prompt, columns, responses, images, perturbed)
+        user = None if self._options.user is None else user_vector(self._cell(name, row, "user"), name)
+        return Problem(name, prompt, columns, responses, images, perturbed, user)
 
-    def _image(self, name: str, row: Row, option: str) -> Any:
-        column = self._images[option]
+    def _cell(self, name: str, row: Row, option: str) -> Any:
+        """What is in the column that an option names; text is a path."""
+        column = getattr(self._options, option)
         if row.get(column) is None:
             missing = "an empty" if column in row else "no"
             raise DataError(f"problem {name} has {missing} column {column!r}, which `{option}` names")
@@ -103,7 +114,7 @@ class Problems(ProblemSource):
         this hash, are the same in another process only when PYTHONHASHSEED is set to the same number there.
         """
         digest = hashlib.blake2b(digest_size=16)
-        templates = _given(self._options, "prompt", *TEXT_ANSWERS, *IMAGE_ANSWERS)
+        templates = _given(self._options, "prompt", *TEXT_ANSWERS, *IMAGE_ANSWERS, "user")
         digest.update(repr((templates, self._size)).encode())
         for index in self.spread():
             digest.update(_canonical(self._rows[index]).encode())

@@ -45,6 +45,7 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     else:
         yield from _replay(config) if _replays(config) else _elbo(config)
     if spec is not None:
+        yield from _user_adapter(config, spec)
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
 
@@ -260,6 +261,14 @@ def _replays(config: Config) -> bool:
 
 def _valid_range(options: LikelihoodOptions) -> bool:
     return len(options.level_range) == 2 and 0 <= options.level_range[0] < options.level_range[1] <= 1
+
+
+def _user_adapter(config: Config, spec: ImageSpec) -> Iterator[str]:
+    if config.model.user_adapter is not None and spec.family not in ("sd", "sdxl"):
+        yield (
+            f"model.user_adapter is for the U-Nets of Stable Diffusion 1, 2 and XL, and this model is of family "
+            f"{spec.family}; choose such a model, for example model=sd15"
+        )
 
 
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:

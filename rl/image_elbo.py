@@ -151,7 +151,7 @@ class ImageElbo:
     ) -> Tensor:
         condition = Condition.joined([content.condition for content in contents], self.device)
         scale = None if self.embedded_scale is None else torch.full_like(time, self.embedded_scale)
-        return model(latents, time, condition.embeds, condition.pooled, scale)
+        return model(latents, time, condition.embeds, condition.pooled, scale, condition.user)
 
 
 def recorded(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
@@ -162,7 +162,8 @@ def recorded(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
             f"rollout; train on demonstrations with algorithm.advantage=constant"
         )
     pooled = None if trajectory.pooled is None else torch.from_numpy(trajectory.pooled)[None]
-    return torch.from_numpy(trajectory.final), Condition(torch.from_numpy(trajectory.embeds)[None], pooled)
+    condition = Condition(torch.from_numpy(trajectory.embeds)[None], pooled)
+    return torch.from_numpy(trajectory.final), condition.of_user(trajectory.user)
 
 
 def concave(loss: Tensor) -> Tensor:

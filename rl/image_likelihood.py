@@ -86,8 +86,8 @@ class ImageReplay:
     def values(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
         """(rows,) fp32 values of `models.value.ImageValue`, of the latents before each step."""
         contents: list[Step] = [row.content for row in rows]
-        prompt = self._condition([(c.trajectory.embeds, c.trajectory.pooled) for c in contents])
-        return model(self._latents(contents, 0), self._times(_steps(contents)), prompt.embeds)
+        embeds = self._tensor([c.trajectory.embeds for c in contents])
+        return model(self._latents(contents, 0), self._times(_steps(contents)), embeds)
 
     def _latents(self, contents: list[Step], after: int) -> Tensor:
         """(B, C, h, w) before the steps, or after them (1)."""
@@ -101,13 +101,18 @@ class ImageReplay:
     def _conditions(self, trajectories: list[ImageTrajectory], guided: list[bool]) -> Conditions:
         empty = None
         if any(guided):
-            empty = self._condition([(t.unconditional_embeds, t.unconditional_pooled) for t in trajectories])
-        prompt = self._condition([(t.embeds, t.pooled) for t in trajectories])
+            empty = self._condition([(t.unconditional_embeds, t.unconditional_pooled, None) for t in trajectories])
+        prompt = self._condition([(t.embeds, t.pooled, t.user) for t in trajectories])
         return Conditions(prompt, empty, self.schedule.embedded_scale)
 
-    def _condition(self, arrays: list[tuple[np.ndarray | None, np.ndarray | None]]) -> Condition:
-        pooled = None if arrays[0][1] is None else self._tensor([pooled for _, pooled in arrays])
-        return Condition(self._tensor([embeds for embeds, _ in arrays]), pooled)
+    def _condition(self, arrays: list[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]]) -> Condition:
+        """Of the rows' (embeds, pooled, user)."""
+        embeds, pooled, user = zip(*arrays, strict=True)
+        return Condition(
+            self._tensor(embeds),
+            None if pooled[0] is None else self._tensor(pooled),
+            None if user[0] is None else self._tensor(user),
+        )
 
     def _tensor(self, arrays: Sequence[np.ndarray | np.generic | int | None]) -> Tensor:
         return torch.from_numpy(np.stack(arrays)).to(self.device)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from models.image_checkpoint import (
     read_prompt_width,
 )
 from models.image_export import export_image_policy
-from models.image_spec import Condition, ImageSpec
+from models.image_spec import Condition, ImagePrompt, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
@@ -76,12 +76,28 @@ class ImageModality:
     def prompt_limits(self) -> PromptLimits:
         return read_prompt_limits(self.config.model)
 
-    def prompt(self, problem: Problem) -> str:
+    def prompt(self, problem: Problem) -> ImagePrompt:
         try:
             self.prompt_limits.check(problem.prompt)
         except PromptTooLongError as error:
             raise DataError(f"{problem.id}: {error}") from error
-        return problem.prompt
+        return ImagePrompt(problem.prompt, self._user(problem))
+
+    def _user(self, problem: Problem) -> np.ndarray | None:
+        adapter, user = self.config.model.user_adapter, problem.user
+        if adapter is None:
+            return None  # a source then has no column for it
+        if user is None:
+            raise DataError(
+                f"{problem.id} has no user, and this model makes pictures for users: show problems of a source whose "
+                f"column `user` has their vectors"
+            )
+        if len(user) != adapter.dimension:
+            raise DataError(
+                f"the user of {problem.id} is a vector of {len(user)} numbers, and model.user_adapter.dimension="
+                f"{adapter.dimension}: set it to the width of the vectors"
+            )
+        return user
 
     def sampler(self, kind: TicketKind) -> DenoisingOptions:
         """A greedy evaluation draws nothing behind the first noise. A sampled one draws at every step: a window that
@@ -143,6 +159,7 @@ class ImageModality:
             first_step=0,
             levels=np.zeros((0, 3)),
             guided=np.zeros(1, bool),
+            user=self._user(problem),
             image=np.stack(images),
         )
 
@@ -187,13 +204,14 @@ class ImageModality:
         if output.suffix.lower() != ".png":
             raise UserError(f"--output {output}: images are written as PNG; give it a name that ends in .png")
         self.check()
-        captions = [self.prompt(problem) for problem in problems]
+        prompts = [self.prompt(problem) for problem in problems]
+        captions = [prompt.caption for prompt in prompts]
         worker = self.rollout_worker(torch.device("cpu"))
         if weights is not None:
             load_weights(trainable_parameters(worker.policy), weights)
         sampler = self.sampler(TicketKind.greedy if options.greedy else TicketKind.sampled)
         ids = [problem.id for problem in problems]
-        request = sample_request(self.config.run.seed, ids, captions, options.count, sampler)
+        request = sample_request(self.config.run.seed, ids, prompts, options.count, sampler)
         estimates: list[list[np.ndarray]] = [[] for _ in request.uids]
 
         def observe(first: int, step: int, denoised: Tensor) -> None:
@@ -221,7 +239,8 @@ class ImageModality:
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
         export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only, half=half)
-        return "LoRA weights for diffusers" if adapter_only else f"{policy.spec.family} pipeline for diffusers"
+        adapter = "LoRA weights" if self.config.model.user_adapter is None else "IP-Adapter of users"
+        return f"{adapter if adapter_only else policy.spec.family + ' pipeline'} for diffusers"
 
     def _size(self) -> tuple[int, int]:
         denoising = self.config.rollout.denoising
@@ -253,7 +272,7 @@ class ImageModality:
 
         def encode(trajectory: ImageTrajectory) -> tuple[Tensor, Condition]:
             assert trajectory.image is not None
-            condition = encoded(trajectory.caption)
+            condition = encoded(trajectory.caption).of_user(trajectory.user)
             key = hashlib.blake2b(trajectory.image.tobytes()).digest()
             if (found := latents.get(key)) is None:
                 found = codec.encode(torch.from_numpy(trajectory.image)).cpu()

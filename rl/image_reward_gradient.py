@@ -52,7 +52,14 @@ class UndrawnTrajectory(ImageTrajectory):
     """Of the data set, for reward functions."""
 
 
-def undrawn(prompt_id: str, caption: str, columns: dict[str, Any], uids: list[int], update: int) -> UndrawnTrajectory:
+def undrawn(
+    prompt_id: str,
+    caption: str,
+    columns: dict[str, Any],
+    uids: list[int],
+    update: int,
+    user: np.ndarray | None = None,
+) -> UndrawnTrajectory:
     """A group with a sample for each of the G uids, to be drawn by the weights of `update`."""
     return UndrawnTrajectory(
         ticket=0,
@@ -68,6 +75,7 @@ def undrawn(prompt_id: str, caption: str, columns: dict[str, Any], uids: list[in
         first_step=0,
         levels=np.zeros((0, 3)),
         guided=np.zeros(1, bool),
+        user=user,
         columns=columns,
     )
 
@@ -177,7 +185,7 @@ class ImageRewardGradient:
         part, last = samples[0].part, self.schedule.options.steps - 1
         schedule = self._schedule_of(part)
         sampler = ImageSampler(model, schedule, self.device, self.unconditional_gradient)
-        conditions = self._conditions([sample.trajectory.caption for sample in samples])
+        conditions = self._conditions([sample.trajectory for sample in samples])
         uids = torch.tensor([sample.uid for sample in samples], device=self.device)
 
         def output_at(latents: Tensor, step: int) -> Tensor:
@@ -234,14 +242,15 @@ class ImageRewardGradient:
         columns = {name: [each.columns.get(name) for each in trajectories] for name in trajectories[0].columns}
         return self.reward(images, [trajectory.caption for trajectory in trajectories], columns)
 
-    def _conditions(self, captions: list[str]) -> Conditions:
-        empty = self._batch([""] * len(captions)) if self.schedule.classifier_free else None
-        return Conditions(self._batch(captions), empty, self.schedule.embedded_scale)
-
-    def _batch(self, captions: list[str]) -> Condition:
+    def _conditions(self, trajectories: list[UndrawnTrajectory]) -> Conditions:
         """A caption is encoded once, however many samples it has."""
-        encoded = {caption: self.encode(caption) for caption in dict.fromkeys(captions)}
-        return Condition.joined([encoded[caption] for caption in captions], self.device)
+        captions = dict.fromkeys(trajectory.caption for trajectory in trajectories)
+        encoded = {caption: self.encode(caption) for caption in captions}
+        empty = None
+        if self.schedule.classifier_free:
+            empty = Condition.joined([self.encode("")] * len(trajectories), self.device)
+        prompts = [encoded[trajectory.caption].of_user(trajectory.user) for trajectory in trajectories]
+        return Conditions(Condition.joined(prompts, self.device), empty, self.schedule.embedded_scale)
 
     def _tokens(self, part: Part) -> int:
         """What a sample's activations take, counted in tokens of one forward, for packing micro-batches."""

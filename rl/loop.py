@@ -87,7 +87,7 @@ class Loop:
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
-        prompts = [problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices]
+        prompts = [problems[index].condition for ticket in tickets for index in ticket.ticket.problem_indices]
         groups: list[GroupReference] = []
         for trajectory, reward, (advantage, valid) in zip(
             trajectories, rewards, self.advantages(compared, prompts), strict=True

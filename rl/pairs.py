@@ -24,7 +24,7 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.actors import fetched
 from rl.commands import check_folder, generating
-from rl.data import open_training
+from rl.data import Problem, open_training
 from rl.failures import failure_notes
 from rl.generation import Generation, Scored
 from rl.modality import Modality, modality_of
@@ -104,13 +104,18 @@ def _rows(
         tally.pairs += 1
         problem = source.problems[index]
         yield {
-            "id": problem.id,
-            "prompt": problem.prompt,
+            **_identity(problem),
             "chosen": source.modality.cell(outputs[place][best], folder / f"{index:06d}_chosen"),
             "rejected": source.modality.cell(worse_outputs[place][worst], folder / f"{index:06d}_rejected"),
             "chosen_reward": float(rewards[place, best]),
             "rejected_reward": float(worse_rewards[place, worst]),
         }
+
+
+def _identity(problem: Problem) -> dict[str, Any]:
+    """Whose answers a pair holds. A user is written as numbers: a path would be relative to another file."""
+    row: dict[str, Any] = {"id": problem.id, "prompt": problem.prompt}
+    return row if problem.user is None else {**row, "user": problem.user.tolist()}
 
 
 def _candidates(scored: Scored, modality: Modality, tally: Tally) -> tuple[list[list[Any]], np.ndarray]:

@@ -30,6 +30,7 @@ class RewardGradientLoop(OfflineLoop):
             for place, index in enumerate(ticket.problem_indices):
                 problem = source.problems[index]
                 uids = [sample_uid(ticket.seed, place, sample) for sample in range(ticket.samples)]
-                trajectory = undrawn(problem.id, source.encoded(index), dict(problem.columns), uids, update)
+                prompt, columns = source.encoded(index), dict(problem.columns)
+                trajectory = undrawn(problem.id, prompt.caption, columns, uids, update, prompt.user)
                 groups.append((trajectory, np.ones(len(uids), np.float32), np.ones(len(uids), bool)))
         return groups

@@ -17,7 +17,8 @@ class Conditions:
 
     prompt: Condition
     empty: Condition | None
-    """The unconditional half of classifier-free guidance; None without it."""
+    """The unconditional half of classifier-free guidance; None without it. Its user is the prompt's: guidance is away
+    from the empty prompt, within what the model makes for this user."""
     embedded_scale: float | None
     """Guidance scale of a network that takes it as an input."""
 
@@ -42,13 +43,14 @@ def guided_output(
     prompt, empty = conditions.prompt, conditions.empty
     if empty is None:
         embedded = None if conditions.embedded_scale is None else torch.full_like(time, conditions.embedded_scale)
-        return model(latents, time, prompt.embeds, prompt.pooled, embedded)
+        return model(latents, time, prompt.embeds, prompt.pooled, embedded, prompt.user)
     output = model(
         torch.cat([latents, latents]),
         torch.cat([time, time]),
         torch.cat([empty.embeds, prompt.embeds]),
         None if prompt.pooled is None or empty.pooled is None else torch.cat([empty.pooled, prompt.pooled]),
         None,
+        None if prompt.user is None else torch.cat([prompt.user, prompt.user]),
     )
     unconditional, conditional = output.chunk(2)
     if not unconditional_gradient:

@@ -1,4 +1,4 @@
-"""The image rollout worker: a ticket's captions in, one trajectory a caption and the decoded images out."""
+"""The image rollout worker: a ticket's prompts in, one trajectory a prompt and the decoded images out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.image import ImagePolicy
 from models.image_codec import ImageCodec
-from models.image_spec import Condition
+from models.image_spec import Condition, ImagePrompt
 from models.prompt_encoder import PromptEncoder
 from rollout.guidance import Conditions
 from rollout.image_sampler import Chains, ImageSampler, Schedule
@@ -75,9 +75,9 @@ class ImageRolloutWorker:
     ) -> Chains:
         size = schedule.options.samples_per_forward
         rows = range(first, min(first + size, len(request.uids)))
-        captions = [request.prompts[row // request.group_size] for row in rows]
-        empty = self._batch([""] * len(rows)) if schedule.classifier_free else None
-        conditions = Conditions(self._batch(captions), empty, schedule.embedded_scale)
+        prompts = [request.prompts[row // request.group_size] for row in rows]
+        empty = self._batch([ImagePrompt("")] * len(rows)) if schedule.classifier_free else None
+        conditions = Conditions(self._batch(prompts), empty, schedule.embedded_scale)
         uids = [request.uids[row] for row in rows]
         # Siblings that share their first noise have that of the group's first sample.
         first_noise = [
@@ -100,9 +100,9 @@ class ImageRolloutWorker:
         logp, mask, guided = _decisions(schedule, chains, stored, trained)
         empty = self.encoded("") if schedule.classifier_free else None
         trajectories = []
-        for index, (prompt_id, caption) in enumerate(zip(request.prompt_ids, request.prompts, strict=True)):
+        for index, (prompt_id, prompt) in enumerate(zip(request.prompt_ids, request.prompts, strict=True)):
             rows = slice(index * request.group_size, (index + 1) * request.group_size)
-            condition = self.encoded(caption)
+            condition = self.encoded(prompt.caption)
             trajectories.append(
                 ImageTrajectory(
                     **asdict(request.origin),
@@ -112,7 +112,7 @@ class ImageRolloutWorker:
                     uid=np.array(request.uids[rows], np.int64),
                     logp=logp[rows],
                     mask=mask[rows],
-                    caption=caption,
+                    caption=prompt.caption,
                     first_step=stored.start,
                     levels=schedule.level_array(),
                     guided=guided,
@@ -120,6 +120,7 @@ class ImageRolloutWorker:
                     pooled=_array(condition.pooled),
                     unconditional_embeds=None if empty is None else _array(empty.embeds),
                     unconditional_pooled=None if empty is None else _array(empty.pooled),
+                    user=prompt.user,
                     latents=chains.latents[rows] if len(stored) else None,
                     final=chains.final[rows],
                 )
@@ -132,9 +133,9 @@ class ImageRolloutWorker:
         condition = self.encoder.encode([caption])
         return Condition(condition.embeds.cpu(), None if condition.pooled is None else condition.pooled.cpu())
 
-    def _batch(self, captions: list[str]) -> Condition:
+    def _batch(self, prompts: list[ImagePrompt]) -> Condition:
         """A caption is encoded once, however many samples it has."""
-        return Condition.joined([self.encoded(caption) for caption in captions], self.device)
+        return Condition.joined([self.encoded(prompt.caption).of_user(prompt.user) for prompt in prompts], self.device)
 
 
 def _window(schedule: Schedule, request: RolloutRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -6,7 +6,7 @@ validation, padding-free transport, byte counting and Parquet follow from that d
 
 Axes: G samples of the group, D decisions. Text: L = D canvas positions, P prompt tokens, K kept tokens of a truncated
 distribution. Images: D stored steps, S = D + 1 states, C channels and h x w cells of a latent, H x W pixels, N levels
-of the schedule, T prompt tokens of width W, V width of the pooled prompt.
+of the schedule, T prompt tokens of width W, V width of the pooled prompt, U width of a user's vector.
 """
 
 from __future__ import annotations
@@ -181,6 +181,8 @@ class ImageTrajectory(Trajectory):
     unconditional_embeds: np.ndarray | None = array(Role.meta, np.float32, "T W", optional=True)
     """Embedded empty prompt; only with classifier-free guidance."""
     unconditional_pooled: np.ndarray | None = array(Role.meta, np.float32, "V", optional=True)
+    user: np.ndarray | None = array(Role.meta, np.float32, "U", optional=True)
+    """Vector of the user that the group is for; None for a model without a user adapter."""
     latents: np.ndarray | None = array(Role.step, np.float32, "G S C h w", optional=True)
     """States around the stored steps: step k goes from latents[:, k] to latents[:, k + 1]."""
     final: np.ndarray | None = array(Role.sample, np.float32, "G C h w", optional=True)

@@ -28,7 +28,7 @@ class RolloutRequest:
     origin: Origin
     prompt_ids: tuple[str, ...]
     prompts: tuple[Any, ...]
-    """What the policy is conditioned on: token ids, (P,) int32, for text; the caption for images."""
+    """What the policy is conditioned on: token ids, (P,) int32, for text; an `ImagePrompt` for images."""
     uids: tuple[int, ...]
     """Noise key of each sample, groups one behind the other."""
     sampler: SamplerOptions | DenoisingOptions

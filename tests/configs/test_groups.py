@@ -63,6 +63,8 @@ def test_starts_with_a_comment_and_repeats_no_default(file: Path) -> None:
             default = OmegaConf.select(defaults, path, default="no default")
         except Exception as error:  # a path through a null section
             raise AssertionError(path) from error
+        if value is None and path.partition(".")[0] != file.parent.name:
+            continue  # unsets what a file of another group may have set
         assert str(getattr(default, "name", default)) != str(value), f"{path} repeats its default"
 
 

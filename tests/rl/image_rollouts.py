@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from configs.schema import LikelihoodOptions
 from models.image import ImagePolicy
 from models.image_checkpoint import load_image_codec, load_image_policy, load_prompt_encoder
+from models.image_spec import ImagePrompt
 from models.options import LoraOptions, Modality, ModelOptions, Precision
 from rl.image_likelihood import ImageReplay
 from rl.likelihood import micro_batches
@@ -51,12 +54,16 @@ def worker_of(folder: Path, **changes: Any) -> ImageRolloutWorker:
 
 
 def roll_out(
-    worker: ImageRolloutWorker, options: DenoisingOptions, captions: tuple[str, ...] = CAPTIONS, first_uid: int = 1000
+    worker: ImageRolloutWorker,
+    options: DenoisingOptions,
+    captions: tuple[str, ...] = CAPTIONS,
+    first_uid: int = 1000,
+    users: Iterable[np.ndarray | None] = repeat(None),
 ) -> tuple[list[ImageTrajectory], Completions]:
     request = RolloutRequest(
         origin=Origin(ticket=3, update=1, version=1, seed=77),
         prompt_ids=tuple(f"p{index}" for index in range(len(captions))),
-        prompts=captions,
+        prompts=tuple(map(ImagePrompt, captions, users)),
         uids=tuple(range(first_uid, first_uid + GROUP * len(captions))),
         sampler=options,
     )

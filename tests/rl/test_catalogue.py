@@ -35,6 +35,13 @@ def test_files_are_short():
     [
         ("tracerl", ("replay(every_step)", "element", "ppo_clip", "zscore"), "T x 1", {"trace"}, {"text"}),
         ("vrpo", ("elbo", "none", "group_dpo", "preference"), "8 x 3", {"reference", "pairs"}, {"text"}),
+        (
+            "ppd",
+            ("elbo", "none", "group_dpo", "preference"),
+            "1 x 3",
+            {"reference", "pairs", "user embeddings"},
+            {"image"},
+        ),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
             "tracerl_value",

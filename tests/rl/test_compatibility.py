@@ -14,6 +14,7 @@ from configs.errors import ConfigError
 from configs.fields import type_of
 from configs.schema import Config, LikelihoodOptions
 from models.image_spec import Guidance, ImageSpec
+from models.options import UserAdapterOptions
 from models.prediction import Prediction
 from models.text import TextSpec
 from rl.compatibility import ABOVE_ZERO, AT_LEAST, check
@@ -320,6 +321,7 @@ def test_all_problems_come_in_one_message() -> None:
 @pytest.mark.parametrize("path", [*AT_LEAST, *ABOVE_ZERO])
 def test_every_bounded_option_exists_and_is_refused_below_its_bound(path: str) -> None:
     config = everything_set()
+    config.model.user_adapter = UserAdapterOptions(8)  # for images only, which the same message says
     section, _, option = path.rpartition(".")
     setattr(attrgetter(section)(config), option, AT_LEAST[path] - 1 if path in AT_LEAST else 0)
     type_of(path)

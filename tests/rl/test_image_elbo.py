@@ -67,7 +67,7 @@ def elbo_of(worker, **options) -> ImageElbo:
     return ImageElbo(worker.policy.spec, DenoisingOptions(), LikelihoodOptions(**options), encode, CPU)
 
 
-def perfect(latents, time, embeds, pooled, guidance):
+def perfect(latents, time, *_):
     """The velocity of the only image there is: eps - x0 = (x - x0) / sigma."""
     sigma = (time / 1000).view(-1, 1, 1, 1)
     return (latents - CLEAN) / sigma

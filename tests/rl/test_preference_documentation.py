@@ -1,4 +1,5 @@
-"""docs/preferences.md: its configurations compose, its rows are what they read. Its other commands: test_pairs.py."""
+"""docs/preferences.md: its configurations compose, its rows are what they read. Its other commands:
+test_pairs.py and test_ppd.py."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ def test_configurations_compose(
 
 
 def test_there_is_one_for_each_kind_of_pair() -> None:
-    assert len(CONFIGURATIONS) == 3
-    assert len(commands(PAGE)) == 5
+    assert len(CONFIGURATIONS) == 4
+    assert len(commands(PAGE)) == 9
 
 
-@pytest.mark.parametrize(("block", "data"), enumerate(("pairs_jsonl", "image_pairs_jsonl")))
+@pytest.mark.parametrize(("block", "data"), enumerate(("pairs_jsonl", "image_pairs_jsonl", "image_pairs_jsonl")))
 def test_rows_are_read_by_the_packaged_files(tmp_path: Path, block: int, data: str) -> None:
     text = blocks(PAGE, "json")[block]
     (tmp_path / "pairs.jsonl").write_text(text)

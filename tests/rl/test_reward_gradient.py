@@ -291,7 +291,8 @@ class Real:
 def test_it_draws_the_images_that_a_rollout_draws(folder):
     real = Real(folder)
     uids = torch.tensor(UIDS)
-    conditions = Conditions(real.scorer._batch(["red"] * 4), real.scorer._batch([""] * 4), None)
+    prompt, empty = (Condition.joined([real.encoder.encode([caption])] * 4, CPU) for caption in ("red", ""))
+    conditions = Conditions(prompt, empty, None)
     window = real.schedule.kernel.stochastic_steps
     chains = ImageSampler(real.policy, real.schedule, CPU).sample(conditions, uids, uids, window, range(0))
     images = real.codec.decode(torch.from_numpy(chains.final)).numpy()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cluster.weights import pack_weights
 from configs.errors import UserError
+from models.image_spec import ImagePrompt
 from models.lora import trainable_parameters
 from rl.engine import Engine
 from rl.image_modality import ImageModality
@@ -155,7 +156,7 @@ def test_mixed_encodings_are_not_exported(folder, tmp_path):
 
 def request(config: Any) -> RolloutRequest:
     sampler = ImageModality(config).sampler(TicketKind.greedy)
-    return RolloutRequest(Origin(0, 0, 0, 0), ("a",), ("red",), (3, 4), sampler)
+    return RolloutRequest(Origin(0, 0, 0, 0), ("a",), (ImagePrompt("red"),), (3, 4), sampler)
 
 
 def disturb(policy: Any) -> None:
