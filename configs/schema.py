@@ -172,6 +172,9 @@ class AdvantageKind(Enum):
     """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
+    per_step = "per_step"
+    """Step by step: what the reward of a step's estimate of the finished sample gained, and those that follow, against
+    the same step of the group's other samples (MDPO)."""
     constant = "constant"
     """One for every demonstration: supervised learning."""
     preference = "preference"
@@ -312,6 +315,9 @@ class AlgorithmOptions:
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
+    selected_steps: Optional[int] = None  # noqa: UP045
+    """Text, advantage=per_step: denoising rounds of a group that are trained, those of the largest advantages (MDPO: 8);
+    null trains all."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
