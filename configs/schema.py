@@ -19,6 +19,8 @@ class LikelihoodKind(Enum):
     """Log-probability of the recorded chain."""
     elbo = "elbo"
     """Minus the denoising loss of the finished sample under fresh masks or noise."""
+    proposals = "proposals"
+    """Log-probability of all that each round of a text proposed, kept or not (MDPO)."""
     reward_gradient = "reward_gradient"
     """None: a sample counts with its reward itself, differentiated through the last denoising steps (images)."""
 
@@ -316,8 +318,8 @@ class AlgorithmOptions:
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
     selected_steps: Optional[int] = None  # noqa: UP045
-    """Text, advantage=per_step: denoising rounds of a group that are trained, those of the largest advantages (MDPO: 8);
-    null trains all."""
+    """Text, advantage=per_step: rounds of a group that are trained, those of the largest advantages (MDPO: 8); null
+    trains all."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045

@@ -18,7 +18,7 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
-from rl.modality import Modality
+from rl.modality import Modality, recording_of
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
 from rl.schedule import Ticket, TicketKind, sample_uid
@@ -70,6 +70,9 @@ class Scored:
     terms: dict[str, np.ndarray]
     """The same for each reward term, unweighted."""
     failures: list[Any]
+    steps: np.ndarray | None = None
+    """(problems, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
+    sample's last step and where unscored. None where the algorithm asks for none."""
 
 
 class Generation:
@@ -153,6 +156,7 @@ class Generation:
                 for sample in range(ticket.samples)
             ),
             sampler=self.modality.sampler(ticket.kind),
+            recording=recording_of(self.config.algorithm, ticket.kind),
         )
 
     def _issue_rewards(self) -> None:
@@ -203,7 +207,8 @@ class Generation:
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, scores: Any) -> None:
+    def _accept(self, job: Job, found: Any) -> None:
+        scores, steps = found
         shape = (len(job.ticket.problem_indices), job.ticket.samples)
         *trajectories, completions, statistics, _ = job.references
         self._scored[key(job.ticket)] = Scored(
@@ -214,6 +219,7 @@ class Generation:
             rewards=scores.total.reshape(shape),
             terms={name: values.reshape(shape) for name, values in scores.terms.items()},
             failures=scores.failures,
+            steps=None if steps is None else steps.reshape(*shape, -1),
         )
 
     def _kill_overdue(self) -> None:
