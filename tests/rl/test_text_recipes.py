@@ -14,7 +14,17 @@ from rl.catalogue import catalogue
 from tests.rl.image_learning import Training, process_group
 from tests.rl.training import share_of_ones
 
-BIDIRECTIONAL = ("diffu_grpo", "coupled_grpo", "unigrpo", "wd1", "spg", "espo", "d2_step_merge", "tracerl_full")
+BIDIRECTIONAL = (
+    "diffu_grpo",
+    "coupled_grpo",
+    "unigrpo",
+    "wd1",
+    "spg",
+    "espo",
+    "d2_step_merge",
+    "tracerl_full",
+    "mdpo",
+)
 """Methods for, or with masked prompts of, models that see the whole canvas."""
 BLOCK = (
     "agrpo",
