@@ -60,8 +60,8 @@ def show_unmasking(
 def _canvas(
     one: TextTrajectory, was_masked: np.ndarray, after: np.ndarray, tokenizer: PreTrainedTokenizerBase, mask_id: int
 ) -> Text:
-    """Of a single sample: `was_masked` (L,) before a round, `after` (L,) its canvas. A token that will be masked again is
-    as sure as it is the last time."""
+    """Of a single sample: what a round saw masked, (L,), and the canvas after it, (L,). A token that is masked again is
+    shown as sure as it was the last time."""
     text = Text()
     for place, token in enumerate(after.tolist()):
         behind_stop = place >= one.stop_length[0]
