@@ -18,6 +18,7 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
+from rewards.scorer import Scores
 from rl.modality import Modality, recording_of
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
@@ -74,6 +75,31 @@ class Scored:
     """(problems, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
     sample's last step and where unscored. None where the algorithm asks for none."""
 
+    @staticmethod
+    def of(
+        ticket: Ticket,
+        trajectories: list[Any],
+        completions: Any,
+        statistics: dict,
+        scores: Scores,
+        steps: np.ndarray | None = None,
+    ) -> Scored:
+        """
+        Args:
+            steps: (samples, T) rewards of all the ticket's steps.
+        """
+        shape = (len(ticket.problem_indices), ticket.samples)
+        return Scored(
+            ticket=ticket,
+            trajectories=trajectories,
+            completions=completions,
+            statistics=statistics,
+            rewards=scores.total.reshape(shape),
+            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
+            failures=scores.failures,
+            steps=None if steps is None else steps.reshape(*shape, -1),
+        )
+
 
 class Generation:
     def __init__(
@@ -96,8 +122,8 @@ class Generation:
         self.sources = sources
         self.stage = stage
         self.note = note
-        self.weights: dict[int, ray.ObjectRef] = {}
-        """Published policy versions."""
+        self.weights: dict[int, Any] = {}
+        """Published policy versions, where they lie; the weights themselves where everything is one process."""
         self._ahead: Iterator[Ticket | None] = iter(())
         self._first: deque[Ticket] = deque()
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""
@@ -207,20 +233,10 @@ class Generation:
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, found: Any) -> None:
-        scores, steps = found
-        shape = (len(job.ticket.problem_indices), job.ticket.samples)
+    def _accept(self, job: Job, found: tuple[Scores, np.ndarray | None]) -> None:
         *trajectories, completions, statistics, _ = job.references
-        self._scored[key(job.ticket)] = Scored(
-            ticket=job.ticket,
-            trajectories=trajectories,
-            completions=completions,
-            statistics=result_of(statistics, job.worker),
-            rewards=scores.total.reshape(shape),
-            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
-            failures=scores.failures,
-            steps=None if steps is None else steps.reshape(*shape, -1),
-        )
+        sums = result_of(statistics, job.worker)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, *found)
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""
