@@ -212,7 +212,7 @@ class World:
         q = self.law(np.full(LENGTH, mask))
         self.probability, self.reward, self.ids, reveal = [], [], [], []
         for first in itertools.product(range(WORDS), repeat=LENGTH):
-            scores = [float(q[k, first[k]] if order.depends_on_draw else q[k].max()) for k in range(LENGTH)]
+            scores = [float((q[k, first[k]] if order.depends_on_draw else q[k].max()).detach()) for k in range(LENGTH)]
             left = min(range(LENGTH), key=lambda k: (scores[k], -k))
             canvas = np.array([mask if k == left else first[k] for k in range(LENGTH)])
             second = self.law(canvas)[left]
