@@ -36,6 +36,17 @@ def score_steps(worker: RewardWorker, request: ScoreRequest, estimates: Estimate
     return finished, steps
 
 
+def unscored_estimates(steps: np.ndarray) -> int:
+    """How many steps before a known one have no reward.
+
+    Args:
+        steps: (..., T), see `score_steps`.
+    """
+    known = ~np.isnan(steps)
+    before_known = known[..., ::-1].cumsum(-1)[..., ::-1] > 0
+    return int((~known & before_known).sum())
+
+
 def _joined(request: ScoreRequest, estimates: Estimates) -> ScoreRequest:
     """An estimate has its sample's prompt and columns, unless the rollout says otherwise."""
 

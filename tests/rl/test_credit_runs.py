@@ -41,6 +41,7 @@ def test_mdpo(tmp_path, sampler: str) -> None:
         assert metrics["logp/max_error"] <= 1e-5
         assert metrics["learner/gradient_norm"] > 0
         assert 0 < metrics["learner/rows"] <= 16 * 2 * 2
+        assert metrics["reward/unscored_estimates"] == 0
     assert trained.metrics[1]["kl/reference"] > 0
     assert len(trained.evaluations) == 2
 

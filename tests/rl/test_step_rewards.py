@@ -8,7 +8,7 @@ import pytest
 from rewards.options import RewardOptions, RewardTerm
 from rewards.scorer import ScoreRequest
 from rewards.worker import RewardWorker
-from rl.step_rewards import score_steps
+from rl.step_rewards import score_steps, unscored_estimates
 from rollout.worker import Estimates
 
 NAN = np.nan
@@ -59,3 +59,7 @@ def test_estimates_that_all_hang_cost_no_finished_sample(worker) -> None:
     scores, steps = score_steps(worker("faulty"), request, Estimates(["kill"] * 3, [2, 1]))
     np.testing.assert_array_equal(scores.total, [2.0, 2.0])
     np.testing.assert_array_equal(steps, [[NAN, NAN, 2.0], [NAN, 2.0, NAN]])
+
+
+def test_missing_estimates_are_counted_and_steps_that_a_sample_has_not_are_none() -> None:
+    assert unscored_estimates(np.array([[[1.0, NAN, 2.0], [NAN, 0.0, NAN]], [[NAN, NAN, 3.0], [1.0, NAN, NAN]]])) == 4
