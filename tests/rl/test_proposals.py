@@ -306,7 +306,7 @@ def world(request) -> World:
 
 def test_all_proposals_together_have_the_policy_gradient(world: World) -> None:
     """Without MDPO's weights, and for orders that look at the drawn tokens too: the ones that lost are not left out."""
-    assert float(world.joint.sum()) == pytest.approx(1, abs=1e-6)
+    assert world.joint.sum().item() == pytest.approx(1, abs=1e-6)
     assert relative_error(world.expected_gradient(False, False), world.policy_gradient()) <= 1e-5
 
 
