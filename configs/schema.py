@@ -19,6 +19,8 @@ class LikelihoodKind(Enum):
     """Log-probability of the recorded chain."""
     elbo = "elbo"
     """Minus the denoising loss of the finished sample under fresh masks or noise."""
+    proposals = "proposals"
+    """Log-probability of all that each round of a text proposed, kept or not (MDPO)."""
     reward_gradient = "reward_gradient"
     """None: a sample counts with its reward itself, differentiated through the last denoising steps (images)."""
 
@@ -175,6 +177,9 @@ class AdvantageKind(Enum):
     """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
+    per_step = "per_step"
+    """Step by step: what the reward of a step's estimate of the finished sample gained, and those that follow, against
+    the same step of the group's other samples (MDPO)."""
     constant = "constant"
     """One for every demonstration: supervised learning."""
     preference = "preference"
@@ -337,6 +342,9 @@ class AlgorithmOptions:
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
+    selected_steps: Optional[int] = None  # noqa: UP045
+    """Text, advantage=per_step: rounds of a group that are trained, those of the largest advantages (MDPO: 8); null
+    trains all."""
     value: Optional[ValueOptions] = None  # noqa: UP045
     """Train a value model; null has none."""
     filter_zero_variance: bool = True

@@ -26,6 +26,7 @@ from rl.modality import modality_of
 from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
+from rl.step_rewards import score_steps
 from rl.value_model import value_model_of
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
@@ -78,11 +79,17 @@ class RewardActor:
     def ready(self) -> None:
         self.worker.ready()
 
-    def score(self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int) -> Scores:
+    def score(
+        self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int
+    ) -> tuple[Scores, np.ndarray | None]:
+        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates."""
         if taken := sorted(columns.keys() & completions.columns.keys()):
             raise RewardError(f"columns {', '.join(taken)} of the data are filled in by the rollout; rename them")
         known = {**columns, **completions.columns}
-        return self.worker.score(ScoreRequest(prompts, completions.outputs, completions.ids, known, update))
+        request = ScoreRequest(prompts, completions.outputs, completions.ids, known, update)
+        if completions.estimates is None:
+            return self.worker.score(request), None
+        return score_steps(self.worker, request, completions.estimates)
 
 
 class LearnerActor:

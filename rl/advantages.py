@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import AdvantageKind, AlgorithmOptions
+from rl.credit import step_advantages
 
 STD_EPSILON = 1e-4
 """Added to the standard deviation; the value of the public GRPO trainers, small beside any reward scale in use."""
@@ -23,7 +24,7 @@ log-likelihood they sum to what DPO (arXiv 2305.18290, eq. 7) puts into its sigm
 
 
 Advantages = tuple[np.ndarray, np.ndarray]
-"""(G,) float32, 0 where invalid; (G,) bool, valid."""
+"""(G,) float32, 0 where invalid; (G,) bool, valid. Of steps: (G, T) both."""
 
 
 class AdvantageEstimator:
@@ -37,29 +38,32 @@ class AdvantageEstimator:
     def __call__(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
         """
         Args:
-            rewards: (G,) of each group, NaN for a sample that could not be scored.
+            rewards: (G,) of each group, NaN for a sample that could not be scored; for advantage=per_step (G, T), see
+                `rl.credit`.
             prompts: key of each group's prompt; groups of one prompt share their history.
         """
         kind, limit = self.options.advantage, self.options.advantage_clip
-        checked = [_checked(group) for group in rewards]
-        if kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
-            found = self._over_the_update(checked, prompts)
+        if kind is AdvantageKind.per_step:
+            found = [step_advantages(group, self.options.selected_steps) for group in rewards]
+        elif kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
+            found = self._over_the_update([_checked(group) for group in rewards], prompts)
         else:
-            found = [advantages(group, kind) for group in checked]
+            found = [advantages(group, kind) for group in rewards]
         if limit is None:
             return found
         return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
 
     def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
         """Whether a group can change the policy. Compared with others than its own, or with a value model's prediction,
-        equal rewards can.
+        equal rewards can, and so can equal final rewards of steps that differ.
 
         Args:
-            advantage: None where only the group's own rewards shall decide.
+            advantage: as returned by the call; None where only the group's own rewards shall decide.
         """
         if self.options.advantage is AdvantageKind.raw:
             return True
-        if advantage is not None and self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
+        by_advantage = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.per_step)
+        if advantage is not None and self.options.advantage in by_advantage:
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
 

@@ -21,7 +21,6 @@ from configs.schema import (
     AlgorithmOptions,
     Config,
     LikelihoodKind,
-    LikelihoodOptions,
     ObjectiveKind,
     Partition,
 )
@@ -128,8 +127,10 @@ def _likelihood(algorithm: AlgorithmOptions) -> str:
 
 def _needs(config: Config) -> Iterator[str]:
     algorithm = config.algorithm
-    if algorithm.likelihood.kind is LikelihoodKind.replay:
+    if algorithm.likelihood.kind in (LikelihoodKind.replay, LikelihoodKind.proposals):
         yield "trace"
+    if algorithm.advantage is AdvantageKind.per_step:
+        yield "rewards of steps"
     if needs_reference(algorithm):
         yield "reference"
     if algorithm.value is not None:
@@ -152,22 +153,26 @@ def _forwards(config: Config) -> str:
         renoise = algorithm.reward_gradient.renoise
         return f"T+{renoise} x 1" if renoise else "T x 1"
     replay = likelihood.kind is LikelihoodKind.replay
-    overlapping = not replay and (likelihood.draws > 1 or likelihood.full_view > 0)
+    overlapping = likelihood.kind is LikelihoodKind.elbo and (likelihood.draws > 1 or likelihood.full_view > 0)
     slow_copy = algorithm.objective is ObjectiveKind.nft
     models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping) + slow_copy
     recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
+    recorded = recorded or likelihood.kind is LikelihoodKind.proposals
     if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
         models += 1
     if algorithm.value is not None:  # scores what it is then trained on
         models += 1 + algorithm.value.passes
-    return f"{_rows(likelihood)} x {models}"
+    return f"{_rows(algorithm)} x {models}"
 
 
-def _rows(likelihood: LikelihoodOptions) -> str:
+def _rows(algorithm: AlgorithmOptions) -> str:
+    likelihood = algorithm.likelihood
     if likelihood.kind is LikelihoodKind.elbo:
         return str(likelihood.draws * (1 + likelihood.complement + (likelihood.full_view > 0)))
     if likelihood.sampled_parts is not None:
         return str(likelihood.sampled_parts)
+    if likelihood.kind is LikelihoodKind.proposals:
+        return "T" if algorithm.selected_steps is None else str(algorithm.selected_steps)
     return {
         Partition.every_step: "T",
         Partition.shrink: f"T/{likelihood.shrink}",

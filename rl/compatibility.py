@@ -47,6 +47,7 @@ AT_LEAST = {
     "algorithm.likelihood.inversion_steps": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
+    "algorithm.selected_steps": 1,
     "algorithm.running.buffer": 1,
     "algorithm.running.minimum": 1,
     "algorithm.value.discount": 0,
@@ -207,6 +208,8 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
             f"algorithm.objective={objective.name} is made of a ratio, but ratio=none; use ratio=element or "
             f"objective=weighted"
         )
+    yield from _steps(algorithm)
+    yield from _proposals(algorithm)
     if objective is ObjectiveKind.linear_bound and (ratio is not Ratio.sequence or replay):
         yield (
             f"algorithm.objective=linear_bound bounds the ratio of sequences draw by draw, but ratio={ratio.name} and "
@@ -251,6 +254,58 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
 
 
+OF_WHOLE_SAMPLES = (
+    ObjectiveKind.linear_bound,
+    ObjectiveKind.sandwich,
+    ObjectiveKind.nft,
+    ObjectiveKind.group_dpo,
+)
+"""Objectives that make one number of a sample."""
+
+
+def _steps(algorithm: AlgorithmOptions) -> Iterator[str]:
+    """Advantages of single steps."""
+    name = "algorithm.advantage=per_step"
+    if algorithm.advantage is not AdvantageKind.per_step:
+        if algorithm.selected_steps is not None:
+            yield (
+                f"algorithm.selected_steps={algorithm.selected_steps} selects steps by their advantages, but advantage="
+                f"{algorithm.advantage.name} has one a sample; use advantage=per_step, or leave it out"
+            )
+        return
+    if algorithm.likelihood.kind not in (LikelihoodKind.replay, LikelihoodKind.proposals):
+        yield (
+            f"{name} credits the steps of a rollout, and likelihood.kind={algorithm.likelihood.kind.name} scores none "
+            f"of them; use kind=replay or, for text, proposals"
+        )
+    if algorithm.ratio is Ratio.sequence:
+        yield f"{name} differs within a sample, but ratio=sequence has one ratio a sample; use ratio=element"
+    if algorithm.objective in OF_WHOLE_SAMPLES:
+        yield (
+            f"{name} differs within a sample, but objective={algorithm.objective.name} makes one number of it; use "
+            f"objective=ppo_clip"
+        )
+    if algorithm.value is not None:
+        yield f"{name} and algorithm.value both say what each step is worth; use value=null, or advantage=raw"
+    if algorithm.normalise_terms:
+        yield f"{name} compares the sums of reward terms, step by step; use normalise_terms=false"
+
+
+def _proposals(algorithm: AlgorithmOptions) -> Iterator[str]:
+    """The likelihood of everything that was proposed is of rounds, not of samples."""
+    if algorithm.likelihood.kind is not LikelihoodKind.proposals:
+        return
+    name = "algorithm.likelihood.kind=proposals"
+    if algorithm.ratio is Ratio.sequence or algorithm.objective in OF_WHOLE_SAMPLES:
+        yield (
+            f"{name} scores a position in every round that guessed at it, which makes no likelihood of the sample for "
+            f"ratio={algorithm.ratio.name} and objective={algorithm.objective.name}; use ratio=element and "
+            f"objective=ppo_clip"
+        )
+    if algorithm.denominator is Denominator.canvas:
+        yield f"{name} scores a position more than once, and denominator=canvas counts it once; use denominator=step"
+
+
 def _rollout(config: Config) -> Iterator[str]:
     rollout, algorithm = config.rollout, config.algorithm
     if rollout.prompts_per_ticket > 0 and rollout.prompts_per_update % rollout.prompts_per_ticket:
@@ -271,6 +326,11 @@ def _rollout(config: Config) -> Iterator[str]:
         yield (
             f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
             f"does not compare within groups; use 0"
+        )
+    if rollout.refills > 0 and algorithm.advantage is AdvantageKind.per_step:
+        yield (
+            "rollout.refills replaces groups whose final rewards are equal, but advantage=per_step learns from the way "
+            "there too; use 0"
         )
     alone = algorithm.advantage is AdvantageKind.raw or differentiates_reward(config)
     if rollout.group_size == 1 and not alone:

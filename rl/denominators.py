@@ -18,13 +18,15 @@ def row_weights(
     """(m,) fp32 weight of each row's decisions, 0 where not trained; a loss is their weighted sum over `divisor`, and
     over the number of draws where each draw adds to it."""
     if kind is Denominator.step:
-        return _step_weights(trajectories, rows, draws)
-    weights = []
-    for row in rows:
-        mask = trajectories[row.trajectory].mask[row.sample]
-        share = 1.0 / max(int(mask.sum()), 1) if kind is Denominator.sequence else 1.0
-        weights.append(mask[row.decision] * np.float32(share))
-    return weights
+        shares = _step_weights(trajectories, rows, draws)
+    else:
+        shares = [_shares(trajectories[row.trajectory].mask[row.sample], row, kind) for row in rows]
+    return [s if row.emphasis is None else s * row.emphasis for s, row in zip(shares, rows, strict=True)]
+
+
+def _shares(mask: np.ndarray, row: ScoredRow, kind: Denominator) -> np.ndarray:
+    share = 1.0 / max(int(mask.sum()), 1) if kind is Denominator.sequence else 1.0
+    return mask[row.decision] * np.float32(share)
 
 
 def sample_weights(trajectory: Trajectory, kind: Denominator) -> np.ndarray:

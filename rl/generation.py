@@ -19,7 +19,7 @@ import ray
 from cluster.placement import ClusterError
 from configs.schema import Config
 from rewards.scorer import Scores
-from rl.modality import Modality
+from rl.modality import Modality, recording_of
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
 from rl.schedule import Ticket, TicketKind, sample_uid
@@ -71,9 +71,23 @@ class Scored:
     terms: dict[str, np.ndarray]
     """The same for each reward term, unweighted."""
     failures: list[Any]
+    steps: np.ndarray | None = None
+    """(problems, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
+    sample's last step and where unscored. None where the algorithm asks for none."""
 
     @staticmethod
-    def of(ticket: Ticket, trajectories: list[Any], completions: Any, statistics: dict, scores: Scores) -> Scored:
+    def of(
+        ticket: Ticket,
+        trajectories: list[Any],
+        completions: Any,
+        statistics: dict,
+        scores: Scores,
+        steps: np.ndarray | None = None,
+    ) -> Scored:
+        """
+        Args:
+            steps: (samples, T) rewards of all the ticket's steps.
+        """
         shape = (len(ticket.problem_indices), ticket.samples)
         return Scored(
             ticket=ticket,
@@ -83,6 +97,7 @@ class Scored:
             rewards=scores.total.reshape(shape),
             terms={name: values.reshape(shape) for name, values in scores.terms.items()},
             failures=scores.failures,
+            steps=None if steps is None else steps.reshape(*shape, -1),
         )
 
 
@@ -167,6 +182,7 @@ class Generation:
                 for sample in range(ticket.samples)
             ),
             sampler=self.modality.sampler(ticket.kind),
+            recording=recording_of(self.config.algorithm, ticket.kind),
         )
 
     def _issue_rewards(self) -> None:
@@ -217,10 +233,10 @@ class Generation:
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, scores: Scores) -> None:
+    def _accept(self, job: Job, found: tuple[Scores, np.ndarray | None]) -> None:
         *trajectories, completions, statistics, _ = job.references
         sums = result_of(statistics, job.worker)
-        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, scores)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, *found)
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""

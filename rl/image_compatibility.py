@@ -98,6 +98,16 @@ def _algorithm(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.partition={algorithm.likelihood.partition.name} groups rounds of a text; for images "
             f"use every_step, and rollout.denoising.window to train fewer steps"
         )
+    if algorithm.likelihood.kind is LikelihoodKind.proposals:
+        yield (
+            "algorithm.likelihood.kind=proposals scores tokens that a round of a text proposed and did not keep; an "
+            "image keeps every step: use kind=replay"
+        )
+    if algorithm.selected_steps is not None:
+        yield (
+            f"algorithm.selected_steps={algorithm.selected_steps} selects rounds of a text; for images choose trained "
+            f"steps by rollout.denoising.window"
+        )
     if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
     if algorithm.denominator is Denominator.canvas:

@@ -13,7 +13,7 @@ from configs.schema import LikelihoodOptions, LossWeight, NoiseLaw
 from models.image_spec import Condition, ImageSpec
 from rl.denoising_scores import DenoisingScores
 from rl.inversion import invert
-from rl.likelihood import ScoredRow
+from rl.likelihood import OwnDecisions, ScoredRow
 from rl.noise_levels import NoiseLevels
 from rl.schedule import derive_seed
 from rollout.image_sampler import Schedule
@@ -47,7 +47,7 @@ class Corruption:
     """(C, h, w) noise that an inversion found instead."""
 
 
-class ImageElbo:
+class ImageElbo(OwnDecisions):
     """Minus the denoising loss: add noise of some level, score the network's output by its mean squared error (DDPM's
     L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from configs.schema import LikelihoodOptions
 from models.image_spec import Condition, ImageSpec
 from rl.gaussian_scores import GaussianScores
-from rl.likelihood import ScoredRow
+from rl.likelihood import OwnDecisions, ScoredRow
 from rollout.guidance import Conditions, guided_output
 from rollout.image_sampler import Schedule
 from rollout.options import DenoisingOptions, Reduction
@@ -30,7 +30,7 @@ class Step:
     """In the stored span."""
 
 
-class ImageReplay:
+class ImageReplay(OwnDecisions):
     """log p(x_k+1 | x_k) of every trained step, by the kernel that drew it (DDPO, arXiv 2305.13301, section 4.3)."""
 
     exact = True

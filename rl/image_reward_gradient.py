@@ -32,7 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 from configs.schema import Cut, RewardGradientOptions
 from models.image_spec import Condition
-from rl.likelihood import ScoredRow
+from rl.likelihood import OwnDecisions, ScoredRow
 from rl.schedule import derive_seed
 from rl.scores import Scores
 from rollout.guidance import Conditions
@@ -100,7 +100,7 @@ class Sample:
     part: Part
 
 
-class ImageRewardGradient:
+class ImageRewardGradient(OwnDecisions):
     """The likelihood interface with a reward in it; `draw` is the key of where the gradient is cut."""
 
     exact = False

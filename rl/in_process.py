@@ -125,8 +125,8 @@ class DirectGeneration(Generation):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
             prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
-            scores = reward.score(completions, prompts, columns, ticket.update)
-        return Scored.of(ticket, trajectories, completions, statistics, scores)
+            scores, steps = reward.score(completions, prompts, columns, ticket.update)
+        return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 
 
 class DirectLearners(Learners):

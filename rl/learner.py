@@ -210,6 +210,7 @@ class Learner:
         trajectories, advantages, scale = [], [], []
         local = 0.0
         for group in groups:
+            group = replace(group, trajectory=self.likelihood.decisions_of(group.trajectory))
             trained = group.trained()
             trajectory, advantage = trained or _weightless(group.trajectory)
             trajectories.append(trajectory)

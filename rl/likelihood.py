@@ -39,6 +39,15 @@ class ScoredRow(Generic[Content]):
     importance: float = 1.0
     """Where only some rows of a sample are scored: 1 / probability that this one is. It multiplies losses, so it stays
     outside of ratios."""
+    emphasis: np.ndarray | None = None
+    """(m,) fp32 factor of what each decision counts in the loss, its KL included; None is 1"""
+
+
+class OwnDecisions:
+    """Part of a likelihood whose decisions are those that the rollout took."""
+
+    def decisions_of(self, trajectory: Trajectory) -> Trajectory:
+        return trajectory
 
 
 class Likelihood(Protocol):
@@ -69,10 +78,15 @@ class Likelihood(Protocol):
         """Whether rows depend on `draw`: noise, masks, or which rows there are."""
         ...
 
+    def decisions_of(self, trajectory: Trajectory) -> Trajectory:
+        """The same samples with the decisions that it scores on their decision axis: what everyone else is to see."""
+        ...
+
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         """Rows of every sample.
 
         Args:
+            trajectories: as `decisions_of` shows them.
             draw: key of fresh noise beside the sample's own: update x epochs + epoch, so that every pass over the
                 samples has its own noise, and policy, old policy and reference have the same.
         """

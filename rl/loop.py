@@ -82,7 +82,7 @@ class Loop:
             yield self.schedule.ticket(index)
 
     def groups(self, tickets: list[Scored]) -> list[GroupReference]:
-        """Trajectory, advantages and valid samples of every group that can teach something, in ticket order."""
+        """Trajectory, advantages and what of them is valid, of all groups that can teach something, in ticket order."""
         rewards = [group for ticket in tickets for group in ticket.rewards]
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
@@ -97,7 +97,10 @@ class Loop:
         return groups
 
     def compared(self, ticket: Scored) -> np.ndarray:
-        """(problems, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms."""
+        """(problems, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;
+        with advantage=per_step (problems, samples, T), the rewards of their steps."""
+        if ticket.steps is not None:
+            return ticket.steps
         if not self.config.algorithm.normalise_terms:
             return ticket.rewards
         weights = {name: term.weight for name, term in self.config.reward.terms.items()}

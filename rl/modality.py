@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from cluster.weights import PackedWeights
-from configs.schema import Config
+from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind
 from models.options import Modality as Name
 from models.policy import Policy
 from rl.data import Problem
@@ -25,7 +25,7 @@ from rl.rows import DataError
 from rl.schedule import TicketKind, sample_uid
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import Trajectory
-from rollout.worker import Completions, RolloutWorker
+from rollout.worker import Completions, Recording, RolloutWorker
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,16 @@ class Modality(Protocol):
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         """Writes the policy for other tools; returns what it wrote."""
         ...
+
+
+def recording_of(algorithm: AlgorithmOptions, kind: TicketKind) -> Recording:
+    """What the rollout of a ticket must record for the algorithm, whatever the modality; evaluations need nothing."""
+    if kind is not TicketKind.train:
+        return Recording()
+    return Recording(
+        estimates=algorithm.advantage is AdvantageKind.per_step,
+        proposals=algorithm.likelihood.kind is LikelihoodKind.proposals,
+    )
 
 
 def modality_of(config: Config) -> Modality:

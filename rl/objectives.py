@@ -104,7 +104,8 @@ def _weighted(scores: Scores, decisions: Decisions, draws: int) -> Loss:
     """-A log pi: REINFORCE, supervised learning, wd1's weighted likelihood (arXiv 2507.08838), for
     A = w+ - w-, the softmax of a group's advantages minus that of their negatives."""
     units, weight = units_of(decisions, Ratio.none, draws)
-    value = -(weight * units.mean(decisions.advantage) * units.estimate(scores.log_prob)).sum()
+    gain = units.mean(scores.loss_scale(Ratio.none)) * units.mean(decisions.advantage)
+    value = -(weight * gain * units.estimate(scores.log_prob)).sum()
     return Loss(value, weight, _ratio_measures(torch.ones_like(weight), torch.zeros_like(weight)))
 
 

@@ -74,6 +74,7 @@ class ParityCheck:
     ) -> dict[int, float]:
         """Largest |recorded - recomputed| log-probability of each step."""
         self.engine.module.train(training)
+        trajectory = self.exact_replay.decisions_of(trajectory)
         rows = self.exact_replay.rows([trajectory], 0)
         batches = [[row] for row in rows] if alone else micro_batches(rows, self.micro_batch_tokens)
         gaps: dict[int, float] = {}

@@ -47,6 +47,7 @@ from rl.plots import reward_curve
 from rl.progress import Progress
 from rl.sanity import sanity_table
 from rl.statistics import paired_difference
+from rl.step_rewards import unscored_estimates
 from rollout.trajectory import write_parquet
 from rollout.worker import Completions
 
@@ -143,6 +144,12 @@ class Run:
             "groups/without_signal_fraction": 1 - groups / len(rewards),
             "rollout/staleness": update - min(ticket.ticket.version for ticket in tickets),
         }
+        steps = [ticket.steps for ticket in tickets if ticket.steps is not None]
+        if steps:
+            missing = sum(unscored_estimates(of_ticket) for of_ticket in steps)
+            metrics["reward/unscored_estimates"] = missing
+            if missing:
+                self.note(f"update {update}: {missing} estimates of steps could not be scored and teach nothing")
         rollout = self.modality.rollout_metrics(sums, rewards.size)
         metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
         for name in tickets[0].terms:

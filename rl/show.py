@@ -42,9 +42,12 @@ def show_unmasking(
     length = int(trajectory.canvas_length[sample])
     reveal = trajectory.reveal[sample, :length]
     rounds = int(reveal.max(initial=0))
+    one = trajectory.take([sample])
+    states = [one.canvas_at(round_index, mask_id)[0, :length] for round_index in range(1, rounds + 2)]
     for round_index in range(1, rounds + 1):
         console.print(Text(f"round {round_index} of {rounds}", style="dim"))
-        console.print(_canvas(trajectory, sample, round_index, tokenizer, mask_id))
+        before, after = states[round_index - 1 : round_index + 1]
+        console.print(_canvas(one, before == mask_id, after, tokenizer, mask_id))
     logp = trajectory.logp[sample, :length][reveal > 0]
     console.print(
         Text(
@@ -55,18 +58,17 @@ def show_unmasking(
 
 
 def _canvas(
-    trajectory: TextTrajectory, sample: int, round_index: int, tokenizer: PreTrainedTokenizerBase, mask_id: int
+    one: TextTrajectory, was_masked: np.ndarray, after: np.ndarray, tokenizer: PreTrainedTokenizerBase, mask_id: int
 ) -> Text:
+    """Of a single sample: what a round saw masked, (L,), and the canvas after it, (L,). A token that is masked again is
+    shown as sure as it was the last time."""
     text = Text()
-    length = int(trajectory.canvas_length[sample])
-    for place in range(length):
-        revealed = trajectory.reveal[sample, place]
-        token = int(trajectory.canvas_ids[sample, place])
-        behind_stop = place >= trajectory.stop_length[sample]
-        if revealed == 0 or revealed > round_index or token == mask_id:
+    for place, token in enumerate(after.tolist()):
+        behind_stop = place >= one.stop_length[0]
+        if token == mask_id:
             text.append(MASKED, style="bright_black")
-        elif revealed == round_index:
-            text.append(_word(tokenizer, token), style=_style(float(np.exp(trajectory.logp[sample, place]))))
+        elif was_masked[place]:
+            text.append(_word(tokenizer, token), style=_style(float(np.exp(one.logp[0, place]))))
         else:
             text.append(_word(tokenizer, token), style="dim" if behind_stop else "")
     return text

@@ -16,12 +16,13 @@ from configs.schema import (
     Ratio,
 )
 from models.options import TrainedPart
-from rollout.options import Cache, Count, Order
+from rollout.options import Cache, Count, Order, Remask
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
     from models.text import TextSpec
 
 SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
+CERTAINTIES = (Order.max_prob, Order.entropy, Order.margin, Order.drawn_prob, Order.drawn_raw_prob)
 PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)
 EXACT_PARTITIONS = (Partition.every_step, Partition.left_to_right)
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
@@ -63,6 +64,14 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; text has k1, k2 and k3"
     if algorithm.kl.estimator is KlEstimator.output:
         yield "algorithm.kl.estimator=output compares outputs of image models; text has k1, k2 and k3"
+    yield from _remasking(config)
+    proposals = algorithm.likelihood.kind is LikelihoodKind.proposals
+    if proposals and (sampler.top_k > 0 or sampler.top_p < 1):
+        yield (
+            f"algorithm.likelihood.kind=proposals records no truncated distributions, which would be one for every "
+            f"position of every round; use rollout.sampler.top_k=0 and top_p=1 (top_k={sampler.top_k}, "
+            f"top_p={sampler.top_p})"
+        )
     order = sampler.order
     if replay and order.depends_on_draw and algorithm.likelihood.partition is not Partition.every_step:
         yield (
@@ -79,6 +88,28 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.prompt_masking={algorithm.likelihood.prompt_masking} hides what the samples were "
             f"made from, and partition={algorithm.likelihood.partition.name} is there to be exact; use partition=one, "
             f"segments or shrink"
+        )
+
+
+def _remasking(config: Config) -> Iterator[str]:
+    """Tokens that may be masked again."""
+    sampler = config.rollout.sampler
+    if sampler.remask is Remask.none:
+        return
+    name = f"rollout.sampler.remask={sampler.remask.name}"
+    if config.algorithm.likelihood.kind is LikelihoodKind.replay:
+        yield (
+            f"{name} may reveal a position more than once, and a replay scores it once; use "
+            f"algorithm.likelihood.kind=proposals (algorithm=mdpo) or elbo, or remask=none"
+        )
+    if sampler.count is not Count.quota:
+        yield f"{name} masks what later rounds' quotas will reveal, and count={sampler.count.name} has none; use quota"
+    if sampler.order not in CERTAINTIES:
+        yield f"{name} keeps what the model is certain of, and order={sampler.order.name} does not say; use max_prob"
+    if sampler.top_k > 0 or sampler.top_p < 1:
+        yield (
+            f"{name} keeps no truncated distributions, without which the rollout cannot be checked; use top_k=0 and "
+            f"top_p=1 (top_k={sampler.top_k}, top_p={sampler.top_p})"
         )
 
 
@@ -149,6 +180,11 @@ def _sampler(config: Config, spec: TextSpec | None) -> Iterator[str]:
         yield (
             f"{name}.cache=block: {spec.family} is bidirectional, its finished blocks change with every new token, "
             f"so a cache would not be exact; use cache=none"
+        )
+    if spec.block_length is not None and sampler.remask is not Remask.none:
+        yield (
+            f"{name}.remask={sampler.remask.name}: {spec.family} is block-causal, what follows a block was made from "
+            f"its tokens, and its cache from them too; use remask=none, or a bidirectional model"
         )
     if spec.block_length is not None and sampler.block_length not in (None, spec.block_length):
         yield (

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from configs.schema import LikelihoodOptions, Partition
 from models.text import TextSpec
-from rl.likelihood import ScoredRow
+from rl.likelihood import OwnDecisions, ScoredRow
 from rl.masks import MaskSampler, hidden_tokens, sampled
 from rl.partitions import parts
 from rl.scores import Scores
 from rl.text_rows import Row, View, attention_blocks, collate, pack
-from rollout.options import SamplerOptions
+from rollout.options import Remask, SamplerOptions
 from rollout.reveal import RevealKernel
 from rollout.sampler import sampling_window
 from rollout.trajectory import TextTrajectory, Trajectory, TrajectoryError, contract
 
 
-class TextReplay:
+class TextReplay(OwnDecisions):
     """log pi(o) = sum over parts n of the trace, over tokens k revealed in part n, of log q_k(o_k | canvas at the start
     of part n).
 
@@ -47,6 +47,11 @@ class TextReplay:
         self.options = options
         self.device = device
         self.kernel = RevealKernel(sampler, spec)
+        if sampler.remask is not Remask.none:
+            raise TrajectoryError(
+                f"remask={sampler.remask.name} may reveal a position more than once, and a replay scores each position "
+                f"once; use likelihood.kind=proposals, which scores every time, or elbo"
+            )
 
     gap_scale = 1.0
     draws = 1
@@ -63,7 +68,7 @@ class TextReplay:
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
         for index, trajectory in enumerate(trajectories):
-            trajectory = self._checked(trajectory)
+            trajectory = check_contract(trajectory, self.sampler)
             for sample in range(trajectory.group_size):
                 rows.extend(self._sample_rows(trajectory, index, sample, draw))
         return rows
@@ -88,17 +93,6 @@ class TextReplay:
         batch = collate([row.content[0] for row in rows], self.spec.pad_id, self.device)
         value = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)[:, 0]
         return value[batch.selected]
-
-    def _checked(self, trajectory: Trajectory) -> TextTrajectory:
-        if not isinstance(trajectory, TextTrajectory):
-            raise TrajectoryError(f"a text learner was given a {type(trajectory).__name__}")
-        if trajectory.sampler != contract(self.sampler):
-            raise TrajectoryError(
-                f"trajectory of prompt {trajectory.prompt_id!r} was sampled under another contract than this replay:\n"
-                f"  recorded {trajectory.sampler}\n  replay   {contract(self.sampler)}\n"
-                f"Use the run's own configuration, or roll out again."
-            )
-        return trajectory
 
     def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, draw: int) -> list[ScoredRow]:
         length, uid = int(trajectory.canvas_length[sample]), int(trajectory.uid[sample])
@@ -145,7 +139,7 @@ class TextReplay:
         return views
 
 
-class TextElbo:
+class TextElbo(OwnDecisions):
     """Minus the denoising loss of the finished text: hide some of its trained positions, score them with the weight of
     their mask (`rl.masks` says which laws there are). A block-causal model draws one rate a block and scores the blocks
     of a draw behind one clean copy (BD3LM, arXiv 2503.09573).
@@ -203,6 +197,22 @@ class TextElbo:
                 step = text.number * (int(block[-1]) + 1) + block[row.place]
                 scored.append(ScoredRow(row, index, sample, row.place, coefficient, step, len(row)))
         return scored
+
+
+def check_contract(trajectory: Trajectory, sampler: SamplerOptions) -> TextTrajectory:
+    """
+    Raises:
+        TrajectoryError: it was sampled in another way than the one whose law is to be scored.
+    """
+    if not isinstance(trajectory, TextTrajectory):
+        raise TrajectoryError(f"a text learner was given a {type(trajectory).__name__}")
+    if trajectory.sampler != contract(sampler):
+        raise TrajectoryError(
+            f"trajectory of prompt {trajectory.prompt_id!r} was sampled under another contract than this replay:\n"
+            f"  recorded {trajectory.sampler}\n  replay   {contract(sampler)}\n"
+            f"Use the run's own configuration, or roll out again."
+        )
+    return trajectory
 
 
 def _pad_support(supports: list[np.ndarray | None], device: torch.device) -> Tensor:

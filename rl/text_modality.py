@@ -28,8 +28,9 @@ from rl.modality import Judged, ShowOptions, answer_uids
 from rl.schedule import TicketKind
 from rl.show import sample_request, show_unmasking
 from rl.text_likelihood import TextElbo, TextReplay
+from rl.text_proposals import TextProposals
 from rollout.offline import offline_group
-from rollout.options import SamplerOptions
+from rollout.options import Remask, SamplerOptions
 from rollout.text_worker import TextRolloutWorker
 from rollout.trajectory import TextTrajectory
 from rollout.worker import Completions
@@ -66,8 +67,10 @@ class TextModality:
     def policy(self, device: torch.device) -> TextPolicy:
         return load_text_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)[0]
 
-    def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo:
+    def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo | TextProposals:
         spec, options = cast(TextPolicy, policy).spec, self.config.algorithm.likelihood
+        if options.kind is LikelihoodKind.proposals:
+            return TextProposals(spec, self.config.rollout.sampler, device)
         if options.kind is LikelihoodKind.elbo:
             return TextElbo(spec, options, self.config.algorithm.epochs, device)
         return TextReplay(spec, self.config.rollout.sampler, options, device)
@@ -75,10 +78,12 @@ class TextModality:
     def value_network(self, device: torch.device) -> TextPolicy:
         return text_value(self.policy(device))
 
-    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | None:
+    def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | TextProposals | None:
         if self.config.algorithm.advantage.offline:
             return None
         spec = cast(TextPolicy, policy).spec
+        if self.config.rollout.sampler.remask is not Remask.none:
+            return TextProposals(spec, self.config.rollout.sampler, device)
         return TextReplay(spec, self.config.rollout.sampler, LikelihoodOptions(), device)
 
     def offline_group(self, problem: Problem, seed: int, update: int) -> TextTrajectory:

@@ -15,7 +15,7 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
     "shrink": (REPLAY, Modality.text),
     "segments": (REPLAY, Modality.text),
     "sampled_parts": (REPLAY, Modality.text),
-    "prompt_masking": ((), Modality.text),
+    "prompt_masking": ((LikelihoodKind.replay, LikelihoodKind.elbo), Modality.text),
     "block_length": (REPLAY, Modality.text),
     "draws": (ELBO, None),
     "mask_law": (ELBO, Modality.text),

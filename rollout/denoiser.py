@@ -18,7 +18,8 @@ class Denoiser(Protocol):
     """Predicts the masked positions of one window after another."""
 
     def predict(self, canvas: Canvas, window: slice, read: Tensor) -> Tensor:
-        """(M, V) fp32 logits at `read` (2, M), rows and columns of the canvas inside the window."""
+        """(M, V) fp32 logits at `read` (2, M), rows and columns of the canvas: in the window or, if the model is
+        bidirectional, anywhere."""
         ...
 
     def finish(self, canvas: Canvas, window: slice) -> None:

@@ -26,7 +26,7 @@ def to_trajectories(
     trajectories = []
     for index, (prompt_id, prompt) in enumerate(zip(prompt_ids, prompts, strict=True)):
         rows = slice(index * group_size, (index + 1) * group_size)
-        length = int(samples.canvas_length[rows].max())
+        length, rounds = int(samples.canvas_length[rows].max()), int(samples.rounds[rows].max())
         trajectories.append(
             TextTrajectory(
                 **asdict(origin),
@@ -42,6 +42,8 @@ def to_trajectories(
                 logp=samples.logp[rows, :length],
                 mask=mask[rows, :length],
                 support=None if samples.support is None else samples.support[rows, :length],
+                proposed_ids=None if samples.proposed_ids is None else samples.proposed_ids[rows, :rounds, :length],
+                proposed_logp=None if samples.proposed_logp is None else samples.proposed_logp[rows, :rounds, :length],
             )
         )
     return trajectories

@@ -20,7 +20,7 @@ from rollout.image_sampler import Chains, ImageSampler, Schedule
 from rollout.kernels.window import trained_steps, window_steps
 from rollout.options import DenoisingOptions, KernelKind
 from rollout.trajectory import ImageTrajectory, contract
-from rollout.worker import Completions, RolloutRequest
+from rollout.worker import Completions, Estimates, RolloutRequest
 
 ENCODED_CAPTIONS = 256
 """Captions whose encodings a worker keeps."""
@@ -47,13 +47,22 @@ class ImageRolloutWorker:
         schedule = Schedule(self.policy.spec, options)
         window, trained = _window(schedule, request)
         stored = range(trained[0], trained[-1] + 1) if trained else range(0)
+        seen: dict[tuple[int, int], np.ndarray] = {}
+        see = observe
+        if request.recording.estimates:
+
+            def see(first: int, step: int, denoised: Tensor) -> None:
+                seen[first, step] = denoised.cpu().numpy()
+                if observe is not None:
+                    observe(first, step, denoised)
+
         batches = [
-            self._sample(request, schedule, window, stored, first, observe)
+            self._sample(request, schedule, window, stored, first, see)
             for first in range(0, len(request.uids), options.samples_per_forward)
         ]
         chains = Chains(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("final", "latents", "logp")))
         trajectories = self._trajectories(request, schedule, chains, stored, trained)
-        images = self.codec.decode(torch.from_numpy(chains.final).to(self.device)).cpu().numpy()
+        completions = Completions(self._decoded(chains.final), estimates=self._estimates(seen, options.steps))
         halves = sum(2 if guided else 1 for guided in schedule.guided)
         statistics = {
             "steps": float(options.steps * len(request.uids)),
@@ -62,7 +71,24 @@ class ImageRolloutWorker:
             "trained_steps": float(len(trained) * len(request.uids)),
             "seconds": time.perf_counter() - started,
         }
-        return trajectories, Completions(list(images)), statistics
+        return trajectories, completions, statistics
+
+    def _decoded(self, latents: np.ndarray) -> list[np.ndarray]:
+        return list(self.codec.decode(torch.from_numpy(latents).to(self.device)).cpu().numpy())
+
+    def _estimates(self, seen: dict[tuple[int, int], np.ndarray], steps: int) -> Estimates | None:
+        """Of every step but the last, whose estimate is the finished image.
+
+        Args:
+            seen: (n, C, h, w) clean latents by first sample of the batch and step; empty if none are wanted.
+        """
+        if not seen:
+            return None
+        firsts = sorted({first for first, _ in seen})
+        batches = [np.stack([seen[first, step] for step in range(steps)], axis=1) for first in firsts]
+        before_last = np.concatenate(batches)[:, :-1]  # (N, steps - 1, C, h, w)
+        images = self._decoded(before_last.reshape(-1, *before_last.shape[2:])) if steps > 1 else []
+        return Estimates(images, [steps - 1] * len(before_last))
 
     def _sample(
         self,

@@ -42,6 +42,16 @@ class Count(Enum):
     """The largest prefix whose summed entropy without its largest member stays within `entropy_bound` (EB-sampler)."""
 
 
+class Remask(Enum):
+    """Whether a token, once there, may become MASK again."""
+
+    none = "none"
+    """Never: each position is revealed once."""
+    running_confidence = "running_confidence"
+    """Every round fills all masked positions and masks the least certain of all again, as many as later rounds of the
+    block will reveal (RCR, arXiv 2508.13148). Certainty is the score of `order` when a position was last predicted."""
+
+
 class Cache(Enum):
     none = "none"
     """Recompute the whole context each round."""
@@ -69,6 +79,7 @@ class SamplerOptions:
     """Null: the model's own block, or the whole canvas for bidirectional models."""
     cache: Optional[Cache] = None  # noqa: UP045
     """Null: `block` where it is exact, else `none`."""
+    remask: Remask = Remask.none
 
     def greedy(self) -> SamplerOptions:
         return replace(self, temperature=0.0)

@@ -39,6 +39,10 @@ class Draw:
     log_q: Tensor
     """(M, V) fp32 processed log-probabilities"""
 
+    def at(self, chosen: Tensor) -> Draw:
+        """Of some positions, (M,) bool."""
+        return Draw(self.tokens[chosen], self.score[chosen], self.log_q[chosen])
+
 
 class RevealKernel:
     def __init__(self, options: SamplerOptions, spec: TextSpec) -> None:
@@ -116,6 +120,13 @@ class RevealKernel:
             # Ascending entropies: the largest of a prefix is its last, so leave out the current one.
             passes = entropy.cumsum(-1) - entropy <= options.entropy_bound
         return passes.long().cumprod(-1).sum(-1)
+
+    def remaining(self, first_masked: Tensor, rounds: Tensor) -> Tensor:
+        """(N,) positions that the quota rule leaves masked after `rounds` (N,) rounds of a block."""
+        if self.options.rounds_per_block is None:
+            return first_masked - rounds
+        share, extra = first_masked // self.options.rounds_per_block, first_masked % self.options.rounds_per_block
+        return first_masked - rounds * share - torch.minimum(rounds, extra)
 
     def log_prob(
         self, logits: Tensor, tokens: Tensor, selected: Tensor, round_id: Tensor, support: Tensor | None

@@ -12,8 +12,9 @@ from torch import Tensor
 from models.text import TextPolicy, TextSpec
 from rollout.canvas import Canvas, lay_out
 from rollout.denoiser import CachingDenoiser, Denoiser, RecomputingDenoiser
-from rollout.options import Cache, SamplerOptions
-from rollout.reveal import RevealKernel
+from rollout.options import Cache, Remask, SamplerOptions
+from rollout.remask import RunningConfidence
+from rollout.reveal import Draw, RevealKernel
 
 NOT_FINITE = (
     "the model's logits are not finite, so no token can be drawn. Before the first update: the checkpoint's weights "
@@ -44,6 +45,10 @@ class Samples:
     """(N, L, K) int32"""
     rounds: np.ndarray
     """(N,) int32 rounds that each sample took part in."""
+    proposed_ids: np.ndarray | None
+    """(N, R, L) int32"""
+    proposed_logp: np.ndarray | None
+    """(N, R, L) fp32"""
     counters: Counter
     """forwards, token_forwards, head_rows of the whole batch."""
 
@@ -51,10 +56,17 @@ class Samples:
 class Sampler:
     """`sample` is a pure function of weights, prompts and uids: batch mates, slots and workers do not matter."""
 
-    def __init__(self, policy: TextPolicy, options: SamplerOptions) -> None:
+    def __init__(self, policy: TextPolicy, options: SamplerOptions, proposals: bool = False) -> None:
+        """
+        Args:
+            proposals: record what each round proposes. A bidirectional model then predicts all masked positions of the
+                canvas, not only those of the window; what it reveals stays the same. Remasking always records them.
+        """
         _check_options(options, policy.spec)
         self.policy = policy
         self.options = options
+        self.remasks = options.remask is not Remask.none
+        self.proposals = proposals or self.remasks
         self.kernel = RevealKernel(options, policy.spec)
 
     @torch.no_grad()
@@ -100,27 +112,59 @@ class Sampler:
         """Rounds until no running row has a masked position in the window."""
         first_masked = canvas.masked[:, window].sum(-1)
         block_round = torch.zeros_like(first_masked)
+        if self.remasks:  # positions of earlier windows may be open again
+            window = slice(0, window.stop)
         while True:
             active = canvas.masked[:, window] & ~record.finished[canvas.row][:, None]  # (N, B)
             if not active.any():
+                record.update_finished(canvas.row)
                 return
-            row, offset = active.nonzero(as_tuple=True)  # (M,)
-            column = offset + window.start
-            logits = denoiser.predict(canvas, window, torch.stack([row, column]))
-            if not logits.sum().isfinite():
-                raise SamplingError(NOT_FINITE)
-            sample = canvas.row[row]
-            draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
+            row, column, logits, draw = self._predict(canvas, window, active.any(-1), denoiser, record)
             score = torch.full(active.shape, -torch.inf, device=logits.device)
-            score[row, offset] = draw.score
-            chosen = self.kernel.select(score, active, first_masked, block_round)
-            selected = chosen[row, offset]  # (M,)
+            score[row, column - window.start] = draw.score
+            chosen = active if self.remasks else self.kernel.select(score, active, first_masked, block_round)
+            selected = chosen[row, column - window.start]  # (M,)
             support = kept_ids(draw.log_q) if self.kernel.truncates else None
             log_prob = self.kernel.log_prob(logits, draw.tokens, selected, row, support)
             canvas.ids[row[selected], column[selected]] = draw.tokens[selected]
             canvas.masked[row[selected], column[selected]] = False
             record.add(canvas, row, column, selected, draw.tokens, log_prob, support)
             block_round = block_round + active.any(-1)
+            if record.confidence is not None:
+                count = torch.where(active.any(-1), self.kernel.remaining(first_masked, block_round), 0)
+                again = record.confidence.remasked(canvas.row, row, column, draw.score, count)
+                canvas.ids[again] = self.policy.spec.mask_id
+                canvas.masked |= again
+                record.withdraw(canvas, again)
+
+    def _predict(
+        self, canvas: Canvas, window: slice, running: Tensor, denoiser: Denoiser, record: _Record
+    ) -> tuple[Tensor, Tensor, Tensor, Draw]:
+        """Rows and columns (M,) of the masked positions inside `window`, their logits (M, V), and what is drawn there.
+
+        Args:
+            running: (N,) rows that take part in the round.
+        """
+        bidirectional = self.policy.spec.block_length is None
+        seen = slice(window.start, canvas.ids.shape[1]) if self.proposals and bidirectional else window
+        row, offset = (canvas.masked[:, seen] & running[:, None]).nonzero(as_tuple=True)
+        column = offset + seen.start
+        logits = denoiser.predict(canvas, window, torch.stack([row, column]))
+        if not logits.sum().isfinite():
+            raise SamplingError(NOT_FINITE)
+        sample = canvas.row[row]
+        draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
+        if not self.proposals:
+            return row, column, logits, draw
+        record.propose(canvas, row, column, draw.tokens, self._token_log_prob(draw))
+        inside = column < window.stop
+        return row[inside], column[inside], logits[inside], draw.at(inside)
+
+    def _token_log_prob(self, draw: Draw) -> Tensor:
+        """(M,) of each drawn token under the law that it was drawn from, which at temperature 0 has no other."""
+        if self.options.temperature == 0:
+            return torch.zeros_like(draw.log_q[:, 0])
+        return draw.log_q.gather(-1, draw.tokens[:, None])[:, 0]
 
 
 class _Record:
@@ -141,7 +185,18 @@ class _Record:
         self.support: dict[tuple[int, int], np.ndarray] | None = None
         self.rounds = torch.zeros(samples, dtype=torch.long, device=device)
         self.finished = torch.zeros(samples, dtype=torch.bool, device=device)
+        self.confidence: RunningConfidence | None = None
+        if options.remask is Remask.running_confidence:
+            self.confidence = RunningConfidence(samples, canvas.ids.shape[1], device)
         self._stop_ids = torch.tensor(spec.stop_ids, device=device)
+        self._proposals: list[tuple[np.ndarray, ...]] = []
+        """Of each round: sample, round from 0, place, token and log-probability of each prediction."""
+
+    def propose(self, canvas: Canvas, row: Tensor, column: Tensor, tokens: Tensor, log_prob: Tensor) -> None:
+        """Before `add` of the same round."""
+        sample, place = canvas.row[row], column - canvas.canvas_start[row]
+        found = (sample, self.rounds[sample], place, tokens, log_prob)
+        self._proposals.append(tuple(values.cpu().numpy() for values in found))
 
     def add(
         self,
@@ -165,11 +220,19 @@ class _Record:
             kept = support[selected].to(torch.int32).cpu().numpy()
             for key, ids in zip(zip(sample.tolist(), place.tolist(), strict=True), kept, strict=True):
                 self.support[key] = ids[ids >= 0]
-        self._update_finished(took_part)
+        if self.confidence is None:
+            self.update_finished(took_part)
 
-    def _update_finished(self, samples: Tensor) -> None:
+    def withdraw(self, canvas: Canvas, again: Tensor) -> None:
+        """Tokens that are masked again, (N, W) bool."""
+        row, column = again.nonzero(as_tuple=True)
+        sample, place = canvas.row[row], column - canvas.canvas_start[row]
+        self.ids[sample, place] = self.spec.mask_id
+        self.reveal[sample, place] = 0
+
+    def update_finished(self, samples: Tensor) -> None:
         """A sample is finished when a stop token, or the length limit, has nothing unrevealed before it: what is kept
-        cannot change any more."""
+        cannot change any more. Where tokens are masked again that holds at the end of a window only, and by choice."""
         stop = self.stop_length(samples)
         place = torch.arange(self.ids.shape[1], device=stop.device)
         unrevealed = (self.reveal[samples] == 0) & (place < stop[:, None])
@@ -203,8 +266,20 @@ class _Record:
             logp=self.logp[:, :length].cpu().numpy(),
             support=None if self.support is None else _dense(self.support, (len(ids), length)),
             rounds=self.rounds.int().cpu().numpy(),
+            proposed_ids=self._dense_proposals(3, length, -1, np.int32),
+            proposed_logp=self._dense_proposals(4, length, 0, np.float32),
             counters=counters,
         )
+
+    def _dense_proposals(self, column: int, length: int, fill: int, dtype: type) -> np.ndarray | None:
+        """(N, R, L) of one column of the proposals; None if none were recorded."""
+        if not self._proposals:
+            return None
+        dense: np.ndarray = np.full((len(self.uid), int(self.rounds.max()), length), fill, dtype)
+        for proposed in self._proposals:
+            sample, round_index, place = proposed[:3]
+            dense[sample, round_index, place] = proposed[column]
+        return dense
 
 
 def sampling_window(options: SamplerOptions, spec: TextSpec) -> int:
@@ -216,6 +291,11 @@ def cache_kind(options: SamplerOptions, spec: TextSpec) -> Cache:
 
 
 def _check_options(options: SamplerOptions, spec: TextSpec) -> None:
+    if options.remask is not Remask.none and spec.block_length is not None:
+        raise ValueError(
+            f"remask={options.remask.name} masks tokens of earlier blocks again, and no block of a block-causal "
+            f"{spec.family} could be filled in before those behind it; use remask=none"
+        )
     if spec.block_length is None and options.cache is Cache.block:
         raise ValueError(f"cache=block is exact for block-causal models only, and {spec.family} is bidirectional")
     if spec.block_length is not None and options.block_length not in (None, spec.block_length):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
 from models.text import TextPolicy
+from rollout.estimates import text_estimates
 from rollout.groups import to_trajectories
 from rollout.options import SamplerOptions
 from rollout.sampler import Sampler
@@ -24,7 +26,9 @@ class TextRolloutWorker:
         started = time.perf_counter()
         rows = [prompt for prompt in request.prompts for _ in range(request.group_size)]
         prompt_index = [index for index in range(len(request.prompts)) for _ in range(request.group_size)]
-        samples = Sampler(self.policy, request.sampler).sample(rows, list(request.uids), prompt_index)
+        recording = request.recording
+        sampler = Sampler(self.policy, request.sampler, recording.proposals or recording.estimates)
+        samples = sampler.sample(rows, list(request.uids), prompt_index)
         trajectories = to_trajectories(
             samples,
             request.origin,
@@ -36,10 +40,17 @@ class TextRolloutWorker:
         )
         ids = [t.completion_ids(i).tolist() for t in trajectories for i in range(t.group_size)]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        completions = Completions(texts, ids, {"denoising_rounds": samples.rounds.tolist()})
+        if recording.estimates:
+            limit = request.sampler.max_new_tokens
+            estimates = text_estimates(trajectories, self.policy.spec, limit, self.tokenizer)
+            completions = replace(completions, estimates=estimates)
+        if not (recording.proposals or sampler.remasks):  # they were for the estimates only
+            trajectories = [replace(t, proposed_ids=None, proposed_logp=None) for t in trajectories]
         stop = set(self.policy.spec.stop_ids)
         statistics = {name: float(value) for name, value in samples.counters.items()}
         statistics["rounds"] = float(samples.rounds.sum())
         statistics["tokens"] = float(samples.stop_length.sum())
         statistics["stopped"] = float(sum(sample[-1] in stop for sample in ids))
         statistics["seconds"] = time.perf_counter() - started
-        return trajectories, Completions(texts, ids, {"denoising_rounds": samples.rounds.tolist()}), statistics
+        return trajectories, completions, statistics

@@ -5,8 +5,8 @@ stored, they are rebuilt. Every array field declares its role, dtype and named a
 validation, padding-free transport, byte counting and Parquet follow from that declaration: a new field is one line.
 
 Axes: G samples of the group, D decisions. Text: L = D canvas positions, P prompt tokens, K kept tokens of a truncated
-distribution. Images: D stored steps, S = D + 1 states, C channels and h x w cells of a latent, H x W pixels, N levels
-of the schedule, T prompt tokens of width W, V width of the pooled prompt, U width of a user's vector.
+distribution, R rounds. Images: D stored steps, S = D + 1 states, C channels and h x w cells of a latent, H x W pixels,
+N levels of the schedule, T prompt tokens of width W, V width of the pooled prompt, U width of a user's vector.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Trajectory(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class TextTrajectory(Trajectory):
-    """Completions of a masked or block-diffusion language model that reveals every position at most once."""
+    """Completions of a masked or block-diffusion language model. `reveal` tells every state on the way if each position
+    is revealed at most once; if tokens may be masked again, `proposed_ids` does."""
 
     prompt_ids: np.ndarray = array(Role.meta, np.int32, "P")
     canvas_ids: np.ndarray = array(Role.sample, np.int32, "G D")
@@ -139,10 +140,15 @@ class TextTrajectory(Trajectory):
     stop_length: np.ndarray = array(Role.sample, np.int32, "G")
     """Kept tokens, the stop token included."""
     reveal: np.ndarray = array(Role.step, np.int16, "G D")
-    """1-based round of the sample in which a position was revealed; 0: never."""
+    """1-based round of the sample in which a position was revealed, the last one if it was remasked; 0: never."""
     support: np.ndarray | None = array(Role.decision, np.int32, "G D K", optional=True)
     """Ids that survived top-k / top-p, padded with -1; present only when the distribution was truncated. The learner
     renormalises over the same ids: a support recomputed under new weights could exclude the recorded token."""
+    proposed_ids: np.ndarray | None = array(Role.step, np.int32, "G R D", optional=True)
+    """Token that each round put at each position which was masked before it, whether it was kept or not; -1 elsewhere.
+    Present when asked for, and where tokens may be remasked: it is then the only record of the states on the way."""
+    proposed_logp: np.ndarray | None = array(Role.step, np.float32, "G R D", optional=True)
+    """Log-probability of each proposed token under the processed distribution; 0 elsewhere."""
 
     @property
     def decision_step(self) -> np.ndarray:
@@ -150,7 +156,27 @@ class TextTrajectory(Trajectory):
 
     def canvas_at(self, round_index: int, mask_id: int) -> np.ndarray:
         """(G, L) the canvas that round `round_index` (1-based) looked at."""
-        return np.where(self.reveal < round_index, self.canvas_ids, mask_id)
+        if self.proposed_ids is None:
+            return np.where(self.reveal < round_index, self.canvas_ids, mask_id)
+        predicted = self.proposed_ids >= 0  # (G, R, L)
+        before = predicted[:, : round_index - 1].any(1)
+        now_or_later = predicted[:, round_index - 1 :]
+        now = now_or_later[:, :1].any(1)
+        masked = now | (now_or_later.any(1) & ~before)
+        shown = np.where(before, self.estimate_at(round_index - 1), self.canvas_ids)
+        # What a sample's last round proposed behind the stop and did not keep is not there.
+        ended = ~np.any(now_or_later, axis=(1, 2))[:, None]
+        return np.where(ended, self.canvas_ids, np.where(masked, mask_id, shown))
+
+    def estimate_at(self, round_index: int) -> np.ndarray:
+        """(G, L) what round `round_index` (1-based; 0: before the first) took the finished canvas to be: its proposals
+        where it saw masks, what it saw elsewhere; -1 where nothing has been proposed yet."""
+        assert self.proposed_ids is not None
+        if round_index == 0:
+            return np.full(self.canvas_ids.shape, -1, np.int32)
+        proposed = self.proposed_ids[:, :round_index]  # (G, r, L)
+        latest = np.where(proposed >= 0, np.arange(round_index)[:, None], 0).max(1, keepdims=True)
+        return np.take_along_axis(proposed, latest, axis=1)[:, 0]
 
     def completion_ids(self, sample: int) -> np.ndarray:
         return self.canvas_ids[sample, : self.stop_length[sample]]
@@ -268,7 +294,7 @@ def read_parquet(path: Path | str) -> list[Trajectory]:
 def _from_row(kind: type[Trajectory], row: dict[str, Any]) -> Trajectory:
     arguments: dict[str, Any] = {}
     for declared in dataclasses.fields(kind):
-        value = row[declared.name]
+        value: Any = row.get(declared.name)  # an optional array may be younger than the file
         if "role" in declared.metadata:
             if value is not None:
                 value = np.array(value, declared.metadata["dtype"]).reshape(row[f"{declared.name}.shape"])

@@ -22,6 +22,16 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """What training needs of a rollout beyond what committing decisions leaves."""
+
+    estimates: bool = False
+    """What each denoising step took the finished sample to be, for rewards to see."""
+    proposals: bool = False
+    """Text: the token that each round put at every masked position, and its log-probability."""
+
+
+@dataclass(frozen=True)
 class RolloutRequest:
     """Everything that a ticket's samples depend on, beside the weights."""
 
@@ -32,10 +42,24 @@ class RolloutRequest:
     uids: tuple[int, ...]
     """Noise key of each sample, groups one behind the other."""
     sampler: SamplerOptions | DenoisingOptions
+    recording: Recording = Recording()
 
     @property
     def group_size(self) -> int:
         return len(self.uids) // len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What rewards see of the steps before the last one, whose estimate is the finished sample itself."""
+
+    outputs: list[Any]
+    """Of the first sample, step by step, then of the next one."""
+    counts: list[int]
+    """How many are of each sample."""
+    ids: list[list[int]] | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    """As in `Completions`: an estimate is the sample that would be had if denoising ended there."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,8 @@ class Completions:
     """Tokens of a text."""
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """What else is known of each sample; a keyword argument of every reward function, like a column of the data."""
+    estimates: Estimates | None = None
+    """Present where the request asked for them."""
 
 
 class RolloutWorker(Protocol):

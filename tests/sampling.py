@@ -26,10 +26,11 @@ def sample(
     prompts: list[np.ndarray],
     group_size: int = 1,
     first_uid: int = 1000,
+    proposals: bool = False,
 ) -> Samples:
     rows = [prompt for prompt in prompts for _ in range(group_size)]
     index = [i for i in range(len(prompts)) for _ in range(group_size)]
-    return Sampler(policy, options).sample(rows, [first_uid + row for row in range(len(rows))], index)
+    return Sampler(policy, options, proposals).sample(rows, [first_uid + row for row in range(len(rows))], index)
 
 
 def roll_out(
@@ -38,8 +39,9 @@ def roll_out(
     prompts: list[np.ndarray],
     group_size: int = 1,
     first_uid: int = 1000,
+    proposals: bool = False,
 ) -> list[TextTrajectory]:
-    samples = sample(policy, options, prompts, group_size, first_uid)
+    samples = sample(policy, options, prompts, group_size, first_uid, proposals)
     names = [f"prompt-{index}" for index in range(len(prompts))]
     uids = [first_uid + row for row in range(len(prompts) * group_size)]
     return to_trajectories(samples, ORIGIN, names, prompts, uids, group_size, options)

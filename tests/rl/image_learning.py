@@ -18,13 +18,13 @@ from rl.data import Problem
 from rl.engine import Engine
 from rl.in_process import process_group as process_group
 from rl.learner import Group, Learner
-from rl.modality import modality_of
+from rl.modality import modality_of, recording_of
 from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
 from rl.schedule import TicketKind, derive_seed, sample_uid
 from rl.value_model import value_model_of
-from rollout.worker import Origin, RolloutRequest
+from rollout.worker import Estimates, Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
 CPU = torch.device("cpu")
@@ -84,6 +84,7 @@ class Training:
             prompts=(self.modality.prompt(Problem("p", self.caption, {})),) * prompts,
             uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
             sampler=self.modality.sampler(TicketKind.train),
+            recording=recording_of(self.config.algorithm, TicketKind.train),
         )
         self.policy.eval()
         old = self.learner.old_policy
@@ -94,9 +95,18 @@ class Training:
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""
-        found = self.advantages(list(rewards), [self.caption] * prompts)
+        compared = rewards if completions.estimates is None else self._steps(completions.estimates, rewards)
+        found = self.advantages(list(compared), [self.caption] * prompts)
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
+
+    def _steps(self, estimates: Estimates, rewards: np.ndarray) -> np.ndarray:
+        """(prompts, samples, T) rewards of the estimates, then of the finished sample."""
+        steps = np.full((rewards.size, max(estimates.counts) + 1), np.nan)
+        found = iter(estimates.outputs)
+        for row, count, last in zip(steps, estimates.counts, rewards.flat, strict=True):
+            row[: count + 1] = [*(self.reward(next(found)) for _ in range(count)), last]
+        return steps.reshape(*rewards.shape, -1)
 
     def parity(self, groups: list[Group]) -> Parity:
         assert self.learner.parity is not None

@@ -14,7 +14,17 @@ from rl.catalogue import catalogue
 from tests.rl.image_learning import Training, process_group
 from tests.rl.training import share_of_ones
 
-BIDIRECTIONAL = ("diffu_grpo", "coupled_grpo", "unigrpo", "wd1", "spg", "espo", "d2_step_merge", "tracerl_full")
+BIDIRECTIONAL = (
+    "diffu_grpo",
+    "coupled_grpo",
+    "unigrpo",
+    "wd1",
+    "spg",
+    "espo",
+    "d2_step_merge",
+    "tracerl_full",
+    "mdpo",
+)
 """Methods for, or with masked prompts of, models that see the whole canvas."""
 BLOCK = (
     "agrpo",
@@ -56,11 +66,19 @@ def reward(text: str) -> float:
 @pytest.mark.parametrize("recipe", BIDIRECTIONAL + BLOCK)
 def test_every_recipe_learns(models, recipe):
     """As published but for the learning rate, the number of passes, and a KL that would hold so short a run back."""
+    learns(models[recipe], recipe)
+
+
+def test_mdpo_learns_from_texts_that_were_masked_again(models):
+    learns(models["mdpo"], "mdpo", "rollout.sampler.remask=running_confidence", "rollout.sampler.block_length=4")
+
+
+def learns(model: Path, recipe: str, *overrides: str) -> None:
     config = compose(
         [
             "recipe=quickstart",
             f"algorithm={recipe}",
-            f"model.path={models[recipe]}",
+            f"model.path={model}",
             "algorithm.optimizer.learning_rate=3e-3",
             "algorithm.optimizer.schedule=constant",
             "algorithm.optimizer.warmup_updates=0",
@@ -71,6 +89,7 @@ def test_every_recipe_learns(models, recipe):
             "rollout.sampler.temperature=1.0",
             *(["algorithm.likelihood.canvas_block=4"] if recipe == "spg" else []),
             *(["algorithm.clip=0.2"] if recipe in BIDIRECTIONAL else []),
+            *overrides,
         ]
     ).config
     training = Training(config, reward, caption="1 2 3 4")

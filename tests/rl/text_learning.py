@@ -17,7 +17,7 @@ from models.text import TextPolicy
 from models.value import text_value
 from rl.engine import Engine
 from rl.learner import Group, Learner
-from rl.likelihood import Likelihood, Replay, ScoredRow
+from rl.likelihood import Likelihood, OwnDecisions, Replay, ScoredRow
 from rl.objectives import needs_reference
 from rl.scores import Scores
 from rl.text_likelihood import TextElbo
@@ -44,7 +44,7 @@ class RecordingEngine(Engine):
         return super().update(learning_rate)
 
 
-class SeveralDraws:
+class SeveralDraws(OwnDecisions):
     """A denoising loss of several draws, whose rows may score one token more than once."""
 
     exact, gap_scale, fresh_noise, overlapping = False, 1.0, True, True

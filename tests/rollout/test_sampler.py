@@ -274,13 +274,13 @@ def test_stopping_early_is_a_prefix_of_not_stopping(family, rule):
 def test_stopping_a_round_too_late_would_be_noticed(monkeypatch):
     from rollout.sampler import _Record
 
-    real = _Record._update_finished
+    real = _Record.update_finished
 
     def only_whole_canvases(self, samples):
         real(self, samples)
         self.finished[samples] &= ~(self.reveal[samples] == 0).any(-1)
 
-    monkeypatch.setattr(_Record, "_update_finished", only_whole_canvases)
+    monkeypatch.setattr(_Record, "update_finished", only_whole_canvases)
     stopped, full, _ = stopping_and_not("llada", RULES[0])
     assert any(stopped.rounds[k] > full.reveal[k, : stopped.stop_length[k]].max() for k in range(len(stopped.rounds)))
 

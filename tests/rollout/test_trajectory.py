@@ -60,6 +60,8 @@ def test_roles():
         "canvas_length": Role.sample,
         "stop_length": Role.sample,
         "reveal": Role.step,
+        "proposed_ids": Role.step,
+        "proposed_logp": Role.step,
         "prompt_ids": Role.meta,
     }
 
@@ -97,12 +99,17 @@ def test_an_untrained_decision_and_a_reward_may_be_nan():
 
 
 def test_take_follows_the_roles():
-    group = trajectory(rewards=np.array([0.5, 1.5]), support=np.arange(12, dtype=np.int32).reshape(2, 3, 2))
+    group = trajectory(
+        rewards=np.array([0.5, 1.5]),
+        support=np.arange(12, dtype=np.int32).reshape(2, 3, 2),
+        proposed_ids=np.arange(24, dtype=np.int32).reshape(2, 4, 3),
+    )
     taken = group.take([1])
     assert taken.group_size == 1
     for name, declared in TextTrajectory.array_fields().items():
         whole, part = getattr(group, name), getattr(taken, name)
-        np.testing.assert_array_equal(part, whole if declared.metadata["role"] is Role.meta else whole[1:])
+        if whole is not None:
+            np.testing.assert_array_equal(part, whole if declared.metadata["role"] is Role.meta else whole[1:])
     assert same(group.take([0, 1]), group)
     assert same(group.take([1, 0]).take(np.array([1, 0])), group)
     assert trajectory().take([0]).support is None
