@@ -83,3 +83,6 @@ class Condition:
         pooled = [condition.pooled for condition in conditions if condition.pooled is not None]
         embeds = torch.cat([condition.embeds for condition in conditions]).to(device)
         return Condition(embeds, torch.cat(pooled).to(device) if pooled else None)
+
+    def take(self, rows: Tensor) -> Condition:
+        return Condition(self.embeds[rows], None if self.pooled is None else self.pooled[rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
 
 import numpy as np
@@ -49,14 +49,14 @@ class ImageRolloutWorker:
             self._sample(request, schedule, window, stored, first, observe)
             for first in range(0, len(request.uids), options.samples_per_forward)
         ]
-        chains = Chains(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("final", "latents", "logp")))
+        chains = Chains(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(Chains)))
         trajectories = self._trajectories(request, schedule, chains, stored, trained)
         images = self.codec.decode(torch.from_numpy(chains.final).to(self.device)).cpu().numpy()
-        halves = sum(2 if guided else 1 for guided in schedule.guided)
+        halves = float(chains.computed.sum(0) @ np.where(schedule.guided, 2, 1))
         statistics = {
             "steps": float(options.steps * len(request.uids)),
-            "forwards": float(halves * len(request.uids)),
-            "token_forwards": float(halves * len(request.uids) * schedule.tokens),
+            "forwards": halves,
+            "token_forwards": halves * schedule.tokens,
             "trained_steps": float(len(trained) * len(request.uids)),
             "seconds": time.perf_counter() - started,
         }
@@ -76,15 +76,15 @@ class ImageRolloutWorker:
         captions = [request.prompts[row // request.group_size] for row in rows]
         empty = self._batch([""] * len(rows)) if schedule.classifier_free else None
         conditions = Conditions(self._batch(captions), empty, schedule.embedded_scale)
-        uids = [request.uids[row] for row in rows]
+        keys = [[request.key(row, step) for step in range(schedule.options.steps)] for row in rows]
         # Siblings that share their first noise have that of the group's first sample.
         first_noise = [
-            request.uids[row // request.group_size * request.group_size] if schedule.options.same_noise else uid
-            for row, uid in zip(rows, uids, strict=True)
+            request.uids[row // request.group_size * request.group_size] if schedule.options.same_noise else key[0]
+            for row, key in zip(rows, keys, strict=True)
         ]
         see = None if observe is None else lambda step, denoised: observe(first, step, denoised)
         return ImageSampler(self.policy, schedule, self.device).sample(
-            conditions, torch.tensor(uids), torch.tensor(first_noise), window, stored, see
+            conditions, torch.tensor(keys), torch.tensor(first_noise), window, stored, see
         )
 
     def _trajectories(
@@ -106,7 +106,7 @@ class ImageRolloutWorker:
                     **asdict(request.origin),
                     prompt_id=prompt_id,
                     sampler=contract(schedule.options),
-                    counters={"nfe": float(schedule.options.steps * request.group_size)},
+                    counters={"nfe": float(chains.computed[rows].sum())},
                     uid=np.array(request.uids[rows], np.int64),
                     logp=logp[rows],
                     mask=mask[rows],

@@ -24,7 +24,7 @@ class TextRolloutWorker:
         started = time.perf_counter()
         rows = [prompt for prompt in request.prompts for _ in range(request.group_size)]
         prompt_index = [index for index in range(len(request.prompts)) for _ in range(request.group_size)]
-        samples = Sampler(self.policy, request.sampler).sample(rows, list(request.uids), prompt_index)
+        samples = Sampler(self.policy, request.sampler).sample(rows, list(request.uids), prompt_index, request.tree)
         trajectories = to_trajectories(
             samples,
             request.origin,

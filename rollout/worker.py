@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.policy import Policy
+from rollout.branching import Tree
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import Trajectory
 
@@ -32,10 +33,16 @@ class RolloutRequest:
     uids: tuple[int, ...]
     """Noise key of each sample, groups one behind the other."""
     sampler: SamplerOptions | DenoisingOptions
+    tree: Tree | None = None
+    """How the samples of a prompt branch; None if they share nothing."""
 
     @property
     def group_size(self) -> int:
         return len(self.uids) // len(self.prompts)
+
+    def key(self, row: int, step: int) -> int:
+        """Of the noise that a sample draws at a denoising step."""
+        return self.uids[row if self.tree is None else self.tree.first_leaf(row, step)]
 
 
 @dataclass(frozen=True)
