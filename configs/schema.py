@@ -172,6 +172,10 @@ class AdvantageKind(Enum):
     """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
     """Mean and standard deviation of the prompt's latest rewards, over updates (DDPO)."""
+    siblings = "siblings"
+    """Of each branch of a tree of samples: the mean of its siblings (d-TreeRPO)."""
+    depth_zscore = "depth_zscore"
+    """The same: mean and standard deviation of all branches at its depth (BranchGRPO)."""
     constant = "constant"
     """One for every demonstration: supervised learning."""
     preference = "preference"
@@ -183,6 +187,11 @@ class AdvantageKind(Enum):
     def offline(self) -> bool:
         """Learns from answers in the data: nothing is generated and scored for training."""
         return self in (AdvantageKind.constant, AdvantageKind.preference)
+
+    @property
+    def of_branches(self) -> bool:
+        """Compares parts of samples, which others share, and not samples."""
+        return self in (AdvantageKind.siblings, AdvantageKind.depth_zscore)
 
 
 class Denominator(Enum):
@@ -312,6 +321,12 @@ class AlgorithmOptions:
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
+    leaf_weights: bool = False
+    """Let a branch of a tree count for each of the samples that share it, which makes advantage=siblings unbiased;
+    false counts it once, as the papers do."""
+    extremes: Optional[float] = None  # noqa: UP045
+    """Train of each set of siblings, or of a group without branching, only the best sample if its advantage is at least
+    this, and the worst if it is at most minus this (B2-DiffuRL: 0.5); null trains all."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045

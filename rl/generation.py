@@ -153,6 +153,7 @@ class Generation:
                 for sample in range(ticket.samples)
             ),
             sampler=self.modality.sampler(ticket.kind),
+            tree=self.modality.tree(ticket.update) if ticket.kind is TicketKind.train else None,
         )
 
     def _issue_rewards(self) -> None:

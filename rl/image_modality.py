@@ -44,6 +44,7 @@ from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
 from rl.show import sample_request
+from rollout.branching import Tree, tree_at
 from rollout.image_sampler import Schedule
 from rollout.image_worker import ImageRolloutWorker
 from rollout.kernels.window import window_steps
@@ -93,6 +94,10 @@ class ImageModality:
         if kind in (TicketKind.sampled, TicketKind.perturbed):
             return replace(denoising, window=WindowOptions(), evaluation_steps=None)
         return replace(denoising, evaluation_steps=None)
+
+    def tree(self, update: int) -> Tree | None:
+        branching, denoising = self.config.rollout.branching, self.config.rollout.denoising
+        return None if branching is None else tree_at(branching, update, denoising.steps)
 
     def rollout_worker(self, device: torch.device) -> ImageRolloutWorker:
         model = self.config.model

@@ -88,9 +88,10 @@ class Loop:
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
         prompts = [problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices]
+        tree = self.generation.modality.tree(self.update)
         groups: list[GroupReference] = []
         for trajectory, reward, (advantage, valid) in zip(
-            trajectories, rewards, self.advantages(compared, prompts), strict=True
+            trajectories, rewards, self.advantages(compared, prompts, tree), strict=True
         ):
             if valid.any() and self.teaches(reward, advantage):
                 groups.append((trajectory, advantage, valid))

@@ -89,7 +89,8 @@ class Training:
         with without_adapters(self.policy):
             yield self.learner.engine
 
-    def roll_out(self, update: int, prompts: int = 2, group_size: int = 8) -> tuple[list[Group], float]:
+    def roll_out(self, update: int, prompts: int = 2, group_size: int | None = None) -> tuple[list[Group], float]:
+        group_size = group_size or self.config.rollout.group_size
         seed = derive_seed(0, "train", update)
         request = RolloutRequest(
             origin=Origin(update, update, update, seed),
@@ -97,6 +98,7 @@ class Training:
             prompts=(self.modality.prompt(Problem("p", self.caption, {})),) * prompts,
             uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
             sampler=self.modality.sampler(TicketKind.train),
+            tree=self.modality.tree(update),
         )
         self.policy.eval()
         old = self.learner.old_policy
@@ -107,7 +109,7 @@ class Training:
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""
-        found = self.advantages(list(rewards), [self.caption] * prompts)
+        found = self.advantages(list(rewards), [self.caption] * prompts, self.modality.tree(update))
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
 

@@ -35,6 +35,13 @@ def test_files_are_short():
     [
         ("tracerl", ("replay(every_step)", "element", "ppo_clip", "zscore"), "T x 1", {"trace"}, {"text"}),
         ("vrpo", ("elbo", "none", "group_dpo", "preference"), "8 x 3", {"reference", "pairs"}, {"text"}),
+        (
+            "d_tree_rpo",
+            ("replay(every_step)", "element", "ppo_clip", "siblings"),
+            "T x 2",
+            {"trace", "reference"},
+            {"text"},
+        ),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
             "flow_grpo",
@@ -89,5 +96,5 @@ def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
     from rl.commands import show_algorithms
 
-    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, bgpo"):
+    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, b2_diffu_rl"):
         show_algorithms("ppo", None)

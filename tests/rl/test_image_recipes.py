@@ -23,8 +23,15 @@ RECIPES = {
     "precise_grpo": ("sd3", 5e-3),
     "flow_dppo": ("sd3", 5e-3),
     "dpok": ("sd", 5e-4),
+    "branch_grpo": ("sd3", 5e-3),
+    "b2_diffu_rl": ("sd", 2e-3),
 }
 """Model and learning rate."""
+SMALLER_TREES = {
+    "branch_grpo": ("group_size=8", "branching.forks=[0,1,3]", "branching.factors=[2,2,2]"),
+    "b2_diffu_rl": ("branching.forks=[3]", "branching.moving_updates=4", "denoising.guidance=1"),
+}
+"""Options of the rollout that go with six steps."""
 UPDATES = 8
 ADAPTERS = ["model.lora.rank=4", "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]"]
 
@@ -59,6 +66,7 @@ def test_every_recipe_learns(folders, recipe):
         "rollout.denoising.steps=6",
         "algorithm.clip_kl=0.5",
         "rollout.denoising.window.size=2",
+        *(f"rollout.{option}" for option in SMALLER_TREES.get(recipe, ())),
     )
     training = Training(config, redness)
     results = [training.update(update) for update in range(UPDATES)]

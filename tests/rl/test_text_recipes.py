@@ -20,6 +20,7 @@ BLOCK = (
     "agrpo",
     "bgpo",
     "cj_grpo",
+    "d_tree_rpo",
     "dipo",
     "ebpo",
     "one_step",
@@ -51,8 +52,35 @@ def reward(text: str) -> float:
     return share_of_ones([text])[0]
 
 
+CELLS = {
+    "running": ("trace_grpo", "algorithm.advantage=running"),
+    "branches of a bidirectional model": (
+        "tracerl_full",
+        "algorithm.likelihood.partition=every_step",
+        "algorithm.advantage=siblings",
+        "algorithm.leaf_weights=true",
+        "rollout.branching.forks=[0,4]",
+        "rollout.branching.factors=[4,2]",
+    ),
+    "extremes": (
+        "trace_grpo",
+        "algorithm.advantage=running",
+        "algorithm.extremes=0.5",
+        "rollout.branching.forks=[1]",
+        "rollout.branching.factors=[8]",
+    ),
+}
+"""What no recipe for text uses, on top of one."""
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_other_cells_learn(models, cell):
+    recipe, *options = CELLS[cell]
+    test_every_recipe_learns(models, recipe, tuple(options))
+
+
 @pytest.mark.parametrize("recipe", BIDIRECTIONAL + BLOCK)
-def test_every_recipe_learns(models, recipe):
+def test_every_recipe_learns(models, recipe, options=()):
     """As published but for the learning rate, the number of passes, and a KL that would hold so short a run back."""
     config = compose(
         [
@@ -69,6 +97,8 @@ def test_every_recipe_learns(models, recipe):
             "rollout.sampler.temperature=1.0",
             *(["algorithm.likelihood.canvas_block=4"] if recipe == "spg" else []),
             *(["algorithm.clip=0.2"] if recipe in BIDIRECTIONAL else []),
+            *(["rollout.branching.forks=[0,4]"] if recipe == "d_tree_rpo" else []),
+            *options,
         ]
     ).config
     training = Training(config, reward, caption="1 2 3 4")
