@@ -1,7 +1,8 @@
 """Trees of samples: the G samples of a prompt share the first steps of their chain and part at forks.
 
-A sample draws the noise of each step with the key of the first leaf of the node that it belongs to there. Samples of one
-node therefore agree bit by bit, a chain is still a function of keys and weights alone, and no new generator is needed.
+A sample draws the noise of each step with the key of the first leaf of the node that it belongs to there. Samples of
+one node therefore agree bit by bit, a chain is still a function of keys and weights alone, and no new generator is
+needed.
 """
 
 from __future__ import annotations

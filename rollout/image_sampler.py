@@ -115,7 +115,7 @@ class ImageSampler:
         stored: range,
         observe: Callable[[int, Tensor], None] | None = None,
     ) -> Chains:
-        """Neighbours whose keys have been the same so far, and whose conditions are, share a row of the network's batch.
+        """Neighbours whose keys have been the same so far share a row of the network's batch.
 
         Args:
             keys: (N, steps) int64 key of each sample's noise at each step.

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from functools import lru_cache
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
 import torch
 
+from configs.compose import compose
 from configs.schema import AdvantageKind, AlgorithmOptions
 from rl.advantages import AdvantageEstimator
 from rl.branches import branch_advantages, by_leaves, extremes, unshared
+from rl.compatibility import problems
+from rl.generation import Generation
+from rl.schedule import Ticket, TicketKind
 from rl.text_likelihood import TextReplay
+from rl.text_modality import TextModality
 from rollout.branching import Tree
 from tests.rl.test_policy_gradient_bias import CPU, EVERY_STEP, FAMILIES, SAMPLER, World, cosine, relative_error
 
@@ -165,3 +172,59 @@ def test_bias_of_the_others(family, name):
     exact = world(family).policy_gradient()
     measured = cosine(found, exact), relative_error(found, exact)
     assert measured == pytest.approx(BIASED[family, name], abs=1e-3)
+
+
+# Options that cannot work
+
+TEXT = ["recipe=quickstart", "rollout.group_size=4", "rollout.branching.forks=[0,4]", "rollout.branching.factors=[2,2]"]
+IMAGE = ["model=tiny_scenes", "data=scenes", "reward=scene", "algorithm=dance_grpo", "run.name=x", *TEXT[1:]]
+
+
+def refused(*overrides: str) -> str:
+    return "\n".join(problems(compose(list(overrides)).config, None))
+
+
+@pytest.mark.parametrize("base", [TEXT, IMAGE], ids=["text", "image"])
+@pytest.mark.parametrize("advantage", ["siblings", "depth_zscore", "zscore", "running"])
+def test_trees_that_work(base, advantage):
+    assert refused(*base, f"algorithm.advantage={advantage}") == ""
+
+
+SIBLING = [*TEXT, "algorithm.advantage=siblings"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["recipe=quickstart", "algorithm.advantage=siblings"], "compares branches of a tree; set rollout.branching"),
+        ([*SIBLING, "algorithm.likelihood.kind=elbo"], "rollout.branching trains steps of recorded chains"),
+        ([*SIBLING, "algorithm.ratio=sequence"], "ratio=sequence with objective=ppo_clip takes them whole"),
+        ([*TEXT, "algorithm.ratio=none", "algorithm.objective=group_dpo"], "objective=group_dpo takes them whole"),
+        ([*SIBLING, "algorithm.ratio=step", "algorithm.likelihood.partition=one"], "both sides of a fork"),
+        ([*SIBLING, "algorithm.extremes=0.5"], "extremes compares samples"),
+        ([*TEXT, "algorithm.leaf_weights=true"], "trains none of them; use advantage=siblings"),
+        ([*SIBLING, "rollout.group_size=8"], "has 4 leaves; use that"),
+        ([*TEXT, "rollout.branching.forks=[4,0]"], "must be increasing steps"),
+        ([*TEXT, "rollout.branching.forks=[0,20]"], "steps of a chain of 20"),
+        ([*TEXT, "rollout.branching.final_forks=[0]"], "must be as many as forks"),
+        ([*TEXT, "rollout.branching.moving_updates=0"], "moving_updates=0: must be at least 1"),
+        ([*IMAGE, "rollout.denoising.kernel=ode"], "kernel=ode draws no noise, so samples would never part"),
+        ([*IMAGE, "rollout.branching.forks=[0,9]"], r"steps \[9\] draw no noise"),
+        ([*IMAGE, "rollout.denoising.window.kind=fixed"], r"steps \[4\] draw no noise"),
+        ([*IMAGE, "rollout.denoising.window.kind=random"], r"steps \[0, 4\] draw no noise, or not in every update"),
+        ([*IMAGE, "rollout.branching.final_forks=[3,9]"], r"steps \[9\] draw no noise"),
+    ],
+)
+def test_trees_that_cannot_work_are_refused(overrides, message):
+    assert re.search(message, refused(*overrides)), refused(*overrides)
+
+
+def test_only_training_branches():
+    """What is evaluated is the policy, not its trees."""
+    config = compose(TEXT).config
+    source = Namespace(encoded=lambda index: np.array([1]), problems=[Namespace(id="p", prompt="x")])
+    generation = object.__new__(Generation)
+    generation.modality, generation.sources = TextModality(config), dict.fromkeys(TicketKind, source)
+    for kind in TicketKind:
+        request = generation._request(Ticket(0, 3, 3, (0,), 4, 7, kind))
+        assert (request.tree is not None) is (kind is TicketKind.train)
