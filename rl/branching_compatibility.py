@@ -15,6 +15,7 @@ WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.
 
 
 def branching_problems(config: Config) -> Iterator[str]:
+    yield from candidate_problems(config)
     algorithm, branching = config.algorithm, config.rollout.branching
     if algorithm.advantage.of_branches:
         yield from _of_branches(config)
@@ -39,6 +40,34 @@ def _of_branches(config: Config) -> Iterator[str]:
         yield f"{cell} compares branches of a tree; set {NAME}.forks and {NAME}.factors"
     if algorithm.ratio is Ratio.step and algorithm.likelihood.partition is not Partition.every_step:
         yield f"{cell}: with ratio=step a part of several rounds may lie on both sides of a fork; use ratio=element"
+
+
+def candidate_problems(config: Config) -> Iterator[str]:
+    """Of candidates for single steps."""
+    rollout, denoising, name = config.rollout, config.rollout.denoising, "rollout.step_candidates"
+    if rollout.step_candidates is None:
+        return
+    if config.model.modality is not Modality.image:
+        yield (
+            f"{name} judges each next latent by the image that it leads to; a text that is half masked is no such "
+            f"estimate: use rollout.branching"
+        )
+        return
+    if config.algorithm.likelihood.kind is not LikelihoodKind.replay or config.algorithm.advantage.offline:
+        yield f"{name} trains recorded steps; use likelihood.kind=replay and rollouts"
+    if denoising.kernel is KernelKind.ode:
+        yield f"{name}: kernel=ode draws no noise, so all candidates would be one; use kernel=ddim"
+    if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
+        yield f"{name} trains every step from first_step on; use rollout.denoising.window.kind=all, trained_fraction=1"
+    if not 0 <= rollout.step_candidates.first_step < denoising.steps - 1:
+        yield (
+            f"{name}.first_step={rollout.step_candidates.first_step}: must be one of the {denoising.steps - 1} steps "
+            f"that draw noise, from 0"
+        )
+    if rollout.branching is not None or config.algorithm.advantage.of_branches:
+        yield f"{name} makes every step a group of its own, and rollout.branching a tree of chains; use one of them"
+    if rollout.refills > 0:
+        yield f"rollout.refills={rollout.refills} replaces prompts, each of which has a group for every step; use 0"
 
 
 def _takes_whole_samples(algorithm: AlgorithmOptions) -> bool:
@@ -96,6 +125,6 @@ def _noise_at_forks(denoising: DenoisingOptions, forks: list[int]) -> Iterator[s
     if outside:
         yield (
             f"{NAME}.forks: steps {outside} draw no noise, or not in every update, with "
-            f"rollout.denoising.window.kind={window.kind.name} and steps={denoising.steps}, so samples would part later "
-            f"than they are compared; use forks in the window, or window.kind=all"
+            f"rollout.denoising.window.kind={window.kind.name} and steps={denoising.steps}, so samples would part "
+            f"later than they are compared; use forks in the window, or window.kind=all"
         )

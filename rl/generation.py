@@ -31,6 +31,14 @@ RESTART_POLL_SECONDS = 0.2
 TicketKey = tuple[TicketKind, int, int]
 
 
+def groups_per_prompt(config: Config, kind: TicketKind) -> int:
+    """One, unless every step of a prompt's chain is a group in training."""
+    candidates = config.rollout.step_candidates
+    if candidates is None or kind is not TicketKind.train:
+        return 1
+    return config.rollout.denoising.steps - 1 - candidates.first_step  # the last step draws no noise
+
+
 def key(ticket: Ticket) -> TicketKey:
     return ticket.kind, ticket.update, ticket.index
 
@@ -66,7 +74,7 @@ class Scored:
     completions: ray.ObjectRef
     statistics: dict[str, float]
     rewards: np.ndarray
-    """(problems, samples) float64, NaN where unscored"""
+    """(groups, samples) float64, NaN where unscored; the groups of a problem side by side"""
     terms: dict[str, np.ndarray]
     """The same for each reward term, unweighted."""
     failures: list[Any]
@@ -133,9 +141,12 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
-            call = self.processes.rollout[name].run.options(num_returns=len(ticket.problem_indices) + 2)
+            call = self.processes.rollout[name].run.options(num_returns=self._groups(ticket) + 2)
             references = call.remote(self._request(ticket), self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
+
+    def _groups(self, ticket: Ticket) -> int:
+        return len(ticket.problem_indices) * groups_per_prompt(self.config, ticket.kind)
 
     def _next_ticket(self) -> Ticket | None:
         return self._first.popleft() if self._first else next(self._ahead, None)
@@ -153,6 +164,7 @@ class Generation:
                 for sample in range(ticket.samples)
             ),
             sampler=self.modality.sampler(ticket.kind),
+            candidates=self.config.rollout.step_candidates if ticket.kind is TicketKind.train else None,
             tree=self.modality.tree(ticket.update) if ticket.kind is TicketKind.train else None,
         )
 
@@ -161,7 +173,8 @@ class Generation:
             job = self._to_score.popleft()
             name = self._idle["reward"].popleft()
             ticket = job.ticket
-            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
+            samples = ticket.samples * groups_per_prompt(self.config, ticket.kind)
+            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, samples)
             scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
@@ -205,7 +218,7 @@ class Generation:
             self._restart(restart)
 
     def _accept(self, job: Job, scores: Any) -> None:
-        shape = (len(job.ticket.problem_indices), job.ticket.samples)
+        shape = (self._groups(job.ticket), job.ticket.samples)
         *trajectories, completions, statistics, _ = job.references
         self._scored[key(job.ticket)] = Scored(
             ticket=job.ticket,

@@ -16,7 +16,7 @@ from configs.schema import Config
 from rl.actors import GroupReference
 from rl.advantages import AdvantageEstimator, combined, in_band
 from rl.evaluate import evaluate
-from rl.generation import Generation, Scored
+from rl.generation import Generation, Scored, groups_per_prompt
 from rl.learners import Learners
 from rl.run import Run
 from rl.schedule import Schedule, Ticket, TicketKind
@@ -87,7 +87,10 @@ class Loop:
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
-        prompts = [problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices]
+        each = groups_per_prompt(self.config, TicketKind.train)
+        prompts = [
+            problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices for _ in range(each)
+        ]
         tree = self.generation.modality.tree(self.update)
         groups: list[GroupReference] = []
         for trajectory, reward, (advantage, valid) in zip(
@@ -98,7 +101,7 @@ class Loop:
         return groups
 
     def compared(self, ticket: Scored) -> np.ndarray:
-        """(problems, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms."""
+        """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms."""
         if not self.config.algorithm.normalise_terms:
             return ticket.rewards
         weights = {name: term.weight for name, term in self.config.reward.terms.items()}

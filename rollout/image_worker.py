@@ -18,7 +18,8 @@ from models.prompt_encoder import PromptEncoder
 from rollout.guidance import Conditions
 from rollout.image_sampler import Chains, ImageSampler, Schedule
 from rollout.kernels.window import trained_steps, window_steps
-from rollout.options import DenoisingOptions, KernelKind
+from rollout.options import DenoisingOptions, KernelKind, StepCandidateOptions
+from rollout.step_candidates import candidate_steps, draw_candidates
 from rollout.trajectory import ImageTrajectory, contract
 from rollout.worker import Completions, RolloutRequest
 
@@ -41,6 +42,8 @@ class ImageRolloutWorker:
     ) -> tuple[list[ImageTrajectory], Completions, dict[str, float]]:
         assert isinstance(request.sampler, DenoisingOptions)
         started = time.perf_counter()
+        if request.candidates is not None:
+            return self._run_candidates(request, request.candidates)
         options = request.sampler
         schedule = Schedule(self.policy.spec, options)
         window, trained = _window(schedule, request)
@@ -61,6 +64,48 @@ class ImageRolloutWorker:
             "seconds": time.perf_counter() - started,
         }
         return trajectories, Completions(list(images)), statistics
+
+    def _run_candidates(
+        self, request: RolloutRequest, options: StepCandidateOptions
+    ) -> tuple[list[ImageTrajectory], Completions, dict[str, float]]:
+        """A group for each step: prompts one behind the other, and the steps of each."""
+        assert isinstance(request.sampler, DenoisingOptions)
+        started = time.perf_counter()
+        schedule = Schedule(self.policy.spec, request.sampler)
+        sampler = ImageSampler(self.policy, schedule, self.device)
+        steps, size = candidate_steps(options, request.sampler), request.group_size
+        trajectories, images, halves = [], [], 0.0
+        together = max(1, request.sampler.samples_per_forward // size)
+        for first in range(0, len(request.prompts), together):
+            captions = request.prompts[first : first + together]
+            empty = self._batch([""] * len(captions)) if schedule.classifier_free else None
+            conditions = Conditions(self._batch(list(captions)), empty, schedule.embedded_scale)
+            uids = torch.tensor(request.uids[first * size : (first + len(captions)) * size]).reshape(-1, size)
+            drawn = draw_candidates(sampler, conditions, uids, options)
+            halves += drawn.halves
+            for prompt, place in np.ndindex(drawn.logp.shape[:2]):
+                one = Chains(
+                    drawn.clean[prompt, place],
+                    drawn.states[prompt, place],
+                    drawn.logp[prompt, place][:, None],
+                    np.zeros((size, 0), bool),
+                )
+                stored = range(steps[place], steps[place] + 1)
+                at = first + prompt
+                trajectories.append(
+                    self._trajectory(request, schedule, one, stored, tuple(stored), at, float(drawn.forwards[place]))
+                )
+            latents = torch.from_numpy(drawn.clean).flatten(0, 2)
+            for batch in latents.split(request.sampler.samples_per_forward):
+                images += list(self.codec.decode(batch.to(self.device)).cpu().numpy())
+        statistics = {
+            "steps": float(sum(t.counters["nfe"] for t in trajectories)),
+            "forwards": halves,
+            "token_forwards": halves * schedule.tokens,
+            "trained_steps": float(len(images)),
+            "seconds": time.perf_counter() - started,
+        }
+        return trajectories, Completions(images), statistics
 
     def _sample(
         self,
@@ -95,34 +140,48 @@ class ImageRolloutWorker:
         stored: range,
         trained: tuple[int, ...],
     ) -> list[ImageTrajectory]:
-        logp, mask, guided = _decisions(schedule, chains, stored, trained)
-        empty = self.encoded("") if schedule.classifier_free else None
         trajectories = []
-        for index, (prompt_id, caption) in enumerate(zip(request.prompt_ids, request.prompts, strict=True)):
+        for index in range(len(request.prompts)):
             rows = slice(index * request.group_size, (index + 1) * request.group_size)
-            condition = self.encoded(caption)
-            trajectories.append(
-                ImageTrajectory(
-                    **asdict(request.origin),
-                    prompt_id=prompt_id,
-                    sampler=contract(schedule.options),
-                    counters={"nfe": float(chains.computed[rows].sum())},
-                    uid=np.array(request.uids[rows], np.int64),
-                    logp=logp[rows],
-                    mask=mask[rows],
-                    caption=caption,
-                    first_step=stored.start,
-                    levels=schedule.level_array(),
-                    guided=guided,
-                    embeds=_array(condition.embeds),
-                    pooled=_array(condition.pooled),
-                    unconditional_embeds=None if empty is None else _array(empty.embeds),
-                    unconditional_pooled=None if empty is None else _array(empty.pooled),
-                    latents=chains.latents[rows] if len(stored) else None,
-                    final=chains.final[rows],
-                )
-            )
+            group = Chains(chains.final[rows], chains.latents[rows], chains.logp[rows], chains.computed[rows])
+            nfe = float(group.computed.sum())
+            trajectories.append(self._trajectory(request, schedule, group, stored, trained, index, nfe))
         return trajectories
+
+    def _trajectory(
+        self,
+        request: RolloutRequest,
+        schedule: Schedule,
+        group: Chains,
+        stored: range,
+        trained: tuple[int, ...],
+        prompt: int,
+        nfe: float,
+    ) -> ImageTrajectory:
+        """Of one group of prompt number `prompt`."""
+        logp, mask, guided = _decisions(schedule, group, stored, trained)
+        empty = self.encoded("") if schedule.classifier_free else None
+        condition = self.encoded(request.prompts[prompt])
+        rows = slice(prompt * request.group_size, (prompt + 1) * request.group_size)
+        return ImageTrajectory(
+            **asdict(request.origin),
+            prompt_id=request.prompt_ids[prompt],
+            sampler=contract(schedule.options),
+            counters={"nfe": nfe},
+            uid=np.array(request.uids[rows], np.int64),
+            logp=logp,
+            mask=mask,
+            caption=request.prompts[prompt],
+            first_step=stored.start,
+            levels=schedule.level_array(),
+            guided=guided,
+            embeds=_array(condition.embeds),
+            pooled=_array(condition.pooled),
+            unconditional_embeds=None if empty is None else _array(empty.embeds),
+            unconditional_pooled=None if empty is None else _array(empty.pooled),
+            latents=group.latents if len(stored) else None,
+            final=group.final,
+        )
 
     def _encode(self, caption: str) -> Condition:
         """On the CPU: a caption of FLUX takes 8 MB."""

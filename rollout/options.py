@@ -187,6 +187,24 @@ class BranchingOptions:
     moving_updates: int = 100
 
 
+class Finish(Enum):
+    """What a candidate for the next latent is judged by."""
+
+    estimate = "estimate"
+    """The clean image as the network estimates it there: one forward (SPO)."""
+    ode = "ode"
+    """The image that the steps of the ODE lead to (TempFlow-GRPO)."""
+
+
+@dataclass
+class StepCandidateOptions:
+    """Images: `group_size` candidates for each next latent, from one state; every step is a group of its own
+    (`rollout.step_candidates`)."""
+
+    first_step: int = 0
+    finish: Finish = Finish.estimate
+
+
 @dataclass
 class RolloutOptions:
     group_size: int = 8
@@ -196,6 +214,8 @@ class RolloutOptions:
     """Prompts that one worker generates together: the unit of scheduling."""
     branching: Optional[BranchingOptions] = None  # noqa: UP045
     """Null: samples share nothing but their prompt."""
+    step_candidates: Optional[StepCandidateOptions] = None  # noqa: UP045
+    """Null: samples are whole chains."""
     refills: int = 0
     """Times that groups without a signal are replaced by those of further prompts (DAPO's dynamic sampling)."""
     max_staleness: int = 0

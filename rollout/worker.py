@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from models.policy import Policy
 from rollout.branching import Tree
-from rollout.options import DenoisingOptions, SamplerOptions
+from rollout.options import DenoisingOptions, SamplerOptions, StepCandidateOptions
 from rollout.trajectory import Trajectory
 
 
@@ -35,6 +35,8 @@ class RolloutRequest:
     sampler: SamplerOptions | DenoisingOptions
     tree: Tree | None = None
     """How the samples of a prompt branch; None if they share nothing."""
+    candidates: StepCandidateOptions | None = None
+    """Images: each step of a prompt's chain is a group, of candidates for the next latent; None for whole chains."""
 
     @property
     def group_size(self) -> int:
@@ -62,5 +64,5 @@ class RolloutWorker(Protocol):
     def policy(self) -> Policy: ...
 
     def run(self, request: RolloutRequest) -> tuple[Sequence[Trajectory], Completions, dict[str, float]]:
-        """One trajectory a prompt, the completions, and sums over the ticket's samples of what they cost."""
+        """One trajectory a group, the completions, and sums over the ticket's samples of what they cost."""
         ...

@@ -99,6 +99,7 @@ class Training:
             uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
             sampler=self.modality.sampler(TicketKind.train),
             tree=self.modality.tree(update),
+            candidates=self.config.rollout.step_candidates,
         )
         self.policy.eval()
         old = self.learner.old_policy
@@ -106,10 +107,10 @@ class Training:
             trajectories, completions, _ = self.worker.run(request)
         self.completions = completions
         """Of the latest samples."""
-        rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
+        rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(-1, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""
-        found = self.advantages(list(rewards), [self.caption] * prompts, self.modality.tree(update))
+        found = self.advantages(list(rewards), [self.caption] * len(rewards), self.modality.tree(update))
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
 

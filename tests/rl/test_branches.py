@@ -190,6 +190,7 @@ def test_trees_that_work(base, advantage):
     assert refused(*base, f"algorithm.advantage={advantage}") == ""
 
 
+SPO = [*IMAGE[:3], "algorithm=spo", "run.name=x"]
 SIBLING = [*TEXT, "algorithm.advantage=siblings"]
 
 
@@ -210,6 +211,15 @@ SIBLING = [*TEXT, "algorithm.advantage=siblings"]
         ([*TEXT, "rollout.branching.moving_updates=0"], "moving_updates=0: must be at least 1"),
         ([*IMAGE, "rollout.denoising.kernel=ode"], "kernel=ode draws no noise, so samples would never part"),
         ([*IMAGE, "rollout.branching.forks=[0,9]"], r"steps \[9\] draw no noise"),
+        (
+            ["recipe=quickstart", "rollout.step_candidates.first_step=0"],
+            "a text that is half masked is no such estimate",
+        ),
+        ([*SPO, "rollout.denoising.kernel=ode"], "all candidates would be one"),
+        ([*SPO, "rollout.step_candidates.first_step=19"], "must be one of the 19 steps"),
+        ([*SPO, "rollout.denoising.window.trained_fraction=0.5"], "trains every step from first_step on"),
+        ([*SPO, *TEXT[1:]], "a tree of chains; use one of them"),
+        ([*SPO, "rollout.refills=1"], "has a group for every step; use 0"),
         ([*IMAGE, "rollout.denoising.window.kind=fixed"], r"steps \[4\] draw no noise"),
         ([*IMAGE, "rollout.denoising.window.kind=random"], r"steps \[0, 4\] draw no noise, or not in every update"),
         ([*IMAGE, "rollout.branching.final_forks=[3,9]"], r"steps \[9\] draw no noise"),
