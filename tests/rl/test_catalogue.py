@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from configs.compose import PACKAGE
+from configs.compose import PACKAGE, compose
 from configs.schema import AdvantageKind, ObjectiveKind
 from rl.catalogue import Recipe, catalogue
+from rl.compatibility import problems
 from tests.documentation import blocks, commands, run_command
 
 PAGE = "docs/algorithms.md"
@@ -42,6 +43,7 @@ def test_files_are_short():
             {"trace", "reference"},
             {"text"},
         ),
+        ("spo", ("replay(every_step)", "none", "group_dpo", "best_worst"), "T x 3", {"trace", "reference"}, {"image"}),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
             "flow_grpo",
@@ -90,6 +92,13 @@ def test_the_documented_file_is_listed_like_the_others(tmp_path, monkeypatch, ca
 def test_the_documented_training_composes(monkeypatch, capsys):
     (command,) = [c for c in commands(PAGE) if "espo" in c and " train " in c]
     assert "ratio: sequence" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("command", [c for c in commands(PAGE) if "trees" in c])
+def test_the_documented_trees_can_train(command):
+    composed = compose([word for word in command.split() if "=" in word])
+    assert not problems(composed.config, None)
+    assert composed.config.rollout.branching is not None
 
 
 def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
