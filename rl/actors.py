@@ -26,6 +26,7 @@ from rl.modality import modality_of
 from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
+from rl.value_model import value_model_of
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
@@ -102,11 +103,18 @@ class LearnerActor:
         return host, self.store.port
 
     def build(self, host: str, port: int) -> None:
-        """Join the group, load the policy, wrap it into DeepSpeed."""
-        from rl.engine import Engine, join_group
+        """Join the group, then `load_policy`."""
+        from rl.engine import join_group
+
+        cluster = self.config.cluster
+        join_group(host, port, self.rank, cluster.learners, cluster.step_timeout_seconds, self.device)
+        self.load_policy()
+
+    def load_policy(self) -> None:
+        """Load the policy and wrap it into DeepSpeed; the process group is there already."""
+        from rl.engine import Engine
 
         config = self.config
-        join_group(host, port, self.rank, config.cluster.learners, config.cluster.step_timeout_seconds, self.device)
         modality = modality_of(config)
         self.policy = modality.policy(self.device)
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
@@ -126,15 +134,18 @@ class LearnerActor:
         self.old_policy: OldPolicy | None = None
         if config.algorithm.objective is ObjectiveKind.nft:
             self.old_policy = OldPolicy(trainable_parameters(self.policy), config.algorithm.old)
+        likelihood = modality.likelihood(self.policy, self.device)
+        self.value_model = value_model_of(config, modality, likelihood, self.device)
         self.learner = Learner(
             self.engine,
-            modality.likelihood(self.policy, self.device),
+            likelihood,
             self.parity_check,
             reference,
             config.algorithm,
             config.run.updates,
             self.device,
             self.old_policy,
+            self.value_model,
         )
 
     @contextmanager
@@ -176,16 +187,22 @@ class LearnerActor:
         self.engine.save(folder)
         if self.old_policy is not None and self.rank == 0:
             self.old_policy.save(Path(folder))
+        if self.value_model is not None:
+            self.value_model.save(Path(folder))
 
     def load(self, folder: str) -> None:
         self.engine.load(folder)
         if self.old_policy is not None:
             self.old_policy.load(Path(folder))
+        if self.value_model is not None:
+            self.value_model.load(Path(folder))
 
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:
     """A rank reads only its own share from the object store."""
-    return [
-        Group(ray.get(t, timeout=seconds) if isinstance(t, ray.ObjectRef) else t, advantage, valid)
-        for t, advantage, valid in groups
-    ]
+    return [Group(fetched(trajectory, seconds), advantage, valid) for trajectory, advantage, valid in groups]
+
+
+def fetched(value: Any, seconds: float | None = None) -> Any:
+    """What lies in the object store under `value`, or `value` itself where there is no store (`rl.in_process`)."""
+    return ray.get(value, timeout=seconds) if isinstance(value, ray.ObjectRef) else value

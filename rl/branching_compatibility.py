@@ -16,6 +16,12 @@ WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.
 
 def branching_problems(config: Config) -> Iterator[str]:
     yield from candidate_problems(config)
+    shared = [name for name in ("branching", "step_candidates") if getattr(config.rollout, name) is not None]
+    if shared and config.algorithm.value is not None:
+        yield (
+            f"algorithm.value judges whole chains, each of them its own, and with rollout.{shared[0]} samples "
+            f"share steps; use value=null"
+        )
     algorithm, branching = config.algorithm, config.rollout.branching
     if algorithm.advantage.of_branches:
         yield from _of_branches(config)

@@ -151,6 +151,26 @@ def algorithms(
 
 
 @app.command()
+def gym(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Where the results are kept.")],
+    task: Annotated[Optional[list[str]], typer.Option(help="text, image, or a file of yours; all without it.")] = None,  # noqa: UP045
+    only: Annotated[Optional[list[str]], typer.Option(help="An algorithm or combination; all without it.")] = None,  # noqa: UP045
+    seeds: Annotated[str, typer.Option(help="Seeds of the runs, such as 0,1,2.")] = "0,1,2",
+    part: Annotated[str, typer.Option(help="2/4: the second of four processes that share the runs.")] = "1/1",
+    learning_rates: Annotated[
+        str, typer.Option(help="1e-4,1e-3: choose each algorithm's rate instead, on a seed of its own.")
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Do runs that are done once more.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Run nothing: join the folders into one report.")] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Compare all algorithms on the embedded models under one budget."""
+    from rl.gym.command import run_or_report
+
+    run_or_report(folders, task, only, seeds, part, learning_rates, again, report, config_dir)
+
+
+@app.command()
 def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Print the configuration that a run would use, and the files it comes from."""
     from omegaconf import OmegaConf

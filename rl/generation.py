@@ -18,6 +18,7 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
+from rewards.scorer import Scores
 from rl.modality import Modality
 from rl.processes import ActorDied, Processes, result_of
 from rl.prompts import PromptSource
@@ -79,6 +80,19 @@ class Scored:
     """The same for each reward term, unweighted."""
     failures: list[Any]
 
+    @staticmethod
+    def of(ticket: Ticket, trajectories: list[Any], completions: Any, statistics: dict, scores: Scores) -> Scored:
+        shape = (-1, ticket.samples)
+        return Scored(
+            ticket=ticket,
+            trajectories=trajectories,
+            completions=completions,
+            statistics=statistics,
+            rewards=scores.total.reshape(shape),
+            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
+            failures=scores.failures,
+        )
+
 
 class Generation:
     def __init__(
@@ -101,8 +115,8 @@ class Generation:
         self.sources = sources
         self.stage = stage
         self.note = note
-        self.weights: dict[int, ray.ObjectRef] = {}
-        """Published policy versions."""
+        self.weights: dict[int, Any] = {}
+        """Published policy versions, where they lie; the weights themselves where everything is one process."""
         self._ahead: Iterator[Ticket | None] = iter(())
         self._first: deque[Ticket] = deque()
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""
@@ -141,12 +155,15 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
-            call = self.processes.rollout[name].run.options(num_returns=self._groups(ticket) + 2)
+            groups = len(ticket.problem_indices) * groups_per_prompt(self.config, ticket.kind)
+            call = self.processes.rollout[name].run.options(num_returns=groups + 2)
             references = call.remote(self._request(ticket), self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
 
-    def _groups(self, ticket: Ticket) -> int:
-        return len(ticket.problem_indices) * groups_per_prompt(self.config, ticket.kind)
+    def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:
+        """What rewards see of the problem of each sample."""
+        samples = ticket.samples * groups_per_prompt(self.config, ticket.kind)
+        return self.sources[ticket.kind].columns(ticket.problem_indices, samples)
 
     def _next_ticket(self) -> Ticket | None:
         return self._first.popleft() if self._first else next(self._ahead, None)
@@ -173,8 +190,7 @@ class Generation:
             job = self._to_score.popleft()
             name = self._idle["reward"].popleft()
             ticket = job.ticket
-            samples = ticket.samples * groups_per_prompt(self.config, ticket.kind)
-            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, samples)
+            prompts, columns = self._columns(ticket)
             scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
@@ -217,18 +233,10 @@ class Generation:
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, scores: Any) -> None:
-        shape = (self._groups(job.ticket), job.ticket.samples)
+    def _accept(self, job: Job, scores: Scores) -> None:
         *trajectories, completions, statistics, _ = job.references
-        self._scored[key(job.ticket)] = Scored(
-            ticket=job.ticket,
-            trajectories=trajectories,
-            completions=completions,
-            statistics=result_of(statistics, job.worker),
-            rewards=scores.total.reshape(shape),
-            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
-            failures=scores.failures,
-        )
+        sums = result_of(statistics, job.worker)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, scores)
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""

@@ -6,7 +6,6 @@ Its loss is therefore the same whatever the number of ranks, the micro-batches o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -16,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Schedule
+from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind
 from rl.collectives import in_step, sum_over_ranks, total
 from rl.decisions import NOBODY, Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
-from rl.engine import Engine, GradientError
+from rl.engine import Engine
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
 from rl.objectives import (
     Loss,
@@ -34,15 +33,11 @@ from rl.objectives import (
     policy_loss,
 )
 from rl.old_policy import OldPolicy
+from rl.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
 from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
+from rl.value_model import ValueModel
 from rollout.trajectory import Trajectory
-
-NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
-
-
-class LearnerError(RuntimeError):
-    """Training cannot go on; what came out of it last is in the newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +129,12 @@ class Learner:
         total_updates: int,
         device: torch.device,
         old_policy: OldPolicy | None = None,
+        value: ValueModel | None = None,
     ) -> None:
         """
         Args:
             old_policy: for `nft`.
+            value: where the options have one.
             parity: None without rollouts whose log-probabilities could be replayed.
             reference: the frozen model; None where `rl.objectives.needs_reference` says so.
         """
@@ -148,6 +145,7 @@ class Learner:
         self.parity = parity
         self.reference = reference
         self.old_policy = old_policy
+        self.value = value
         self.options = options
         self.total_updates = total_updates
         self.device = device
@@ -173,21 +171,33 @@ class Learner:
         gap = self._parity_metric(minibatches, fresh)
         gradient_norm = 0.0
         first = True
+        rate = learning_rate(self.options.optimizer, update, self.total_updates)
         for minibatch in (minibatch for one_pass in passes for minibatch in one_pass):
             self._backward(minibatch, statistics, first)
-            gradient_norm = max(gradient_norm, self._step_engine(update))
+            gradient_norm = max(gradient_norm, optimizer_step(self.engine, rate, update))
             first = False
         if self.old_policy is not None:
             self.old_policy.follow(update)
+        value_metrics = self._train_value(passes[0], update)
         statistics.total("learner/rows", float(self.rows_scored))
-        return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+        metrics = self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+        return {**metrics, **value_metrics}
+
+    def _train_value(self, minibatches: list[list[list[Entry]]], update: int) -> dict[str, float]:
+        if self.value is None:
+            return {}
+        metrics = self.value.learn(minibatches, update)
+        self.rows_scored += self.value.rows_scored
+        self.value.rows_scored = 0
+        return metrics
 
     def _passes(self, minibatches: Sequence[Sequence[Group]], update: int) -> list[list[list[list[Entry]]]]:
         """[epoch][minibatch][micro-batch] of entries, with all that must be scored before the weights change."""
         epochs = self.options.epochs
         keys = range(epochs) if self.likelihood.fresh_noise else [0] * epochs
         prepared = {
-            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches] for epoch in keys
+            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches]
+            for epoch in dict.fromkeys(keys)
         }
         several = epochs * len(minibatches) > 1 and needs_old(self.options)
         for batches in (batches for one_pass in prepared.values() for batches in one_pass):
@@ -218,6 +228,8 @@ class Learner:
         prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
+        if self.value is not None:
+            self.value.judge(prepared, [group.advantage.ndim == 1 for group in groups])
         return prepared
 
     def _entries(
@@ -383,16 +395,6 @@ class Learner:
                 gap = float((scores.log_prob.detach() - decisions.old)[counts].abs().max())
                 statistics.raise_to("logprob_gap", gap * self.likelihood.gap_scale)
 
-    def _step_engine(self, update: int) -> float:
-        """One optimizer update; returns the gradient norm."""
-        try:
-            norm = self.engine.update(self._learning_rate(update))
-        except GradientError as error:
-            raise LearnerError(f"update {update}: {error}. {NOT_FINITE}") from error
-        if not math.isfinite(norm):
-            raise LearnerError(f"update {update}: the gradient norm is {norm}. {NOT_FINITE}")
-        return norm
-
     def _parity_metric(self, minibatches: Sequence[Sequence[Group]], fresh: bool) -> float | None:
         """Only where the training forward itself does not measure it."""
         if self.parity is None or self.likelihood.exact or not fresh:
@@ -409,7 +411,7 @@ class Learner:
         metrics = {
             **means,
             "learner/gradient_norm": gradient_norm,
-            "learner/learning_rate": self._learning_rate(update),
+            "learner/learning_rate": learning_rate(self.options.optimizer, update, self.total_updates),
             "learner/optimizer_updates": float(self.engine.updates),
         }
         if "ratio/mean" in means:
@@ -419,14 +421,3 @@ class Learner:
         elif gap is not None:
             metrics["logp/max_error"] = gap
         return metrics
-
-    def _learning_rate(self, update: int) -> float:
-        """A pure function of the update, so that a resume needs no scheduler state."""
-        options = self.options.optimizer
-        warmup = min(1.0, (update + 1) / (options.warmup_updates + 1))
-        progress = update / max(self.total_updates, 1)
-        if options.schedule is Schedule.linear:
-            return options.learning_rate * warmup * (1 - progress)
-        if options.schedule is Schedule.cosine:
-            return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
-        return options.learning_rate * warmup

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from rich.console import Console
 from rich.progress import track
 
@@ -23,10 +22,11 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.scorer import Failure
+from rl.actors import fetched
 from rl.commands import check_folder, generating
-from rl.data import open_source
+from rl.data import open_training
 from rl.failures import failure_notes
-from rl.generation import Scored
+from rl.generation import Generation, Scored
 from rl.modality import Modality, modality_of
 from rl.processes import RunFailed
 from rl.prompts import PerturbedSource, PromptSource
@@ -56,25 +56,33 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
     modality = modality_of(config)
     modality.check()
     _check(config, output, gap)
-    problems = open_source(config.data.train)
+    problems = open_training(config.data)
     sources = {TicketKind.sampled: PromptSource(problems, modality)}
-    if config.data.train.perturbed is not None:
+    if _perturbs(config):
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
     for source in sources.values():
         source.check()
-    console, tally = Console(), Tally()
-    with (
-        generating(config, modality, sources, weights, console) as (generation, version),
-        output.open("w", encoding="utf-8") as file,
-    ):
-        size = len(problems), config.rollout.prompts_per_ticket, config.rollout.group_size
-        tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
-        bundles = list(zip(*tickets, strict=True))
-        generation.ask([ticket for bundle in bundles for ticket in bundle])
+    console = Console()
+    with generating(config, modality, sources, weights, console) as (generation, version):
+        tally = draw_pairs(generation, config, version, output, gap, console)
+    report(config, len(problems), output, gap, tally, console)
+
+
+def draw_pairs(
+    generation: Generation, config: Config, version: int, output: Path, gap: float, console: Console
+) -> Tally:
+    """Writes the pairs of every problem of `generation.sources`, by the policy of `version`."""
+    tally, sources = Tally(), generation.sources
+    problems = len(sources[TicketKind.sampled].problems)
+    size = problems, config.rollout.prompts_per_ticket, config.rollout.group_size
+    tickets = [evaluation_tickets(config.run.seed, version, *size, kind) for kind in sources]
+    bundles = list(zip(*tickets, strict=True))
+    generation.ask([ticket for bundle in bundles for ticket in bundle])
+    with output.open("w", encoding="utf-8") as file:
         for bundle in track(bundles, "pairs", console=console):
             for row in _rows(generation.collect(list(bundle)), sources, gap, output.with_suffix(""), tally):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    report(config, len(problems), output, gap, tally, console)
+    return tally
 
 
 def _rows(
@@ -108,7 +116,7 @@ def _rows(
 def _candidates(scored: Scored, modality: Modality, tally: Tally) -> tuple[list[list[Any]], np.ndarray]:
     """Completions of each problem, and (problems, samples) rewards: NaN for those that could not be scored, and for
     those that were cut off, which show no end to learn from."""
-    completions = ray.get(scored.completions)
+    completions = fetched(scored.completions)
     problems, samples = scored.rewards.shape
     finished = modality.finished(completions).reshape(scored.rewards.shape)
     tally.samples += finished.size
@@ -136,7 +144,7 @@ def _check(config: Config, output: Path, gap: float) -> None:
         raise UserError(
             "reward.terms is empty, so nothing says which answer is better; choose a file, like reward=math"
         )
-    if config.rollout.group_size < 2 and config.data.train.perturbed is None:
+    if config.rollout.group_size < 2 and not _perturbs(config):
         raise UserError("rollout.group_size=1 leaves nothing to choose from; raise it, or set data.train.perturbed")
 
 
@@ -154,3 +162,11 @@ def report(config: Config, problems: int, output: Path, gap: float, tally: Tally
             f"--gap, raise rollout.group_size, or set data.train.perturbed"
         )
     console.print(f"{tally.pairs} pairs of {problems} problems written to {output}", soft_wrap=True)
+
+
+def _perturbs(config: Config) -> bool:
+    given = {name: source.perturbed is not None for name, source in config.data.training().items()}
+    if any(given.values()) and not all(given.values()):
+        missing = ", ".join(f"{name}.perturbed" for name, has in given.items() if not has)
+        raise UserError(f"some training sources have a perturbed prompt and others have none: set {missing} too")
+    return any(given.values())

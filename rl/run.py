@@ -36,6 +36,7 @@ from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.scorer import Failure
+from rl.actors import fetched
 from rl.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.evaluate import Evaluation
 from rl.failures import failure_notes
@@ -69,18 +70,20 @@ class Run:
         modality: Modality,
         schedule_state: Mapping[str, Any],
         curves: Sequence[str],
+        console: Console | None = None,
     ) -> None:
         """
         Args:
             schedule_state: what decides which samples are drawn when; a resume with another one is refused.
             curves: metrics that the progress display draws.
+            console: where it speaks; None is the terminal.
         """
         self.config = config
         self.modality = modality
         self.folder = Path(config.run.folder) / config.run.name
         self.checkpoints = self.folder / "checkpoints"
         self.schedule_state = dict(schedule_state)
-        self.console = Console()
+        self.console = console or Console()
         self.first_update = self._find_checkpoint()
         try:
             if not config.run.resume and self.folder.exists():
@@ -207,7 +210,7 @@ class Run:
 
         for kind, first in evaluation.first.items():
             each = slice(None, None, first.ticket.samples)  # the first sample of each problem
-            completions = Completions(ray.get(first.completions).outputs[each])
+            completions = Completions(fetched(first.completions).outputs[each])
             folder = self._pictures(kind, evaluation.update)
             self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
 

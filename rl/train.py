@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from cluster.placement import joined
@@ -13,7 +15,7 @@ from configs.schema import Schedule as LearningRateSchedule
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
 from rl.compatibility import differentiates_reward
-from rl.data import open_source
+from rl.data import open_source, open_training
 from rl.generation import Generation
 from rl.learners import Learners
 from rl.loop import Loop
@@ -26,8 +28,49 @@ from rl.schedule import Schedule, TicketKind
 from rollout.trajectory import contract
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A training run that has been checked, before anything is started."""
+
+    composed: Composed
+    modality: Modality
+    sources: dict[TicketKind, PromptSource]
+    schedule: Schedule
+    loop: type[Loop]
+    curves: tuple[str, ...]
+    """Metrics whose curves are shown."""
+
+    def new_run(self, console: Console | None = None) -> Run:
+        config = self.composed.config
+        fingerprint = self.sources[TicketKind.train].problems.fingerprint()
+        state = _schedule_state(config, self.modality, fingerprint)
+        return Run(config, self.composed.resolved, self.modality, state, self.curves, console)
+
+
 def train(composed: Composed) -> dict[str, Any]:
     """Run to the end and return the summary; the run folder holds everything else."""
+    config = composed.config
+    plan = planned(composed)
+    run = plan.new_run()
+    generating = plan.loop is Loop or TicketKind.greedy in plan.sources
+    try:
+        with (
+            joined(config.cluster),
+            started(config, generating=generating, learning=True) as processes,
+            run.progress,
+        ):
+            generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
+            learners = Learners(config, processes.learners, run.note)
+            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+        summary = run.summarise()
+    finally:
+        run.close()
+    _print_summary(run, summary)
+    return summary
+
+
+def planned(composed: Composed) -> Plan:
+    """Check everything that can be checked without a process."""
     config = composed.config
     modality = modality_of(config)
     modality.check()
@@ -35,7 +78,7 @@ def train(composed: Composed) -> dict[str, Any]:
         resolve_term(name, term)
     if differentiates_reward(config):
         DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
-    problems = open_source(config.data.train)
+    problems = open_training(config.data)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
@@ -53,22 +96,7 @@ def train(composed: Composed) -> dict[str, Any]:
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    loop_type, curves = _kind_of_training(config)
-    run = Run(config, composed.resolved, modality, _schedule_state(config, modality, problems.fingerprint()), curves)
-    try:
-        with (
-            joined(config.cluster),
-            started(config, generating=loop_type is Loop or held_out is not None, learning=True) as processes,
-            run.progress,
-        ):
-            generation = Generation(config, processes, modality, sources, run.stage, run.note)
-            learners = Learners(config, processes.learners, run.note)
-            loop_type(config, schedule, generation, learners, run).run_to_end()
-        summary = run.summarise()
-    finally:
-        run.close()
-    _print_summary(run, summary)
-    return summary
+    return Plan(composed, modality, sources, schedule, *_kind_of_training(config))
 
 
 def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,40 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from configs.compose import compose
 from configs.schema import Config, ObjectiveKind
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from rl.advantages import AdvantageEstimator
 from rl.data import Problem
-from rl.engine import Engine, join_group, open_store
+from rl.engine import Engine
+from rl.in_process import process_group as process_group
 from rl.learner import Group, Learner
 from rl.modality import modality_of
 from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
 from rl.schedule import TicketKind, derive_seed, sample_uid
+from rl.value_model import value_model_of
 from rollout.worker import Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
 CPU = torch.device("cpu")
 Reward = Callable[[np.ndarray], float]
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """One rank that DeepSpeed can train in, in this process. It stays until the process ends, for all modules that want
-    one: DeepSpeed keeps hold of the first group that it sees."""
-    if not dist.is_initialized():
-        store = open_store("127.0.0.1")
-        join_group("127.0.0.1", store.port, 0, 1, 60, CPU)
-        atexit.register(_leave, store)
-    yield
-
-
-def _leave(store: dist.TCPStore) -> None:  # which must not be closed before
-    dist.destroy_process_group()
 
 
 def configuration(model: Path, *overrides: str) -> Config:
@@ -62,15 +47,17 @@ class Training:
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
         engine = Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False)
         replay = modality.exact_replay(self.policy, CPU)
+        likelihood = modality.likelihood(self.policy, CPU)
         self.learner = Learner(
             engine,
-            modality.likelihood(self.policy, CPU),
+            likelihood,
             replay and ParityCheck(engine, replay, adapters_off, config.algorithm.micro_batch_tokens, CPU),
             (adapters_off or self._frozen_copy()) if needs_reference(config.algorithm) else None,
             config.algorithm,
             100,
             CPU,
             self._old_policy(),
+            value_model_of(config, modality, likelihood, CPU),
         )
         self.policy.eval()
         self.advantages = AdvantageEstimator(config.algorithm)

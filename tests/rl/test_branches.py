@@ -215,6 +215,7 @@ SIBLING = [*TEXT, "algorithm.advantage=siblings"]
             ["recipe=quickstart", "rollout.step_candidates.first_step=0"],
             "a text that is half masked is no such estimate",
         ),
+        ([*TEXT, "algorithm.value.passes=1"], "with rollout.branching samples share steps; use value=null"),
         ([*SPO, "rollout.denoising.kernel=ode"], "all candidates would be one"),
         ([*SPO, "rollout.step_candidates.first_step=19"], "must be one of the 19 steps"),
         ([*SPO, "rollout.denoising.window.trained_fraction=0.5"], "trains every step from first_step on"),
@@ -234,7 +235,8 @@ def test_only_training_branches():
     config = compose(TEXT).config
     source = Namespace(encoded=lambda index: np.array([1]), problems=[Namespace(id="p", prompt="x")])
     generation = object.__new__(Generation)
-    generation.modality, generation.sources = TextModality(config), dict.fromkeys(TicketKind, source)
+    generation.config, generation.modality = config, TextModality(config)
+    generation.sources = dict.fromkeys(TicketKind, source)
     for kind in TicketKind:
         request = generation._request(Ticket(0, 3, 3, (0,), 4, 7, kind))
         assert (request.tree is not None) is (kind is TicketKind.train)

@@ -46,6 +46,20 @@ def test_files_are_short():
         ("spo", ("replay(every_step)", "none", "group_dpo", "best_worst"), "T x 3", {"trace", "reference"}, {"image"}),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
+            "tracerl_value",
+            ("replay(every_step)", "element", "ppo_clip", "zscore"),
+            "T x 3",
+            {"trace", "value"},
+            {"text"},
+        ),
+        (
+            "dpok",
+            ("replay(every_step)", "element", "clip_always", "raw"),
+            "T x 8",
+            {"trace", "reference", "value"},
+            {"image"},
+        ),
+        (
             "flow_grpo",
             ("replay(every_step)", "element", "ppo_clip", "global_std"),
             "T x 2",
@@ -99,6 +113,13 @@ def test_the_documented_trees_can_train(command):
     composed = compose([word for word in command.split() if "=" in word])
     assert not problems(composed.config, None)
     assert composed.config.rollout.branching is not None
+
+
+def test_documented_value_models_compose(monkeypatch, capsys):
+    found = [c for c in commands(PAGE) if "value" in c]
+    assert len(found) == 2
+    for command in found:
+        assert "gae_lambda: " in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
 
 
 def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):

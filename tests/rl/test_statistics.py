@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rl.statistics import Estimate, mean, paired_difference, solve_rate
+from rl.statistics import Estimate, crossed_difference, mean, paired_difference, solve_rate
 
 NAN = math.nan
 
@@ -131,3 +131,33 @@ def test_one_problem_still_has_a_solve_rate() -> None:
 
 def test_metrics_are_flat() -> None:
     assert Estimate(0.5, 0.4, 0.6, 9).metrics("a/b") == {"a/b": 0.5, "a/b_low": 0.4, "a/b_high": 0.6}
+
+
+def test_crossed_difference_by_hand():
+    """Means of problems 1/2, 1, 0, 1/2: variance of their mean 1/24; both seeds 1/2: 0; the rest 1/24."""
+    after = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    gain = crossed_difference(np.zeros((4, 2)), after)
+    half = 3.182446 * (1 / 24) ** 0.5  # Student's quantile with three degrees of freedom
+    assert gain.value == 0.5
+    assert (gain.low, gain.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+
+
+def test_one_seed_leaves_the_problems_alone():
+    before, after = np.array([[0.0], [1.0], [0.0], [np.nan]]), np.array([[1.0], [1.0], [0.0], [1.0]])
+    assert crossed_difference(before, after) == paired_difference(before, after)
+
+
+def test_lucky_seeds_are_in_the_interval():
+    """A seed that lifts every problem: 95 % of the intervals over both hold the truth, over problems alone few do."""
+    generator = np.random.default_rng(0)
+    truth, before = 0.2, np.zeros((60, 3))
+    crossed = alone = 0
+    for _ in range(400):
+        after = (
+            truth + generator.normal(0, 0.1, (60, 1)) + generator.normal(0, 0.1, 3) + generator.normal(0, 0.3, (60, 3))
+        )
+        held = [found(before, after) for found in (crossed_difference, paired_difference)]
+        crossed += held[0].low <= truth <= held[0].high
+        alone += held[1].low <= truth <= held[1].high
+    assert crossed / 400 == pytest.approx(0.95, abs=0.03)
+    assert alone / 400 < 0.7

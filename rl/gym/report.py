@@ -1,0 +1,235 @@
+"""One table of the gym's results, from any number of folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from configs.errors import UserError
+from rl.gym.picture import draw
+from rl.gym.runs import Result, best_rates, read_result
+from rl.gym.tasks import Contestant, Task, contestants
+from rl.statistics import Estimate, crossed_difference, solve_rate
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one contestant gained, over its seeds."""
+
+    name: str
+    ours: bool
+    base: str
+    setting: str
+    cell: tuple[str, ...]
+    before: Estimate
+    after: Estimate
+    gain: Estimate
+    """Paired by problem; the interval is for other problems and other seeds."""
+    seeds: tuple[int, ...]
+    learning_rate: float
+    samples: float
+    """This and those below are means over the seeds."""
+    forwards: float
+    rows: float
+    cpu_seconds: float
+    verdict: str
+    """`yes`, or why not."""
+
+
+def write_report(
+    tasks: dict[str, Task], folders: Sequence[Path], console: Console, config_dir: Path | None = None
+) -> list[Path]:
+    """Writes `gym.md` and `gym.png` of each task that has results into the first folder's `<task>`.
+
+    Raises:
+        UserError: there are no results, or two folders hold the same run with different configurations.
+    """
+    written = []
+    for name, task in tasks.items():
+        results, searched = read_results(folders, name)
+        if not results:
+            continue
+        target = folders[0] / name
+        target.mkdir(parents=True, exist_ok=True)
+        everyone = contestants(task, config_dir)
+        lines = lines_of(results)
+        (target / "gym.md").write_text(markdown(task, everyone, lines, results, searched))
+        if lines:
+            draw(lines, task.title, target / "gym.png")
+        written.append(target / "gym.md")
+        console.print(f"{name}: {len(results)} runs of {len(lines)} algorithms in {target / 'gym.md'}", soft_wrap=True)
+    if not written:
+        raise UserError(f"there are no results of {', '.join(tasks)} in {', '.join(map(str, folders))}")
+    return written
+
+
+def read_results(folders: Sequence[Path], task: str) -> tuple[list[Result], list[Result]]:
+    """The runs of the report, and those that searched for learning rates; each once."""
+    return merged([folder / task for folder in folders]), merged([folder / task / "search" for folder in folders])
+
+
+def merged(folders: Sequence[Path]) -> list[Result]:
+    found: dict[str, Result] = {}
+    for file in (file for folder in folders for file in sorted(folder.glob("*-*.json"))):
+        result = read_result(file)
+        if file.name in found and found[file.name].fingerprint != result.fingerprint:
+            raise UserError(f"{file}: another folder has this run with another configuration; delete one of them")
+        found.setdefault(file.name, result)
+    return list(found.values())
+
+
+def lines_of(results: Sequence[Result]) -> list[Line]:
+    """A line for each contestant with at least one run that ended well, the largest gain first."""
+    names = dict.fromkeys(result.name for result in results if not result.error)
+    lines = [_line([one for one in results if one.name == name and not one.error]) for name in names]
+    return sorted(lines, key=lambda line: -line.gain.value)
+
+
+def _line(runs: list[Result]) -> Line:
+    runs = sorted(runs, key=lambda run: run.seed)
+    if len({(run.setting, run.learning_rate) for run in runs}) > 1:
+        raise UserError(f"{runs[0].name}: its seeds differ in setting or learning rate; run them again with --again")
+    before, after = (np.stack(outcomes, axis=1) for outcomes in zip(*(run.solved for run in runs), strict=True))
+    gain = crossed_difference(before, after)  # of (problems, seeds)
+    first = runs[0]
+    return Line(
+        name=first.name,
+        ours=first.ours,
+        base=first.base,
+        setting=first.setting,
+        cell=tuple(first.cell),
+        before=solve_rate(before),
+        after=solve_rate(after),
+        gain=gain,
+        seeds=tuple(run.seed for run in runs),
+        learning_rate=first.learning_rate,
+        samples=_mean(run.samples for run in runs),
+        forwards=_mean(run.forwards for run in runs),
+        rows=_mean(run.rows for run in runs),
+        cpu_seconds=_mean(run.cpu_seconds for run in runs),
+        verdict=_verdict(gain, runs),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _verdict(gain: Estimate, runs: list[Result]) -> str:
+    if gain.low > 0:
+        return "yes"
+    if gain.high < 0:
+        return "no: significantly worse"
+    reasons = [f"the interval of ±{(gain.high - gain.low) / 2:.3f} holds 0"]
+    if idle := sum(run.updates_without_signal for run in runs):
+        reasons.append(f"{idle} updates had no group with a signal")
+    moved = float(np.mean([np.nanmean(run.solved[0] != run.solved[1]) for run in runs]))
+    if moved < 0.02:
+        reasons.append(f"only {moved:.1%} of the answers changed, so the weights hardly moved")
+    return "no: " + "; ".join(reasons)
+
+
+def markdown(
+    task: Task,
+    everyone: Sequence[Contestant],
+    lines: Sequence[Line],
+    results: Sequence[Result],
+    searched: Sequence[Result],
+) -> str:
+    parts = [f"# {task.title}", HOW, "![Gains, and gains against the learner's rows](gym.png)" if lines else ""]
+    parts += [_table(setting, [line for line in lines if line.setting == setting]) for setting in task.settings]
+    parts.append(_others(everyone, lines, results))
+    parts.append(_notes(everyone))
+    parts.append(_rates(searched))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+HOW = """\
+Share of held-out problems solved by greedy completions (images: without noise on the way), before and after training.
+Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Gains are
+comparable within a base. Samples are those drawn for training, or of methods that learn from data the answers read.
+Forwards are those of the rollouts as their metric counts them (text: one for a whole batch; images: one for each
+sample), rows are canvases that the learner scored with any model, s are CPU seconds without the rewards' process."""
+
+COLUMNS = (
+    "algorithm",
+    "cell",
+    "base",
+    "after",
+    "gain",
+    "significant",
+    "seeds",
+    "learning rate",
+    "samples",
+    "forwards",
+    "rows",
+    "s",
+)
+
+
+def _table(setting: str, lines: Sequence[Line]) -> str:
+    if not lines:
+        return ""
+    return f"## {setting}: base `{lines[0].base}`\n\n" + table(COLUMNS, [_cells(line) for line in lines])
+
+
+def _cells(line: Line) -> list[str]:
+    gain = line.gain
+    return [
+        f"**{line.name}** (ours)" if line.ours else line.name,
+        ", ".join(line.cell),
+        f"{line.before.value:.3f}",
+        f"{line.after.value:.3f} [{line.after.low:.3f}, {line.after.high:.3f}]",
+        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+        line.verdict,
+        str(len(line.seeds)),
+        f"{line.learning_rate:g}",
+        f"{line.samples:.0f}",
+        f"{line.forwards:.0f}",
+        f"{line.rows:.0f}",
+        f"{line.cpu_seconds:.0f}",
+    ]
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
+
+
+def _others(everyone: Sequence[Contestant], lines: Sequence[Line], results: Sequence[Result]) -> str:
+    """Those without a number, and runs that failed beside others that did not."""
+    measured = {line.name for line in lines}
+    failed = [result for result in results if result.error]
+    rows = [f"- {one.name}: left out: {one.entry.skip}" for one in everyone if one.entry.skip]
+    rows += [f"- {one.name}, seed {one.seed}: failed: {' '.join(one.error.split())}" for one in failed]
+    known = measured | {result.name for result in failed}
+    rows += [f"- {one.name}: not run yet" for one in everyone if one.name not in known and not one.entry.skip]
+    return "## Without a number\n\n" + "\n".join(rows) if rows else ""
+
+
+def _notes(everyone: Sequence[Contestant]) -> str:
+    rows = [
+        f"- {one.name}: {one.entry.note}" + (f" (`{' '.join(one.entry.overrides)}`)" if one.entry.overrides else "")
+        for one in everyone
+        if one.entry.note
+    ]
+    return "## What differs from the published file, and why\n\n" + "\n".join(rows) if rows else ""
+
+
+def _rates(searched: Sequence[Result]) -> str:
+    if not searched:
+        return ""
+    best = best_rates(searched)
+    rates = sorted({result.learning_rate for result in searched if not result.error})
+    solved = {(one.name, one.learning_rate): float(np.nanmean(one.solved[1])) for one in searched if not one.error}
+    rows = []
+    for name in sorted(best):
+        shares = [f"{solved[name, rate]:.3f}" if (name, rate) in solved else "failed" for rate in rates]
+        marks = ["**" if rate == best[name] else "" for rate in rates]
+        rows.append([name, *(f"{mark}{share}{mark}" for mark, share in zip(marks, shares, strict=True))])
+    words = "Share solved after training with each rate, on a seed that the report does not have; the best was taken."
+    return f"## Learning rates\n\n{words}\n\n" + table(["algorithm", *(f"{rate:g}" for rate in rates)], rows)
