@@ -32,14 +32,6 @@ RESTART_POLL_SECONDS = 0.2
 TicketKey = tuple[TicketKind, int, int]
 
 
-def groups_per_prompt(config: Config, kind: TicketKind) -> int:
-    """One, unless every step of a prompt's chain is a group in training."""
-    candidates = config.rollout.step_candidates
-    if candidates is None or kind is not TicketKind.train:
-        return 1
-    return config.rollout.denoising.steps - 1 - candidates.first_step  # the last step draws no noise
-
-
 def key(ticket: Ticket) -> TicketKey:
     return ticket.kind, ticket.update, ticket.index
 
@@ -155,14 +147,14 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
-            groups = len(ticket.problem_indices) * groups_per_prompt(self.config, ticket.kind)
+            groups = len(ticket.problem_indices) * self.modality.groups_per_prompt(ticket.kind)
             call = self.processes.rollout[name].run.options(num_returns=groups + 2)
             references = call.remote(self._request(ticket), self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
 
     def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:
         """What rewards see of the problem of each sample."""
-        samples = ticket.samples * groups_per_prompt(self.config, ticket.kind)
+        samples = ticket.samples * self.modality.groups_per_prompt(ticket.kind)
         return self.sources[ticket.kind].columns(ticket.problem_indices, samples)
 
     def _next_ticket(self) -> Ticket | None:

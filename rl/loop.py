@@ -16,7 +16,7 @@ from configs.schema import Config
 from rl.actors import GroupReference
 from rl.advantages import AdvantageEstimator, combined, in_band
 from rl.evaluate import evaluate
-from rl.generation import Generation, Scored, groups_per_prompt
+from rl.generation import Generation, Scored
 from rl.learners import Learners
 from rl.run import Run
 from rl.schedule import Schedule, Ticket, TicketKind
@@ -87,7 +87,7 @@ class Loop:
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
-        each = groups_per_prompt(self.config, TicketKind.train)
+        each = self.generation.modality.groups_per_prompt(TicketKind.train)
         prompts = [
             problems[index].prompt for ticket in tickets for index in ticket.ticket.problem_indices for _ in range(each)
         ]

@@ -82,6 +82,10 @@ class Modality(Protocol):
         """How the samples of a training prompt branch in an update; None if they share nothing."""
         ...
 
+    def groups_per_prompt(self, kind: TicketKind) -> int:
+        """One, unless every step of a prompt's chain is a group."""
+        ...
+
     def rollout_worker(self, device: torch.device) -> RolloutWorker: ...
 
     def policy(self, device: torch.device) -> Policy:

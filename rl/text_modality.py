@@ -69,6 +69,9 @@ class TextModality:
         steps = self.config.rollout.sampler.max_new_tokens + (self.spec.block_length or 1) - 1
         return tree_at(branching, update, steps)
 
+    def groups_per_prompt(self, kind: TicketKind) -> int:
+        return 1
+
     def rollout_worker(self, device: torch.device) -> TextRolloutWorker:
         return TextRolloutWorker(self.policy(device), self.tokenizer)
 

@@ -73,7 +73,7 @@ class ImageRolloutWorker:
         started = time.perf_counter()
         schedule = Schedule(self.policy.spec, request.sampler)
         sampler = ImageSampler(self.policy, schedule, self.device)
-        steps, size = candidate_steps(options, request.sampler), request.group_size
+        steps, size = candidate_steps(options, schedule), request.group_size
         trajectories, images, halves = [], [], 0.0
         together = max(1, request.sampler.samples_per_forward // size)
         for first in range(0, len(request.prompts), together):

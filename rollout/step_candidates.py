@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rollout.guidance import Conditions
-from rollout.image_sampler import ImageSampler
+from rollout.image_sampler import ImageSampler, Schedule
 from rollout.noise import Purpose, uniform
-from rollout.options import DenoisingOptions, Finish, StepCandidateOptions
+from rollout.options import Finish, StepCandidateOptions
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Candidates:
     clean: np.ndarray
     """(P, S, G, C, h, w) fp32 clean latents that each is judged by"""
     forwards: np.ndarray
-    """(S,) rows that the network ran for each step of a prompt; the steps before count with the first one"""
+    """(S,) rows that the network ran for each step of a prompt; other steps count with the next one"""
     halves: float
     """The same of all steps, with two for a row with classifier-free guidance"""
 
 
-def candidate_steps(options: StepCandidateOptions, denoising: DenoisingOptions) -> range:
-    """The last step of a schedule draws no noise."""
-    return range(options.first_step, denoising.steps - 1)
+def candidate_steps(options: StepCandidateOptions, schedule: Schedule) -> tuple[int, ...]:
+    """Those from the first one on that draw noise; the last step of a schedule does not."""
+    return tuple(step for step in schedule.kernel.stochastic_steps if step >= options.first_step)
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def draw_candidates(
         uids: (P, G) int64 noise keys of the candidates; the first one also draws the steps before, and who goes on.
     """
     schedule, kernel = sampler.schedule, sampler.schedule.kernel
-    steps = candidate_steps(options, schedule.options)
+    steps = candidate_steps(options, schedule)
     prompts, count = uids.shape
     uids = uids.to(sampler.device)
     each = torch.arange(prompts, device=sampler.device)
@@ -59,23 +59,26 @@ def draw_candidates(
     output = sampler.output(conditions, latents, 0)
     rows = np.zeros((len(steps), schedule.options.steps))  # that the network ran, of a prompt, for each step's level
     rows[0, 0] = 1
-    states, logp, clean = [], [], []
-    for step in range(steps.stop):
+    states: list[Tensor] = []
+    logp: list[Tensor] = []
+    clean: list[Tensor] = []
+    for step in range(steps[-1] + 1):
         if step not in steps:
             latents = sampler.advance(latents, output, step, uids[:, 0] if kernel.stochastic[step] else None)
             output = sampler.output(conditions, latents, step + 1)
-            rows[0, step + 1] += 1
+            rows[len(states), step + 1] += 1
             continue
         before, shared = latents.repeat_interleave(count, 0), output.repeat_interleave(count, 0)
         after = sampler.advance(before, shared, step, uids.flatten())
         following = sampler.output(of_all, after, step + 1)
         judged, place = following, after
-        rows[step - steps.start, step + 1] += count
+        group = len(states)
+        rows[group, step + 1] += count
         if options.finish is Finish.ode:
             for later in range(step + 1, schedule.options.steps - 1):
                 place = sampler.advance(place, judged, later, None)
                 judged = sampler.output(of_all, place, later + 1)
-                rows[step - steps.start, later + 1] += count
+                rows[group, later + 1] += count
         level = schedule.options.steps - 1 if options.finish is Finish.ode else step + 1
         states.append(torch.stack([before, after], dim=1))
         logp.append(kernel.log_prob(after, kernel.mean(before, shared, step), step))

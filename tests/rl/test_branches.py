@@ -18,10 +18,12 @@ from rl.advantages import AdvantageEstimator
 from rl.branches import branch_advantages, by_leaves, extremes, unshared
 from rl.compatibility import problems
 from rl.generation import Generation
+from rl.image_modality import ImageModality
 from rl.schedule import Ticket, TicketKind
 from rl.text_likelihood import TextReplay
 from rl.text_modality import TextModality
 from rollout.branching import Tree
+from rollout.image_sampler import Schedule
 from tests.rl.test_policy_gradient_bias import CPU, EVERY_STEP, FAMILIES, SAMPLER, World, cosine, relative_error
 
 SIBLINGS, DEPTH = AdvantageKind.siblings, AdvantageKind.depth_zscore
@@ -240,3 +242,17 @@ def test_only_training_branches():
     for kind in TicketKind:
         request = generation._request(Ticket(0, 3, 3, (0,), 4, 7, kind))
         assert (request.tree is not None) is (kind is TicketKind.train)
+
+
+def test_forks_and_candidates_need_noise_on_the_schedule_that_the_model_has():
+    """Shifted flow schedules reach levels where the last step but one draws none either."""
+    late = [*IMAGE, "rollout.denoising.kernel=ddim", "rollout.denoising.eta=1.0"]
+    config = compose([*late, "rollout.branching.forks=[0,8]"]).config
+    assert not problems(config, None)
+    modality = ImageModality(config)
+    drawn = Schedule(modality.spec, config.rollout.denoising).kernel.stochastic_steps
+    assert 8 not in drawn
+    assert any("noise is drawn at" in problem for problem in problems(config, modality.spec))
+    candidates = compose([*SPO, "rollout.denoising.steps=10", "rollout.denoising.guidance=1.0"]).config
+    assert ImageModality(candidates).groups_per_prompt(TicketKind.train) == len([s for s in drawn if s >= 4])
+    assert ImageModality(candidates).groups_per_prompt(TicketKind.greedy) == 1
