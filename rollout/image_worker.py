@@ -41,6 +41,8 @@ class ImageRolloutWorker:
         self, request: RolloutRequest, observe: Observer | None = None
     ) -> tuple[list[ImageTrajectory], Completions, dict[str, float]]:
         assert isinstance(request.sampler, DenoisingOptions)
+        if self.policy.prompt_encoder is not None:
+            self.encoded.cache_clear()  # by weights that may have been replaced since the last ticket
         started = time.perf_counter()
         if request.candidates is not None:
             return self._run_candidates(request, request.candidates)
@@ -183,6 +185,7 @@ class ImageRolloutWorker:
             final=group.final,
         )
 
+    @torch.no_grad()
     def _encode(self, caption: str) -> Condition:
         """On the CPU: a caption of FLUX takes 8 MB."""
         condition = self.encoder.encode([caption])
