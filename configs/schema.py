@@ -180,6 +180,10 @@ class AdvantageKind(Enum):
     per_step = "per_step"
     """Step by step: what the reward of a step's estimate of the finished sample gained, and those that follow, against
     the same step of the group's other samples (MDPO)."""
+    siblings = "siblings"
+    """Of each branch of a tree of samples: the mean of its siblings (d-TreeRPO)."""
+    depth_zscore = "depth_zscore"
+    """The same: mean and standard deviation of all branches at its depth (BranchGRPO)."""
     constant = "constant"
     """One for every demonstration: supervised learning."""
     preference = "preference"
@@ -193,6 +197,11 @@ class AdvantageKind(Enum):
     def offline(self) -> bool:
         """Learns from answers in the data: nothing is generated and scored for training."""
         return self in (AdvantageKind.constant, AdvantageKind.preference)
+
+    @property
+    def of_branches(self) -> bool:
+        """Compares parts of samples, which others share, and not samples."""
+        return self in (AdvantageKind.siblings, AdvantageKind.depth_zscore)
 
 
 class Denominator(Enum):
@@ -345,6 +354,12 @@ class AlgorithmOptions:
     selected_steps: Optional[int] = None  # noqa: UP045
     """Text, advantage=per_step: rounds of a group that are trained, those of the largest advantages (MDPO: 8); null
     trains all."""
+    leaf_weights: bool = False
+    """Let a branch of a tree count for each of the samples that share it, which makes advantage=siblings unbiased;
+    false counts it once, as the papers do."""
+    extremes: Optional[float] = None  # noqa: UP045
+    """Train of each set of siblings, or of a group without branching, only the best sample if its advantage is at least
+    this, and the worst if it is at most minus this (B2-DiffuRL: 0.5); null trains all."""
     value: Optional[ValueOptions] = None  # noqa: UP045
     """Train a value model; null has none."""
     filter_zero_variance: bool = True

@@ -104,3 +104,7 @@ class Condition:
         return Condition(
             embeds, torch.cat(pooled).to(device) if pooled else None, torch.cat(users).to(device) if users else None
         )
+
+    def take(self, rows: Tensor) -> Condition:
+        pooled, user = (None if value is None else value[rows] for value in (self.pooled, self.user))
+        return Condition(self.embeds[rows], pooled, user)

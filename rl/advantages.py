@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from configs.schema import AdvantageKind, AlgorithmOptions
+from rl.branches import branch_advantages, by_leaves, extremes, unshared
 from rl.credit import step_advantages
+from rollout.branching import Tree
 
 STD_EPSILON = 1e-4
 """Added to the standard deviation; the value of the public GRPO trainers, small beside any reward scale in use."""
@@ -24,7 +26,7 @@ log-likelihood they sum to what DPO (arXiv 2305.18290, eq. 7) puts into its sigm
 
 
 Advantages = tuple[np.ndarray, np.ndarray]
-"""(G,) float32, 0 where invalid; (G,) bool, valid. Of steps: (G, T) both."""
+"""(G,) float32, 0 where invalid; (G,) bool, valid. Of steps and on a tree (G, T): of each of T denoising steps."""
 
 
 class AdvantageEstimator:
@@ -35,23 +37,37 @@ class AdvantageEstimator:
         self.history: dict[str, deque[float]] = {}
         """Latest rewards of each prompt, oldest first (advantage=running)."""
 
-    def __call__(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
+    def __call__(
+        self, rewards: Sequence[np.ndarray], prompts: Sequence[str], tree: Tree | None = None
+    ) -> list[Advantages]:
         """
         Args:
             rewards: (G,) of each group, NaN for a sample that could not be scored; for advantage=per_step (G, T), see
                 `rl.credit`.
             prompts: key of each group's prompt; groups of one prompt share their history.
+            tree: how the samples of a group branch; None if they share nothing.
         """
         kind, limit = self.options.advantage, self.options.advantage_clip
         if kind is AdvantageKind.per_step:
             found = [step_advantages(group, self.options.selected_steps) for group in rewards]
         elif kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
             found = self._over_the_update([_checked(group) for group in rewards], prompts)
+        elif kind.of_branches:
+            assert tree is not None  # checked with the configuration
+            found = [branch_advantages(_checked(group), tree, kind) for group in rewards]
         else:
             found = [advantages(group, kind) for group in rewards]
-        if limit is None:
+        if limit is not None:
+            found = [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
+        if (threshold := self.options.extremes) is not None:
+            found = [
+                extremes(*group, len(group[0]) if tree is None else tree.factors[-1], threshold) for group in found
+            ]
+        if tree is None:
             return found
-        return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
+        if not kind.of_branches:
+            return [unshared(*group, tree) for group in found]
+        return [(by_leaves(a, tree), v) for a, v in found] if self.options.leaf_weights else found
 
     def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
         """Whether a group can change the policy. Compared with others than its own, or with a value model's prediction,
@@ -130,6 +146,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
     """
     if kind.offline:
         raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
+    if kind.of_branches:
+        raise ValueError(f"advantage={kind.name} belongs to trees of samples (rl.branches)")
     if kind is AdvantageKind.none:
         raise ValueError("advantage=none compares no samples: it is for reward gradients")
     rewards = _checked(rewards)

@@ -27,6 +27,7 @@ from configs.schema import (
 from models.options import Modality, TrainedPart
 from rewards.registry import COMPLETIONS
 from rl.advantages import OFFLINE_ADVANTAGES
+from rl.branching_compatibility import branching_problems
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 from rl.unused_options import unused_options
@@ -89,6 +90,7 @@ ABOVE_ZERO = (
     "algorithm.advantage_clip",
     "algorithm.beta",
     "algorithm.clip_kl",
+    "algorithm.extremes",
     "algorithm.value.clip",
     "algorithm.value.optimizer.learning_rate",
     "algorithm.value.optimizer.eps",
@@ -126,6 +128,7 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
     else:
         own = text_problems(config, cast("TextSpec | None", spec))
     found = [*_ranges(config), *_adapters(config), *own, *unused_options(config), *_algorithm(config)]
+    found += branching_problems(config)
     return [*found, *_rollout(config), *_data(config), *_rewards(config), *_evaluation(config), *_cluster(config)]
 
 

@@ -67,7 +67,7 @@ class Scored:
     completions: ray.ObjectRef
     statistics: dict[str, float]
     rewards: np.ndarray
-    """(problems, samples) float64, NaN where unscored"""
+    """(groups, samples) float64, NaN where unscored; the groups of a problem side by side"""
     terms: dict[str, np.ndarray]
     """The same for each reward term, unweighted."""
     failures: list[Any]
@@ -88,7 +88,7 @@ class Scored:
         Args:
             steps: (samples, T) rewards of all the ticket's steps.
         """
-        shape = (len(ticket.problem_indices), ticket.samples)
+        shape = (len(trajectories), ticket.samples)
         return Scored(
             ticket=ticket,
             trajectories=trajectories,
@@ -162,9 +162,15 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
-            call = self.processes.rollout[name].run.options(num_returns=len(ticket.problem_indices) + 2)
+            groups = len(ticket.problem_indices) * self.modality.groups_per_prompt(ticket.kind)
+            call = self.processes.rollout[name].run.options(num_returns=groups + 2)
             references = call.remote(self._request(ticket), self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
+
+    def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:
+        """What rewards see of the problem of each sample."""
+        samples = ticket.samples * self.modality.groups_per_prompt(ticket.kind)
+        return self.sources[ticket.kind].columns(ticket.problem_indices, samples)
 
     def _next_ticket(self) -> Ticket | None:
         return self._first.popleft() if self._first else next(self._ahead, None)
@@ -183,6 +189,8 @@ class Generation:
             ),
             sampler=self.modality.sampler(ticket.kind),
             recording=recording_of(self.config.algorithm, ticket.kind),
+            candidates=self.config.rollout.step_candidates if ticket.kind is TicketKind.train else None,
+            tree=self.modality.tree(ticket.update) if ticket.kind is TicketKind.train else None,
         )
 
     def _issue_rewards(self) -> None:
@@ -190,7 +198,7 @@ class Generation:
             job = self._to_score.popleft()
             name = self._idle["reward"].popleft()
             ticket = job.ticket
-            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
+            prompts, columns = self._columns(ticket)
             scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 

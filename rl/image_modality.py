@@ -46,10 +46,12 @@ from rl.pictures import before_after, grid, keep_images, strips
 from rl.rows import DataError
 from rl.schedule import TicketKind
 from rl.show import sample_request
+from rollout.branching import Tree, tree_at
 from rollout.image_sampler import Schedule
 from rollout.image_worker import ImageRolloutWorker
 from rollout.kernels.window import window_steps
-from rollout.options import DenoisingOptions, KernelKind, WindowOptions
+from rollout.options import DenoisingOptions, KernelKind, RolloutOptions, WindowOptions
+from rollout.step_candidates import candidate_steps
 from rollout.trajectory import NO_SAMPLER, ImageTrajectory
 from rollout.worker import Completions
 
@@ -111,6 +113,16 @@ class ImageModality:
         if kind in (TicketKind.sampled, TicketKind.perturbed):
             return replace(denoising, window=WindowOptions(), evaluation_steps=None)
         return replace(denoising, evaluation_steps=None)
+
+    def tree(self, update: int) -> Tree | None:
+        branching, denoising = self.config.rollout.branching, self.config.rollout.denoising
+        return None if branching is None else tree_at(branching, update, denoising.steps)
+
+    def groups_per_prompt(self, kind: TicketKind) -> int:
+        candidates = self.config.rollout.step_candidates
+        if candidates is None or kind is not TicketKind.train:
+            return 1
+        return len(candidate_steps(candidates, Schedule(self.spec, self.config.rollout.denoising)))
 
     def rollout_worker(self, device: torch.device) -> ImageRolloutWorker:
         model = self.config.model
@@ -298,3 +310,20 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
     if rolls_out and denoising.kernel is not KernelKind.ode:
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)
+        _check_shared_steps(config.rollout, schedule)
+
+
+def _check_shared_steps(rollout: RolloutOptions, schedule: Schedule) -> None:
+    """Raises a ValueError when samples would part, or candidates be drawn, where there is no noise."""
+    drawn = list(schedule.kernel.stochastic_steps)
+    if rollout.branching is not None:
+        forks = {*rollout.branching.forks, *(rollout.branching.final_forks or ())}
+        if not forks <= set(drawn):
+            raise ValueError(
+                f"rollout.branching has forks at {sorted(forks)}, but noise is drawn at {drawn}: move them"
+            )
+    if rollout.step_candidates is not None and not candidate_steps(rollout.step_candidates, schedule):
+        raise ValueError(
+            f"rollout.step_candidates.first_step={rollout.step_candidates.first_step}: noise is drawn at {drawn} only; "
+            f"use an earlier step"
+        )

@@ -124,7 +124,7 @@ class DirectGeneration(Generation):
         with self.stage("rollout"):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
-            prompts, columns = self.sources[ticket.kind].columns(ticket.problem_indices, ticket.samples)
+            prompts, columns = self._columns(ticket)
             scores, steps = reward.score(completions, prompts, columns, ticket.update)
         return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 

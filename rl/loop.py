@@ -87,18 +87,25 @@ class Loop:
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
-        prompts = [problems[index].condition for ticket in tickets for index in ticket.ticket.problem_indices]
+        each = self.generation.modality.groups_per_prompt(TicketKind.train)
+        prompts = [
+            problems[index].condition
+            for ticket in tickets
+            for index in ticket.ticket.problem_indices
+            for _ in range(each)
+        ]
+        tree = self.generation.modality.tree(self.update)
         groups: list[GroupReference] = []
         for trajectory, reward, (advantage, valid) in zip(
-            trajectories, rewards, self.advantages(compared, prompts), strict=True
+            trajectories, rewards, self.advantages(compared, prompts, tree), strict=True
         ):
             if valid.any() and self.teaches(reward, advantage):
                 groups.append((trajectory, advantage, valid))
         return groups
 
     def compared(self, ticket: Scored) -> np.ndarray:
-        """(problems, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;
-        with advantage=per_step (problems, samples, T), the rewards of their steps."""
+        """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;
+        with advantage=per_step (groups, samples, T), the rewards of their steps."""
         if ticket.steps is not None:
             return ticket.steps
         if not self.config.algorithm.normalise_terms:

@@ -23,6 +23,7 @@ from rl.data import Problem
 from rl.likelihood import Likelihood
 from rl.rows import DataError
 from rl.schedule import TicketKind, sample_uid
+from rollout.branching import Tree
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, Recording, RolloutWorker
@@ -75,6 +76,14 @@ class Modality(Protocol):
 
     def sampler(self, kind: TicketKind) -> SamplerOptions | DenoisingOptions:
         """How samples of a ticket are made; a greedy evaluation has no randomness beyond the first noise."""
+        ...
+
+    def tree(self, update: int) -> Tree | None:
+        """How the samples of a training prompt branch in an update; None if they share nothing."""
+        ...
+
+    def groups_per_prompt(self, kind: TicketKind) -> int:
+        """One, unless every step of a prompt's chain is a group."""
         ...
 
     def rollout_worker(self, device: torch.device) -> RolloutWorker: ...

@@ -29,6 +29,7 @@ from rl.schedule import TicketKind
 from rl.show import sample_request, show_unmasking
 from rl.text_likelihood import TextElbo, TextReplay
 from rl.text_proposals import TextProposals
+from rollout.branching import Tree, tree_at
 from rollout.offline import offline_group
 from rollout.options import Remask, SamplerOptions
 from rollout.text_worker import TextRolloutWorker
@@ -60,6 +61,17 @@ class TextModality:
         """Greedy evaluation differs from training in its temperature only."""
         sampler = self.config.rollout.sampler
         return sampler.greedy() if kind is TicketKind.greedy else sampler
+
+    def tree(self, update: int) -> Tree | None:
+        """A canvas ends with its block, and each round reveals a position at least."""
+        branching = self.config.rollout.branching
+        if branching is None:
+            return None
+        steps = self.config.rollout.sampler.max_new_tokens + (self.spec.block_length or 1) - 1
+        return tree_at(branching, update, steps)
+
+    def groups_per_prompt(self, kind: TicketKind) -> int:
+        return 1
 
     def rollout_worker(self, device: torch.device) -> TextRolloutWorker:
         return TextRolloutWorker(self.policy(device), self.tokenizer)

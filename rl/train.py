@@ -112,7 +112,9 @@ def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
 
 def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dict[str, Any]:
     """What decides which samples an update sees; another value would not continue the same run."""
+    shared = {name: getattr(config.rollout, name) for name in ("branching", "step_candidates")}
     return {
+        **{f"rollout.{name}": contract(options) for name, options in shared.items() if options is not None},
         "run.seed": config.run.seed,
         "rollout.prompts_per_update": config.rollout.prompts_per_update,
         "rollout.prompts_per_ticket": config.rollout.prompts_per_ticket,

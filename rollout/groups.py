@@ -32,7 +32,7 @@ def to_trajectories(
                 **asdict(origin),
                 prompt_id=prompt_id,
                 sampler=contract(options),
-                counters={"nfe": float(samples.rounds[rows].sum())},
+                counters={"nfe": float(samples.computed[rows].sum())},
                 uid=np.array(uids[rows], np.int64),
                 prompt_ids=prompt.astype(np.int32),
                 canvas_ids=samples.canvas_ids[rows, :length],

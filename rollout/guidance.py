@@ -22,6 +22,10 @@ class Conditions:
     embedded_scale: float | None
     """Guidance scale of a network that takes it as an input."""
 
+    def take(self, rows: Tensor) -> Conditions:
+        empty = None if self.empty is None else self.empty.take(rows)
+        return Conditions(self.prompt.take(rows), empty, self.embedded_scale)
+
 
 def guided_output(
     model: Callable[..., Tensor],

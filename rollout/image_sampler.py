@@ -27,6 +27,8 @@ class Chains:
     """(N, D + 1, C, h, w) fp32 states around the stored steps; D = 0 if nothing is stored"""
     logp: np.ndarray
     """(N, D) fp64 log-probability of each stored step; 0 where it is deterministic"""
+    computed: np.ndarray
+    """(N, steps) bool: the network ran for this step of this chain; else for an earlier chain that shares it"""
 
 
 class Schedule:
@@ -68,6 +70,26 @@ class Schedule:
         return np.array([(level.time, level.signal, level.noise) for level in self.levels], np.float64)
 
 
+class Shared:
+    """Neighbours with the same history, which are one row of a batch."""
+
+    def __init__(self, history: Tensor) -> None:
+        """
+        Args:
+            history: (N, k) int64 whatever has made each of N samples what it is.
+        """
+        same = (history[1:] == history[:-1]).all(-1)
+        starts = torch.cat([torch.ones(1, dtype=torch.bool), ~same])
+        self.first = starts.nonzero()[:, 0]
+        """(R,) the first sample of each row"""
+        self.of_sample = starts.cumsum(0) - 1
+        """(N,) the row of each sample"""
+
+    def spread(self, values: Tensor) -> np.ndarray:
+        """(N, ...) of each sample from (R, ...) of each row."""
+        return values.cpu().numpy()[self.of_sample.numpy()]
+
+
 class ImageSampler:
     """Its single steps can be differentiated; whole chains are drawn without gradient."""
 
@@ -87,41 +109,48 @@ class ImageSampler:
     def sample(
         self,
         conditions: Conditions,
-        uids: Tensor,
+        keys: Tensor,
         first_noise: Tensor,
         window: tuple[int, ...],
         stored: range,
         observe: Callable[[int, Tensor], None] | None = None,
     ) -> Chains:
-        """
+        """Neighbours whose keys have been the same so far share a row of the network's batch.
+
         Args:
-            uids: (N,) int64 key of each sample's noise on the way.
+            keys: (N, steps) int64 key of each sample's noise at each step.
             first_noise: (N,) int64 key of the noise it starts from.
             window: steps that draw noise; the others follow the ODE.
             stored: span of steps to record.
             observe: called with each step and the estimate of the clean latents there, (N, C, h, w).
         """
         schedule, kernel = self.schedule, self.schedule.kernel
-        latents = self.start(first_noise)
-        count = len(uids)
-        uids = uids.to(self.device)
+        count, steps = keys.shape
+        rows = Shared(first_noise[:, None])
+        latents = self.start(first_noise[rows.first])
         states = np.zeros((count, len(stored) + 1 if stored else 0, *schedule.shape), np.float32)
         logp = np.zeros((count, len(stored)), np.float64)
-        for step in range(schedule.options.steps):
+        computed = np.zeros((count, steps), bool)
+        for step in range(steps):
             if step in stored:
-                states[:, step - stored.start] = latents.cpu().numpy()
-            output = self.output(conditions, latents, step)
+                states[:, step - stored.start] = rows.spread(latents)
+            computed[rows.first, step] = True
+            output = self.output(conditions.take(rows.first.to(self.device)), latents, step)
             if observe is not None:
-                observe(step, kernel.denoised(latents, output, step))
+                observe(step, kernel.denoised(latents, output, step)[rows.of_sample.to(self.device)])
             drawn = step in window
-            following = self.advance(latents, output, step, uids if drawn else None)
+            if drawn:  # samples whose noise differs from here on part
+                before, rows = rows, Shared(torch.cat([first_noise[:, None], keys[:, : step + 1]], dim=1))
+                parent = before.of_sample[rows.first].to(self.device)
+                latents, output = latents[parent], output[parent]
+            following = self.advance(latents, output, step, keys[rows.first, step].to(self.device) if drawn else None)
             if drawn and step in stored:
                 mean = kernel.mean(latents, output, step)
-                logp[:, step - stored.start] = kernel.log_prob(following, mean, step).cpu().numpy()
+                logp[:, step - stored.start] = rows.spread(kernel.log_prob(following, mean, step))
             latents = following
             if step in stored:
-                states[:, step - stored.start + 1] = latents.cpu().numpy()
-        return Chains(latents.cpu().numpy(), states, logp)
+                states[:, step - stored.start + 1] = rows.spread(latents)
+        return Chains(rows.spread(latents), states, logp, computed)
 
     def start(self, first_noise: Tensor) -> Tensor:
         """(N, C, h, w) fp32 pure noise with keys (N,)."""

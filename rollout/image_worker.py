@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +18,8 @@ from models.prompt_encoder import PromptEncoder
 from rollout.guidance import Conditions
 from rollout.image_sampler import Chains, ImageSampler, Schedule
 from rollout.kernels.window import trained_steps, window_steps
-from rollout.options import DenoisingOptions, KernelKind
+from rollout.options import DenoisingOptions, KernelKind, StepCandidateOptions
+from rollout.step_candidates import candidate_steps, draw_candidates
 from rollout.trajectory import ImageTrajectory, contract
 from rollout.worker import Completions, Estimates, RolloutRequest
 
@@ -43,6 +44,8 @@ class ImageRolloutWorker:
         if self.policy.prompt_encoder is not None:
             self.encoded.cache_clear()  # by weights that may have been replaced since the last ticket
         started = time.perf_counter()
+        if request.candidates is not None:
+            return self._run_candidates(request, request.candidates)
         options = request.sampler
         schedule = Schedule(self.policy.spec, options)
         window, trained = _window(schedule, request)
@@ -60,14 +63,14 @@ class ImageRolloutWorker:
             self._sample(request, schedule, window, stored, first, see)
             for first in range(0, len(request.uids), options.samples_per_forward)
         ]
-        chains = Chains(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("final", "latents", "logp")))
+        chains = Chains(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(Chains)))
         trajectories = self._trajectories(request, schedule, chains, stored, trained)
         completions = Completions(self._decoded(chains.final), estimates=self._estimates(seen, options.steps))
-        halves = sum(2 if guided else 1 for guided in schedule.guided)
+        halves = float(chains.computed.sum(0) @ np.where(schedule.guided, 2, 1))
         statistics = {
             "steps": float(options.steps * len(request.uids)),
-            "forwards": float(halves * len(request.uids)),
-            "token_forwards": float(halves * len(request.uids) * schedule.tokens),
+            "forwards": halves,
+            "token_forwards": halves * schedule.tokens,
             "trained_steps": float(len(trained) * len(request.uids)),
             "seconds": time.perf_counter() - started,
         }
@@ -90,6 +93,48 @@ class ImageRolloutWorker:
         images = self._decoded(before_last.reshape(-1, *before_last.shape[2:])) if steps > 1 else []
         return Estimates(images, [steps - 1] * len(before_last))
 
+    def _run_candidates(
+        self, request: RolloutRequest, options: StepCandidateOptions
+    ) -> tuple[list[ImageTrajectory], Completions, dict[str, float]]:
+        """A group for each step: prompts one behind the other, and the steps of each."""
+        assert isinstance(request.sampler, DenoisingOptions)
+        started = time.perf_counter()
+        schedule = Schedule(self.policy.spec, request.sampler)
+        sampler = ImageSampler(self.policy, schedule, self.device)
+        steps, size = candidate_steps(options, schedule), request.group_size
+        trajectories, images, halves = [], [], 0.0
+        together = max(1, request.sampler.samples_per_forward // size)
+        for first in range(0, len(request.prompts), together):
+            prompts = request.prompts[first : first + together]
+            empty = self._batch([ImagePrompt("")] * len(prompts)) if schedule.classifier_free else None
+            conditions = Conditions(self._batch(list(prompts)), empty, schedule.embedded_scale)
+            uids = torch.tensor(request.uids[first * size : (first + len(prompts)) * size]).reshape(-1, size)
+            drawn = draw_candidates(sampler, conditions, uids, options)
+            halves += drawn.halves
+            for prompt, place in np.ndindex(drawn.logp.shape[:2]):
+                one = Chains(
+                    drawn.clean[prompt, place],
+                    drawn.states[prompt, place],
+                    drawn.logp[prompt, place][:, None],
+                    np.zeros((size, 0), bool),
+                )
+                stored = range(steps[place], steps[place] + 1)
+                at = first + prompt
+                trajectories.append(
+                    self._trajectory(request, schedule, one, stored, tuple(stored), at, float(drawn.forwards[place]))
+                )
+            clean = drawn.clean.reshape(-1, *drawn.clean.shape[3:])
+            for at in range(0, len(clean), request.sampler.samples_per_forward):
+                images += self._decoded(clean[at : at + request.sampler.samples_per_forward])
+        statistics = {
+            "steps": float(sum(t.counters["nfe"] for t in trajectories)),
+            "forwards": halves,
+            "token_forwards": halves * schedule.tokens,
+            "trained_steps": float(len(images)),
+            "seconds": time.perf_counter() - started,
+        }
+        return trajectories, Completions(images), statistics
+
     def _sample(
         self,
         request: RolloutRequest,
@@ -104,15 +149,15 @@ class ImageRolloutWorker:
         prompts = [request.prompts[row // request.group_size] for row in rows]
         empty = self._batch([ImagePrompt("")] * len(rows)) if schedule.classifier_free else None
         conditions = Conditions(self._batch(prompts), empty, schedule.embedded_scale)
-        uids = [request.uids[row] for row in rows]
+        keys = [[request.key(row, step) for step in range(schedule.options.steps)] for row in rows]
         # Siblings that share their first noise have that of the group's first sample.
         first_noise = [
-            request.uids[row // request.group_size * request.group_size] if schedule.options.same_noise else uid
-            for row, uid in zip(rows, uids, strict=True)
+            request.uids[row // request.group_size * request.group_size] if schedule.options.same_noise else key[0]
+            for row, key in zip(rows, keys, strict=True)
         ]
         see = None if observe is None else lambda step, denoised: observe(first, step, denoised)
         return ImageSampler(self.policy, schedule, self.device).sample(
-            conditions, torch.tensor(uids), torch.tensor(first_noise), window, stored, see
+            conditions, torch.tensor(keys), torch.tensor(first_noise), window, stored, see
         )
 
     def _trajectories(
@@ -123,35 +168,50 @@ class ImageRolloutWorker:
         stored: range,
         trained: tuple[int, ...],
     ) -> list[ImageTrajectory]:
-        logp, mask, guided = _decisions(schedule, chains, stored, trained)
-        empty = self.encoded("") if schedule.classifier_free else None
         trajectories = []
-        for index, (prompt_id, prompt) in enumerate(zip(request.prompt_ids, request.prompts, strict=True)):
+        for index in range(len(request.prompts)):
             rows = slice(index * request.group_size, (index + 1) * request.group_size)
-            condition = self.encoded(prompt.caption)
-            trajectories.append(
-                ImageTrajectory(
-                    **asdict(request.origin),
-                    prompt_id=prompt_id,
-                    sampler=contract(schedule.options),
-                    counters={"nfe": float(schedule.options.steps * request.group_size)},
-                    uid=np.array(request.uids[rows], np.int64),
-                    logp=logp[rows],
-                    mask=mask[rows],
-                    caption=prompt.caption,
-                    first_step=stored.start,
-                    levels=schedule.level_array(),
-                    guided=guided,
-                    embeds=_array(condition.embeds),
-                    pooled=_array(condition.pooled),
-                    unconditional_embeds=None if empty is None else _array(empty.embeds),
-                    unconditional_pooled=None if empty is None else _array(empty.pooled),
-                    user=prompt.user,
-                    latents=chains.latents[rows] if len(stored) else None,
-                    final=chains.final[rows],
-                )
-            )
+            group = Chains(chains.final[rows], chains.latents[rows], chains.logp[rows], chains.computed[rows])
+            nfe = float(group.computed.sum())
+            trajectories.append(self._trajectory(request, schedule, group, stored, trained, index, nfe))
         return trajectories
+
+    def _trajectory(
+        self,
+        request: RolloutRequest,
+        schedule: Schedule,
+        group: Chains,
+        stored: range,
+        trained: tuple[int, ...],
+        prompt: int,
+        nfe: float,
+    ) -> ImageTrajectory:
+        """Of one group of prompt number `prompt`."""
+        logp, mask, guided = _decisions(schedule, group, stored, trained)
+        empty = self.encoded("") if schedule.classifier_free else None
+        asked = request.prompts[prompt]
+        condition = self.encoded(asked.caption)
+        rows = slice(prompt * request.group_size, (prompt + 1) * request.group_size)
+        return ImageTrajectory(
+            **asdict(request.origin),
+            prompt_id=request.prompt_ids[prompt],
+            sampler=contract(schedule.options),
+            counters={"nfe": nfe},
+            uid=np.array(request.uids[rows], np.int64),
+            logp=logp,
+            mask=mask,
+            caption=asked.caption,
+            user=asked.user,
+            first_step=stored.start,
+            levels=schedule.level_array(),
+            guided=guided,
+            embeds=_array(condition.embeds),
+            pooled=_array(condition.pooled),
+            unconditional_embeds=None if empty is None else _array(empty.embeds),
+            unconditional_pooled=None if empty is None else _array(empty.pooled),
+            latents=group.latents if len(stored) else None,
+            final=group.final,
+        )
 
     @torch.no_grad()
     def _encode(self, caption: str) -> Condition:

@@ -184,12 +184,49 @@ class DenoisingOptions:
 
 
 @dataclass
+class BranchingOptions:
+    """The samples of a prompt are the leaves of a tree: they share the steps before a fork (`rollout.branching`)."""
+
+    forks: list[int] = field(default_factory=lambda: [0])
+    """Denoising steps, or rounds of a text, from 0: the first one that siblings do not share. Samples of an image whose
+    first fork is step 0 have also a first noise of their own, unless denoising.same_noise says otherwise."""
+    factors: list[int] = field(default_factory=lambda: [8])
+    """Children of a node at each fork; their product is the group size."""
+    final_forks: Optional[list[int]] = None  # noqa: UP045
+    """Forks after `moving_updates`, to which they move evenly (B2-DiffuRL's backward progressive training); null is
+    where they are."""
+    moving_updates: int = 100
+
+
+class Finish(Enum):
+    """What a candidate for the next latent is judged by."""
+
+    estimate = "estimate"
+    """The clean image as the network estimates it there: one forward (SPO)."""
+    ode = "ode"
+    """The image that the steps of the ODE lead to (TempFlow-GRPO)."""
+
+
+@dataclass
+class StepCandidateOptions:
+    """Images: `group_size` candidates for each next latent, from one state; every step is a group of its own
+    (`rollout.step_candidates`)."""
+
+    first_step: int = 0
+    finish: Finish = Finish.estimate
+
+
+@dataclass
 class RolloutOptions:
     group_size: int = 8
     """Samples of one prompt."""
     prompts_per_update: int = 32
     prompts_per_ticket: int = 16
     """Prompts that one worker generates together: the unit of scheduling."""
+    branching: Optional[BranchingOptions] = None  # noqa: UP045
+    """Null: samples share nothing but their prompt."""
+    step_candidates: Optional[StepCandidateOptions] = None  # noqa: UP045
+    """Null: samples are whole chains."""
     refills: int = 0
     """Times that groups without a signal are replaced by those of further prompts (DAPO's dynamic sampling)."""
     max_staleness: int = 0

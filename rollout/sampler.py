@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.text import TextPolicy, TextSpec
+from rollout.branching import Tree
 from rollout.canvas import Canvas, lay_out
 from rollout.denoiser import CachingDenoiser, Denoiser, RecomputingDenoiser
 from rollout.options import Cache, Remask, SamplerOptions
@@ -49,6 +50,8 @@ class Samples:
     """(N, R, L) int32"""
     proposed_logp: np.ndarray | None
     """(N, R, L) fp32"""
+    computed: np.ndarray
+    """(N,) int32 rounds that the model ran for each sample, without those that an earlier sample shares with it."""
     counters: Counter
     """forwards, token_forwards, head_rows of the whole batch."""
 
@@ -70,13 +73,17 @@ class Sampler:
         self.kernel = RevealKernel(options, policy.spec)
 
     @torch.no_grad()
-    def sample(self, prompts: list[np.ndarray], uids: list[int], prompt_index: list[int]) -> Samples:
+    def sample(
+        self, prompts: list[np.ndarray], uids: list[int], prompt_index: list[int], tree: Tree | None = None
+    ) -> Samples:
         """One completion for each row.
 
         Args:
             prompts: token ids of each row; rows of a group repeat their prompt.
             uids: 64-bit key of each row's noise.
             prompt_index: equal for rows that share a prompt, which is then encoded once.
+            tree: each `tree.leaves` rows are the leaves of one. A node is one row of the canvas, that of its first
+                leaf, until it forks.
         """
         self.policy.eval()
         spec, device = self.policy.spec, self.policy.device
@@ -90,7 +97,13 @@ class Sampler:
         canvas = lay_out(prompts, spec, self.options.max_new_tokens, window_length, device)
         record = _Record(canvas, torch.tensor([_signed(uid) for uid in uids], device=device), spec, self.options)
         counters: Counter = Counter()
-        denoiser = self._denoiser(canvas, torch.tensor(prompt_index, device=device), counters)
+        prompt_of_row = torch.tensor(prompt_index, device=device)
+        if tree is not None:
+            roots = torch.arange(0, len(prompts), tree.leaves, device=device)
+            canvas.keep(roots)
+            prompt_of_row = prompt_of_row[roots]
+            record.tree, record.carrier = tree, roots.repeat_interleave(tree.leaves)
+        denoiser = self._denoiser(canvas, prompt_of_row, counters)
         for index in range(canvas.windows):
             window = canvas.window(index)
             self._fill(canvas, window, denoiser, record)
@@ -119,7 +132,23 @@ class Sampler:
             if not active.any():
                 record.update_finished(canvas.row)
                 return
-            row, column, logits, draw = self._predict(canvas, window, active.any(-1), denoiser, record)
+            running = active.any(-1)
+            row, column = self._places(canvas, window, running)
+            logits = denoiser.predict(canvas, window, torch.stack([row, column]))
+            if not logits.sum().isfinite():
+                raise SamplingError(NOT_FINITE)
+            record.computed[canvas.row[running]] += 1
+            if (parent := _fork(canvas, active, record)) is not None:
+                denoiser.keep(parent)
+                logits = logits[_logits_of(parent, active)]
+                first_masked, block_round, active = first_masked[parent], block_round[parent], active[parent]
+                row, column = self._places(canvas, window, active.any(-1))
+            sample = canvas.row[row]
+            draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
+            if self.proposals:
+                record.propose(canvas, row, column, draw.tokens, self._token_log_prob(draw))
+                inside = column < window.stop
+                row, column, logits, draw = row[inside], column[inside], logits[inside], draw.at(inside)
             score = torch.full(active.shape, -torch.inf, device=logits.device)
             score[row, column - window.start] = draw.score
             chosen = active if self.remasks else self.kernel.select(score, active, first_masked, block_round)
@@ -137,10 +166,9 @@ class Sampler:
                 canvas.masked |= again
                 record.withdraw(canvas, again)
 
-    def _predict(
-        self, canvas: Canvas, window: slice, running: Tensor, denoiser: Denoiser, record: _Record
-    ) -> tuple[Tensor, Tensor, Tensor, Draw]:
-        """Rows and columns (M,) of the masked positions inside `window`, their logits (M, V), and what is drawn there.
+    def _places(self, canvas: Canvas, window: slice, running: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and columns (M,) of the masked positions that a round predicts: those inside `window`, and where
+        everything that a bidirectional model proposes is kept, those behind it too.
 
         Args:
             running: (N,) rows that take part in the round.
@@ -148,23 +176,44 @@ class Sampler:
         bidirectional = self.policy.spec.block_length is None
         seen = slice(window.start, canvas.ids.shape[1]) if self.proposals and bidirectional else window
         row, offset = (canvas.masked[:, seen] & running[:, None]).nonzero(as_tuple=True)
-        column = offset + seen.start
-        logits = denoiser.predict(canvas, window, torch.stack([row, column]))
-        if not logits.sum().isfinite():
-            raise SamplingError(NOT_FINITE)
-        sample = canvas.row[row]
-        draw = self.kernel.draw(logits, record.uid[sample], canvas.position[row, column], record.rounds[sample] + 1)
-        if not self.proposals:
-            return row, column, logits, draw
-        record.propose(canvas, row, column, draw.tokens, self._token_log_prob(draw))
-        inside = column < window.stop
-        return row[inside], column[inside], logits[inside], draw.at(inside)
+        return row, offset + seen.start
 
     def _token_log_prob(self, draw: Draw) -> Tensor:
         """(M,) of each drawn token under the law that it was drawn from, which at temperature 0 has no other."""
         if self.options.temperature == 0:
             return torch.zeros_like(draw.log_q[:, 0])
         return draw.log_q.gather(-1, draw.tokens[:, None])[:, 0]
+
+
+def _fork(canvas: Canvas, active: Tensor, record: _Record) -> Tensor | None:
+    """Splits the rows whose round comes behind a fork; they have been predicted, but nothing is drawn yet.
+
+    Returns:
+        (N,) former row of each row of the canvas; None if all stay as they are.
+    """
+    if (tree := record.tree) is None:
+        return None
+    rounds = record.rounds[canvas.row]
+    children = torch.ones_like(rounds)
+    leaves = torch.ones_like(rounds)
+    for fork, factor in zip(tree.forks, tree.factors, strict=True):
+        forks = (rounds == fork) & active.any(-1)
+        children[forks], leaves[forks] = factor, tree.shared_by(fork)
+    if (children == 1).all():
+        return None
+    parent = torch.arange(len(rounds), device=rounds.device).repeat_interleave(children)
+    child = torch.arange(len(parent), device=rounds.device) - (children.cumsum(0) - children)[parent]
+    canvas.keep(parent)
+    old, canvas.row = canvas.row, canvas.row + child * leaves[parent]
+    record.copy(old, canvas.row, leaves[parent])
+    return parent
+
+
+def _logits_of(parent: Tensor, active: Tensor) -> Tensor:
+    """(M',) where the active positions of the rows `parent` stand among those of all rows."""
+    place = torch.full(active.shape, -1, device=active.device)
+    place[active] = torch.arange(int(active.sum()), device=active.device)
+    return place[parent][active[parent]]
 
 
 class _Record:
@@ -182,12 +231,17 @@ class _Record:
         self.ids = torch.where(inside, spec.mask_id, spec.pad_id)
         self.reveal = torch.zeros(samples, length, dtype=torch.int16, device=device)
         self.logp = torch.zeros(samples, length, device=device)
-        self.support: dict[tuple[int, int], np.ndarray] | None = None
+        self.support: dict[int, dict[int, np.ndarray]] = {}
+        """Of each sample, by place; empty where nothing is truncated."""
         self.rounds = torch.zeros(samples, dtype=torch.long, device=device)
+        self.computed = torch.zeros(samples, dtype=torch.long, device=device)
         self.finished = torch.zeros(samples, dtype=torch.bool, device=device)
         self.confidence: RunningConfidence | None = None
         if options.remask is Remask.running_confidence:
             self.confidence = RunningConfidence(samples, canvas.ids.shape[1], device)
+        self.tree: Tree | None = None
+        self.carrier = torch.arange(samples, device=device)
+        """(N,) the sample that stands for each one: the first leaf of its node."""
         self._stop_ids = torch.tensor(spec.stop_ids, device=device)
         self._proposals: list[tuple[np.ndarray, ...]] = []
         """Of each round: sample, round from 0, place, token and log-probability of each prediction."""
@@ -216,10 +270,9 @@ class _Record:
         self.reveal[sample, place] = self.rounds[sample].to(torch.int16)
         self.logp[sample, place] = log_prob[selected]
         if support is not None:
-            self.support = self.support or {}
             kept = support[selected].to(torch.int32).cpu().numpy()
-            for key, ids in zip(zip(sample.tolist(), place.tolist(), strict=True), kept, strict=True):
-                self.support[key] = ids[ids >= 0]
+            for each, at, ids in zip(sample.tolist(), place.tolist(), kept, strict=True):
+                self.support.setdefault(each, {})[at] = ids[ids >= 0]
         if self.confidence is None:
             self.update_finished(took_part)
 
@@ -229,6 +282,15 @@ class _Record:
         sample, place = canvas.row[row], column - canvas.canvas_start[row]
         self.ids[sample, place] = self.spec.mask_id
         self.reveal[sample, place] = 0
+
+    def copy(self, source: Tensor, target: Tensor, leaves: Tensor) -> None:
+        """Samples `target` (n,) go on where `source` (n,) are, and stand for as many `leaves` (n,), behind each."""
+        for values in (self.ids, self.reveal, self.logp, self.rounds, self.finished):
+            values[target] = values[source]
+        for old, new, count in zip(source.tolist(), target.tolist(), leaves.tolist(), strict=True):
+            self.carrier[new : new + count] = new
+            if old in self.support and old != new:
+                self.support[new] = dict(self.support[old])
 
     def update_finished(self, samples: Tensor) -> None:
         """A sample is finished when a stop token, or the length limit, has nothing unrevealed before it: what is kept
@@ -254,20 +316,22 @@ class _Record:
         return (block + 1) * self.spec.block_length - self.prompt_length
 
     def samples(self, counters: Counter) -> Samples:
-        seen = self.seen_length()
+        carrier = self.carrier
+        seen = self.seen_length()[carrier]
         length = int(seen.max())
         inside = torch.arange(self.ids.shape[1], device=seen.device) < seen[:, None]
-        ids = torch.where(inside, self.ids, self.spec.pad_id)
+        ids = torch.where(inside, self.ids[carrier], self.spec.pad_id)
         return Samples(
             canvas_ids=ids[:, :length].int().cpu().numpy(),
             canvas_length=seen.int().cpu().numpy(),
-            stop_length=self.stop_length(torch.arange(len(self.uid), device=self.uid.device)).int().cpu().numpy(),
-            reveal=self.reveal[:, :length].cpu().numpy(),
-            logp=self.logp[:, :length].cpu().numpy(),
-            support=None if self.support is None else _dense(self.support, (len(ids), length)),
-            rounds=self.rounds.int().cpu().numpy(),
+            stop_length=self.stop_length(carrier).int().cpu().numpy(),
+            reveal=self.reveal[carrier, :length].cpu().numpy(),
+            logp=self.logp[carrier, :length].cpu().numpy(),
+            support=_dense([self.support[sample] for sample in carrier.tolist()], length) if self.support else None,
+            rounds=self.rounds[carrier].int().cpu().numpy(),
             proposed_ids=self._dense_proposals(3, length, -1, np.int32),
             proposed_logp=self._dense_proposals(4, length, 0, np.float32),
+            computed=self.computed.int().cpu().numpy(),
             counters=counters,
         )
 
@@ -313,11 +377,13 @@ def kept_ids(log_q: Tensor) -> Tensor:
     return torch.where(values > -torch.inf, ids, -1)
 
 
-def _dense(support: dict[tuple[int, int], np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    width = max(len(ids) for ids in support.values())
-    dense = np.full((*shape, width), -1, np.int32)
-    for (sample, place), ids in support.items():
-        dense[sample, place, : len(ids)] = ids
+def _dense(support: list[dict[int, np.ndarray]], length: int) -> np.ndarray:
+    """(N, length, K)"""
+    width = max(len(ids) for places in support for ids in places.values())
+    dense = np.full((len(support), length, width), -1, np.int32)
+    for sample, places in enumerate(support):
+        for place, ids in places.items():
+            dense[sample, place, : len(ids)] = ids
     return dense
 
 

@@ -28,7 +28,7 @@ class TextRolloutWorker:
         prompt_index = [index for index in range(len(request.prompts)) for _ in range(request.group_size)]
         recording = request.recording
         sampler = Sampler(self.policy, request.sampler, recording.proposals or recording.estimates)
-        samples = sampler.sample(rows, list(request.uids), prompt_index)
+        samples = sampler.sample(rows, list(request.uids), prompt_index, request.tree)
         trajectories = to_trajectories(
             samples,
             request.origin,

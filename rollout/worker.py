@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.policy import Policy
-from rollout.options import DenoisingOptions, SamplerOptions
+from rollout.branching import Tree
+from rollout.options import DenoisingOptions, SamplerOptions, StepCandidateOptions
 from rollout.trajectory import Trajectory
 
 
@@ -43,10 +44,18 @@ class RolloutRequest:
     """Noise key of each sample, groups one behind the other."""
     sampler: SamplerOptions | DenoisingOptions
     recording: Recording = Recording()
+    tree: Tree | None = None
+    """How the samples of a prompt branch; None if they share nothing."""
+    candidates: StepCandidateOptions | None = None
+    """Images: each step of a prompt's chain is a group, of candidates for the next latent; None for whole chains."""
 
     @property
     def group_size(self) -> int:
         return len(self.uids) // len(self.prompts)
+
+    def key(self, row: int, step: int) -> int:
+        """Of the noise that a sample draws at a denoising step."""
+        return self.uids[row if self.tree is None else self.tree.first_leaf(row, step)]
 
 
 @dataclass(frozen=True)
@@ -81,5 +90,5 @@ class RolloutWorker(Protocol):
     def policy(self) -> Policy: ...
 
     def run(self, request: RolloutRequest) -> tuple[Sequence[Trajectory], Completions, dict[str, float]]:
-        """One trajectory a prompt, the completions, and sums over the ticket's samples of what they cost."""
+        """One trajectory a group, the completions, and sums over the ticket's samples of what they cost."""
         ...

@@ -76,7 +76,8 @@ class Training:
         with without_adapters(self.policy):
             yield self.learner.engine
 
-    def roll_out(self, update: int, prompts: int = 2, group_size: int = 8) -> tuple[list[Group], float]:
+    def roll_out(self, update: int, prompts: int = 2, group_size: int | None = None) -> tuple[list[Group], float]:
+        group_size = group_size or self.config.rollout.group_size
         seed = derive_seed(0, "train", update)
         request = RolloutRequest(
             origin=Origin(update, update, update, seed),
@@ -85,6 +86,8 @@ class Training:
             uids=tuple(sample_uid(seed, group, sample) for group in range(prompts) for sample in range(group_size)),
             sampler=self.modality.sampler(TicketKind.train),
             recording=recording_of(self.config.algorithm, TicketKind.train),
+            tree=self.modality.tree(update),
+            candidates=self.config.rollout.step_candidates,
         )
         self.policy.eval()
         old = self.learner.old_policy
@@ -92,11 +95,11 @@ class Training:
             trajectories, completions, _ = self.worker.run(request)
         self.completions = completions
         """Of the latest samples."""
-        rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(prompts, group_size)
+        rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(-1, group_size)
         self.spread = float(rewards.std())
         """Of the latest samples' rewards."""
         compared = rewards if completions.estimates is None else self._steps(completions.estimates, rewards)
-        found = self.advantages(list(compared), [self.caption] * prompts)
+        found = self.advantages(list(compared), [self.caption] * len(rewards), self.modality.tree(update))
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from configs.compose import PACKAGE
+from configs.compose import PACKAGE, compose
 from configs.schema import AdvantageKind, ObjectiveKind
 from rl.catalogue import Recipe, catalogue
+from rl.compatibility import problems
 from tests.documentation import blocks, commands, run_command
 
 PAGE = "docs/algorithms.md"
@@ -42,6 +43,14 @@ def test_files_are_short():
             {"reference", "pairs", "user embeddings"},
             {"image"},
         ),
+        (
+            "d_tree_rpo",
+            ("replay(every_step)", "element", "ppo_clip", "siblings"),
+            "T x 2",
+            {"trace", "reference"},
+            {"text"},
+        ),
+        ("spo", ("replay(every_step)", "none", "group_dpo", "best_worst"), "T x 3", {"trace", "reference"}, {"image"}),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
             "tracerl_value",
@@ -106,6 +115,13 @@ def test_the_documented_training_composes(monkeypatch, capsys):
     assert "ratio: sequence" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("command", [c for c in commands(PAGE) if "trees" in c])
+def test_the_documented_trees_can_train(command):
+    composed = compose([word for word in command.split() if "=" in word])
+    assert not problems(composed.config, None)
+    assert composed.config.rollout.branching is not None
+
+
 def test_documented_value_models_compose(monkeypatch, capsys):
     found = [c for c in commands(PAGE) if "value" in c]
     assert len(found) == 2
@@ -117,5 +133,5 @@ def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
     from rl.commands import show_algorithms
 
-    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, bgpo"):
+    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, b2_diffu_rl"):
         show_algorithms("ppo", None)

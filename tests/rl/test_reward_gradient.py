@@ -294,7 +294,8 @@ def test_it_draws_the_images_that_a_rollout_draws(folder):
     prompt, empty = (Condition.joined([real.encoder.encode([caption])] * 4, CPU) for caption in ("red", ""))
     conditions = Conditions(prompt, empty, None)
     window = real.schedule.kernel.stochastic_steps
-    chains = ImageSampler(real.policy, real.schedule, CPU).sample(conditions, uids, uids, window, range(0))
+    keys = uids[:, None].expand(-1, real.schedule.options.steps)
+    chains = ImageSampler(real.policy, real.schedule, CPU).sample(conditions, keys, uids, window, range(0))
     images = real.codec.decode(torch.from_numpy(chains.final)).numpy()
     rewards = real.rewards()
     assert rewards.tolist() == pytest.approx(brightness(completions=list(images)), abs=0.5 / 255)

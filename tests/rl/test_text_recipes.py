@@ -30,6 +30,7 @@ BLOCK = (
     "agrpo",
     "bgpo",
     "cj_grpo",
+    "d_tree_rpo",
     "dipo",
     "ebpo",
     "one_step",
@@ -63,9 +64,37 @@ def reward(text: str) -> float:
     return share_of_ones([text])[0]
 
 
+CELLS = {
+    "running": ("trace_grpo", "algorithm.advantage=running"),
+    "branches of a bidirectional model": (
+        "tracerl_full",
+        "algorithm.likelihood.partition=every_step",
+        "algorithm.advantage=siblings",
+        "algorithm.leaf_weights=true",
+        "algorithm.optimizer.learning_rate=6e-3",
+        "algorithm.epochs=4",
+        "rollout.branching.forks=[0,4]",
+        "rollout.branching.factors=[4,2]",
+    ),
+    "extremes": (
+        "trace_grpo",
+        "algorithm.advantage=running",
+        "algorithm.extremes=0.5",
+        "rollout.branching.forks=[1]",
+        "rollout.branching.factors=[8]",
+    ),
+}
+"""What no recipe for text uses, on top of one."""
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_other_cells_learn(models, cell):
+    recipe, *options = CELLS[cell]
+    learns(models[recipe], recipe, *options)
+
+
 @pytest.mark.parametrize("recipe", BIDIRECTIONAL + BLOCK)
 def test_every_recipe_learns(models, recipe):
-    """As published but for the learning rate, the number of passes, and a KL that would hold so short a run back."""
     learns(models[recipe], recipe)
 
 
@@ -74,6 +103,7 @@ def test_mdpo_learns_from_texts_that_were_masked_again(models):
 
 
 def learns(model: Path, recipe: str, *overrides: str) -> None:
+    """As published but for the learning rate, the number of passes, and a KL that would hold so short a run back."""
     config = compose(
         [
             "recipe=quickstart",
@@ -89,6 +119,7 @@ def learns(model: Path, recipe: str, *overrides: str) -> None:
             "rollout.sampler.temperature=1.0",
             *(["algorithm.likelihood.canvas_block=4"] if recipe == "spg" else []),
             *(["algorithm.clip=0.2"] if recipe in BIDIRECTIONAL else []),
+            *(["rollout.branching.forks=[0,4]"] if recipe == "d_tree_rpo" else []),
             *overrides,
         ]
     ).config
