@@ -24,8 +24,8 @@ def branching_problems(config: Config) -> Iterator[str]:
         )
     if shared and (config.algorithm.advantage is AdvantageKind.per_step or _records_proposals(config)):
         yield (
-            f"advantage=per_step, likelihood.kind=proposals and remasking keep what every round of every sample made of "
-            f"it, and with rollout.{shared[0]} samples share rounds; use one of the two"
+            f"advantage=per_step, likelihood.kind=proposals and remasking keep what every step of every sample made "
+            f"of it, and with rollout.{shared[0]} samples share steps; use one of the two"
         )
     algorithm, branching = config.algorithm, config.rollout.branching
     if algorithm.advantage.of_branches:
