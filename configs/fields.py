@@ -77,6 +77,8 @@ def _unknown(path: str, parents: list[str], name: str, siblings: Iterable[str]) 
         guess = guess.replace("did you mean ", f"did you mean {prefix}")
     else:
         elsewhere = [option for option in paths() if option.rpartition(".")[2] == name]
+        shallowest = min((option.count(".") for option in elsewhere), default=0)
+        elsewhere = [option for option in elsewhere if option.count(".") == shallowest]
         guess = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
     where = f"options of {prefix[:-1]}" if prefix else "sections"
     return f"{path} does not exist{guess}\n  {where}: {', '.join(siblings)}"

@@ -89,6 +89,9 @@ class LikelihoodOptions:
     """Parts of a trace (partition=segments)."""
     sampled_parts: Optional[int] = None  # noqa: UP045
     """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    block_length: Optional[int] = None  # noqa: UP045
+    """Block-causal text: score under attention blocks of this many tokens, a multiple of those that generate, to adapt
+    a model to larger blocks (TraceRL); null is the model's own."""
     prompt_masking: float = 0.0
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
     `canvas_block` so is a token of the blocks before."""
@@ -176,6 +179,8 @@ class AdvantageKind(Enum):
     """One for every demonstration: supervised learning."""
     preference = "preference"
     """+1 for the chosen and -1 for the rejected answer of each pair in the data."""
+    raw = "raw"
+    """Nothing: the reward itself, for a value model, which is what it is compared with (DPOK)."""
     none = "none"
     """Samples are not compared: reward gradients, which know how each could be better."""
 
@@ -300,6 +305,23 @@ class OldPolicyOptions:
 
 
 @dataclass
+class ValueOptions:
+    """A second network, which predicts from the state before each decision what the sample will be worth; advantages
+    are then GAE (`rl/gae.py`) over the sample's steps, and `advantage` says what the sample as a whole is worth."""
+
+    discount: float = 1.0
+    """GAE's gamma: what a reward one step later counts."""
+    gae_lambda: float = 1.0
+    """1 compares what came out with the prediction; 0 the prediction of the next step with that of this one, which
+    varies less and is as wrong as the predictions are."""
+    clip: Optional[float] = 0.2  # noqa: UP045
+    """How far one update's training may take a prediction, in units of `advantage`; null is as far as it goes."""
+    passes: int = 1
+    """Passes over an update's samples, in the same minibatches as the policy's."""
+    optimizer: OptimizerOptions = field(default_factory=lambda: OptimizerOptions(learning_rate=5e-6))
+
+
+@dataclass
 class AlgorithmOptions:
     """likelihood x ratio x objective x advantage; a recipe is a YAML file that fills these in."""
 
@@ -312,6 +334,8 @@ class AlgorithmOptions:
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited."""
     running: RunningOptions = field(default_factory=RunningOptions)
+    value: Optional[ValueOptions] = None  # noqa: UP045
+    """Train a value model; null has none."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
@@ -399,10 +423,16 @@ class SourceOptions:
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
+    also: dict[str, SourceOptions] = field(default_factory=dict)
+    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
     evaluation: Optional[SourceOptions] = None  # noqa: UP045
     system_prompt: Optional[str] = None  # noqa: UP045
     max_prompt_tokens: int = 1024
     """A longer prompt is an error that names it, never silently cut or dropped."""
+
+    def training(self) -> dict[str, SourceOptions]:
+        """The training sources by the names of their options."""
+        return {"data.train": self.train, **{f"data.also.{name}": source for name, source in self.also.items()}}
 
 
 @dataclass

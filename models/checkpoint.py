@@ -43,7 +43,7 @@ def load_text_policy(
     """
     folder = find_checkpoint(options.path, SMALL_FILES + WEIGHT_FILES)
     with named(folder):
-        family, config, tokenizer, spec = _read_description(folder, options.family)
+        family, config, tokenizer, spec = _read_description(folder, options)
         network = _empty_network(family, config, torch.device(device))
         _fill(network, _read_weights(folder, network, family, DTYPES[options.precision], torch.device(device)))
         if options.gradient_checkpointing:
@@ -58,14 +58,14 @@ def read_text_spec(options: ModelOptions) -> TextSpec:
     """What `load_text_policy` would put into `policy.spec`, from the checkpoint's small files only."""
     folder = find_checkpoint(options.path, SMALL_FILES)
     with named(folder):
-        return _read_description(folder, options.family)[-1]
+        return _read_description(folder, options)[-1]
 
 
 def read_tokenizer(options: ModelOptions) -> PreTrainedTokenizerBase:
     """The tokenizer that `load_text_policy` would return, without the weights."""
     folder = find_checkpoint(options.path, SMALL_FILES)
     with named(folder):
-        return _read_description(folder, options.family)[2]
+        return _read_description(folder, options)[2]
 
 
 def check_weights(options: ModelOptions) -> None:
@@ -112,13 +112,20 @@ def published_config(policy: TextPolicy) -> dict[str, Any]:
 
 
 def _read_description(
-    folder: Path, family_name: str | None
+    folder: Path, options: ModelOptions
 ) -> tuple[TextFamily, dict[str, Any], PreTrainedTokenizerBase, TextSpec]:
     if (folder / "model_index.json").is_file():
         raise CheckpointError(f"checkpoint {folder} is a diffusers pipeline: set model.modality=image")
     config = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
-    family = recognise(config, family_name)
+    family = recognise(config, options.family)
+    if options.block_length is not None:
+        if config.get("block_size", family.block_length) is None:
+            raise CheckpointError(
+                f"model.block_length={options.block_length}: {family.name} is bidirectional and has no attention "
+                f"blocks; leave it out"
+            )
+        config["block_size"] = options.block_length
     tokenizer = load_tokenizer(folder)
     spec = text_spec(family, config, read_json(generation) if generation.is_file() else {}, tokenizer)
     if tokenizer.chat_template is None:

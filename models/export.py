@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.checkpoint import SMALL_FILES, published_config
 from models.families import FAMILIES, CheckpointError
+from models.files import read_json
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
 from models.text import TextPolicy
 
@@ -30,8 +32,9 @@ def export_text_policy(
     """Writes weights (adapters merged in), config.json and the tokenizer into `folder`, which is created.
 
     Args:
-        source_folder: the checkpoint that the policy was loaded from; its config, tokenizer and code files are copied
-            unchanged. Without it, config.json is the one the policy was made from and the tokenizer is saved anew.
+        source_folder: the checkpoint that the policy was loaded from; its config, tokenizer and code files are copied,
+            unchanged but for the attention blocks of `model.block_length`. Without it, config.json is the one the
+            policy was made from and the tokenizer is saved anew.
         half: store weights as fp16.
         adapter_only: write a PEFT adapter for the published model instead: adapter_model.safetensors and
             adapter_config.json.
@@ -58,13 +61,19 @@ def export_text_policy(
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
     save_torch_state_dict(tensors, folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
     if source_folder is None:
-        (folder / "config.json").write_text(json.dumps(published_config(policy), indent=2) + "\n", encoding="utf-8")
+        _write_config(published_config(policy), folder)
         tokenizer.save_pretrained(folder)
     else:
         for pattern in SMALL_FILES:
             for file in Path(source_folder).glob(pattern):
                 if not file.name.endswith(".index.json"):  # lists the source's shards, not ours
                     shutil.copyfile(file, folder / file.name)
+        if (config := published_config(policy)) != read_json(folder / "config.json"):  # other attention blocks
+            _write_config(config, folder)
+
+
+def _write_config(config: dict[str, Any], folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path | None) -> None:

@@ -114,6 +114,15 @@ def read_image_spec(options: ModelOptions) -> ImageSpec:
     return _describe(options).spec
 
 
+def read_prompt_width(options: ModelOptions) -> int:
+    """Width of a prompt token's embedding, as `load_prompt_encoder` will make it.
+
+    Raises:
+        CheckpointError: as `load_image_policy`.
+    """
+    return _describe(options).prompt_width
+
+
 def check_image_weights(options: ModelOptions) -> None:
     """Finds missing and truncated weight files by their headers, whose byte ranges must cover the files.
 

@@ -35,6 +35,8 @@ class Description:
     """Tokenizer -> text encoder, by their folders; a T5 that the pipeline or the options leave out is not listed."""
     texts: Mapping[str, PreTrainedConfig]
     """Configuration of each of those text encoders."""
+    prompt_width: int
+    """Width of a prompt token's embedding."""
 
 
 def read_description(folder: Path, max_sequence_length: int) -> Description:
@@ -94,7 +96,8 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
         even_sigmas=family.even_sigmas,
         scheduler=scheduler,
     )
-    return Description(family, spec, index, encoders, texts)
+    prompt_width = network.get("cross_attention_dim") or network["joint_attention_dim"]  # a UNet's, a transformer's
+    return Description(family, spec, index, encoders, texts, prompt_width)
 
 
 def _family(index: Mapping[str, Any]) -> ImageFamily:

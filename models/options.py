@@ -47,5 +47,7 @@ class ModelOptions:
     """Train adapters only; null trains every weight."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
+    block_length: Optional[int] = None  # noqa: UP045
+    """Block-causal text models: tokens of an attention block, in place of the checkpoint's `block_size`."""
     max_sequence_length: int = 256
     """T5 tokens of an image prompt (SD3, FLUX), at most 512; SD3 runs without T5 if 0. Other models do not read it."""

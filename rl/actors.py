@@ -26,6 +26,7 @@ from rl.modality import modality_of
 from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
+from rl.value_model import value_model_of
 from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
@@ -133,15 +134,18 @@ class LearnerActor:
         self.old_policy: OldPolicy | None = None
         if config.algorithm.objective is ObjectiveKind.nft:
             self.old_policy = OldPolicy(trainable_parameters(self.policy), config.algorithm.old)
+        likelihood = modality.likelihood(self.policy, self.device)
+        self.value_model = value_model_of(config, modality, likelihood, self.device)
         self.learner = Learner(
             self.engine,
-            modality.likelihood(self.policy, self.device),
+            likelihood,
             self.parity_check,
             reference,
             config.algorithm,
             config.run.updates,
             self.device,
             self.old_policy,
+            self.value_model,
         )
 
     @contextmanager
@@ -183,11 +187,15 @@ class LearnerActor:
         self.engine.save(folder)
         if self.old_policy is not None and self.rank == 0:
             self.old_policy.save(Path(folder))
+        if self.value_model is not None:
+            self.value_model.save(Path(folder))
 
     def load(self, folder: str) -> None:
         self.engine.load(folder)
         if self.old_policy is not None:
             self.old_policy.load(Path(folder))
+        if self.value_model is not None:
+            self.value_model.load(Path(folder))
 
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:

@@ -51,11 +51,14 @@ class AdvantageEstimator:
         return [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
 
     def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
-        """Whether a group can change the policy. Compared with others than its own, equal rewards can.
+        """Whether a group can change the policy. Compared with others than its own, or with a value model's prediction,
+        equal rewards can.
 
         Args:
             advantage: None where only the group's own rewards shall decide.
         """
+        if self.options.advantage is AdvantageKind.raw:
+            return True
         if advantage is not None and self.options.advantage in (AdvantageKind.batch, AdvantageKind.running):
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
@@ -111,6 +114,7 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
     - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
+    - raw: r.
     - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
 
     Args:
@@ -118,7 +122,7 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
 
     Returns:
         advantage: (G,) float32, 0 where invalid.
-        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is not.
+        valid: (G,) bool. A lone scored sample has nothing to be compared with, so it is not, but for `raw`.
     """
     if kind.offline:
         raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
@@ -129,6 +133,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
     result = np.zeros(rewards.shape, dtype=np.float32)
     scored = rewards[valid]
     count = len(scored)
+    if kind is AdvantageKind.raw:
+        return np.where(valid, rewards, 0.0).astype(np.float32), valid
     if count < 2:
         return result, np.zeros_like(valid)
     centred = scored - scored.mean()

@@ -126,6 +126,8 @@ def _needs(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "trace"
     if needs_reference(algorithm):
         yield "reference"
+    if algorithm.value is not None:
+        yield "value"
     if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
         yield "differentiable reward"
     elif algorithm.advantage is AdvantageKind.constant:
@@ -148,6 +150,8 @@ def _forwards(config: Config) -> str:
     recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
     if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
         models += 1
+    if algorithm.value is not None:  # scores what it is then trained on
+        models += 1 + algorithm.value.passes
     return f"{_rows(likelihood)} x {models}"
 
 

@@ -7,8 +7,7 @@ Ranges of single options come first, then the rollout, the algorithm, the data, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from configs.errors import ConfigError
 from configs.schema import (
@@ -31,6 +30,7 @@ from rl.advantages import OFFLINE_ADVANTAGES
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 from rl.unused_options import unused_options
+from rl.value_compatibility import value_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.image import ImageSpec
@@ -49,6 +49,11 @@ AT_LEAST = {
     "algorithm.clip_high": 0,
     "algorithm.running.buffer": 1,
     "algorithm.running.minimum": 1,
+    "algorithm.value.discount": 0,
+    "algorithm.value.gae_lambda": 0,
+    "algorithm.value.passes": 1,
+    "algorithm.value.optimizer.warmup_updates": 0,
+    "algorithm.value.optimizer.weight_decay": 0,
     "algorithm.kl.coefficient": 0,
     "algorithm.minibatches": 1,
     "algorithm.epochs": 1,
@@ -82,6 +87,10 @@ ABOVE_ZERO = (
     "algorithm.advantage_clip",
     "algorithm.beta",
     "algorithm.clip_kl",
+    "algorithm.value.clip",
+    "algorithm.value.optimizer.learning_rate",
+    "algorithm.value.optimizer.eps",
+    "algorithm.value.optimizer.max_grad_norm",
     "algorithm.optimizer.learning_rate",
     "algorithm.optimizer.eps",
     "algorithm.optimizer.max_grad_norm",
@@ -131,9 +140,10 @@ def _ranges(config: Config) -> Iterator[str]:
         value = _get(config, path)
         if value is not None and value <= 0:
             yield f"{path}={value}: must be above 0"
-    betas = config.algorithm.optimizer.betas
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        yield f"algorithm.optimizer.betas={list(betas)}: must be two numbers in [0, 1)"
+    for path in ("algorithm.optimizer.betas", "algorithm.value.optimizer.betas"):
+        betas = _get(config, path)
+        if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
+            yield f"{path}={list(betas)}: must be two numbers in [0, 1)"
     likelihood = config.algorithm.likelihood
     if likelihood.prompt_masking > 1:
         yield f"algorithm.likelihood.prompt_masking={likelihood.prompt_masking}: a probability is at most 1"
@@ -146,11 +156,12 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"reward.max_failed_fraction={config.reward.max_failed_fraction}: must lie in [0, 1]"
 
 
-def _get(config: Config, path: str) -> float | None:
+def _get(config: Config, path: str) -> Any:
     """Value at a dotted path; None when a section on the way is null."""
-    section, _, name = path.rpartition(".")
-    parent = attrgetter(section)(config)
-    return None if parent is None else getattr(parent, name)
+    here: Any = config
+    for name in path.split("."):
+        here = None if here is None else getattr(here, name)
+    return here
 
 
 def _algorithm(config: Config) -> Iterator[str]:
@@ -163,6 +174,7 @@ def _algorithm(config: Config) -> Iterator[str]:
     offline = algorithm.advantage.offline
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     yield from _cell(algorithm)
+    yield from value_problems(algorithm)
     if algorithm.advantage is AdvantageKind.constant and algorithm.objective is not ObjectiveKind.weighted:
         yield "algorithm.advantage=constant is supervised training and needs objective=weighted and ratio=none"
     if algorithm.advantage is AdvantageKind.preference and algorithm.objective is not ObjectiveKind.group_dpo:
@@ -253,12 +265,13 @@ def _rollout(config: Config) -> Iterator[str]:
         return
     if rollout.refills > MAX_REFILLS:
         yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
-    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running):
+    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw):
         yield (
             f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
-            f"compares with other groups; use 0"
+            f"does not compare within groups; use 0"
         )
-    if rollout.group_size == 1 and not differentiates_reward(config):
+    alone = algorithm.advantage is AdvantageKind.raw or differentiates_reward(config)
+    if rollout.group_size == 1 and not alone:
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
             f"for every sample; use at least 2"
@@ -268,39 +281,41 @@ def _rollout(config: Config) -> Iterator[str]:
 
 
 def _data(config: Config) -> Iterator[str]:
-    train, evaluation = config.data.train, config.data.evaluation
-    for name, source in (("data.train", train), ("data.evaluation", evaluation)):
-        if source is not None and source.size is None and _endless(source):
+    training, evaluation = config.data.training(), config.data.evaluation
+    given = training if evaluation is None else {**training, "data.evaluation": evaluation}
+    for name, source in given.items():
+        if source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
-    yield from _answers(config)
-    if evaluation is not None and _overlap(train, evaluation):
-        yield (
-            "data.evaluation has the training problems in it; use another split or file, or for reasoning-gym a seed "
-            f"of at least {train.seed + (train.size or 0)} (problem i comes from seed + i)"
-        )
+    for name, source in training.items():
+        yield from _answers(config, name, source)
+        if evaluation is not None and _overlap(source, evaluation):
+            yield (
+                f"data.evaluation has the problems of {name} in it; use another split or file, or for reasoning-gym a "
+                f"seed of at least {source.seed + (source.size or 0)} (problem i comes from seed + i)"
+            )
 
 
-def _answers(config: Config) -> Iterator[str]:
+def _answers(config: Config, where: str, source: SourceOptions) -> Iterator[str]:
     """A problem has a demonstration or a pair, and offline training needs the one that its advantages are of."""
-    source, advantage = config.data.train, config.algorithm.advantage
+    advantage = config.algorithm.advantage
     for names in (TEXT_ANSWERS, IMAGE_ANSWERS):
         demonstration, chosen, rejected = names
         given = [name for name in names if getattr(source, name) is not None]
         if given not in ([], [demonstration], [chosen, rejected]):
             yield (
-                f"data.train has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
+                f"{where} has {' and '.join(given)}; a problem has either a demonstration ({demonstration}) or a "
                 f"pair ({chosen} and {rejected}): set the others to null"
             )
     image = config.model.modality is Modality.image
     demonstration, chosen, rejected = IMAGE_ANSWERS if image else TEXT_ANSWERS
     what = "the column of images" if image else "a template of them"
     if advantage is AdvantageKind.constant and getattr(source, demonstration) is None:
-        yield f"algorithm.advantage=constant trains on demonstrations; set data.train.{demonstration} to {what}"
+        yield f"algorithm.advantage=constant trains on demonstrations; set {where}.{demonstration} to {what}"
     if advantage is AdvantageKind.preference and getattr(source, chosen) is None and getattr(source, rejected) is None:
         what = "the columns of images" if image else "templates of them"
-        instead = "" if getattr(source, demonstration) is None else f", and data.train.{demonstration}=null"
+        instead = "" if getattr(source, demonstration) is None else f", and {where}.{demonstration}=null"
         yield (
-            f"algorithm.advantage=preference trains on pairs; set data.train.{chosen} and data.train.{rejected} to "
+            f"algorithm.advantage=preference trains on pairs; set {where}.{chosen} and {where}.{rejected} to "
             f"{what}{instead}"
         )
 

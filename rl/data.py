@@ -7,6 +7,8 @@ read and templates rendered at access.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, SourceKind, SourceOptions
+from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, DataOptions, SourceKind, SourceOptions
 from rl.image_cells import located
 from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
 
@@ -37,7 +39,17 @@ class Problem:
     """A prompt whose completions answer `prompt` worse."""
 
 
-class Problems(Sequence[Problem]):
+class ProblemSource(Sequence[Problem], ABC):
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of what is in the source, the same in every process and wherever its files lie."""
+
+    @abstractmethod
+    def spread(self) -> list[int]:
+        """Some hundred indices, evenly from the first to the last: a sample for checks."""
+
+
+class Problems(ProblemSource):
     """The rows of one source with the templates of its options."""
 
     def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str) -> None:
@@ -98,9 +110,40 @@ class Problems(Sequence[Problem]):
         return digest.hexdigest()
 
     def spread(self) -> list[int]:
-        """At most 256 indices, evenly from the first to the last."""
         count = min(self._size, SPREAD_ROWS)
         return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
+
+
+class Mixture(ProblemSource):
+    """Several sources, one behind the other; whoever draws from them shuffles."""
+
+    def __init__(self, sources: Sequence[ProblemSource]) -> None:
+        self._sources = sources
+        self._first = [sum(len(source) for source in sources[:index]) for index in range(len(sources))]
+
+    def __len__(self) -> int:
+        return self._first[-1] + len(self._sources[-1])
+
+    def __getitem__(self, index: int) -> Problem:  # type: ignore[override]  # slices are not offered
+        if not 0 <= index < len(self):
+            raise IndexError(f"the sources have problems 0 to {len(self) - 1}, not {index}")
+        source = bisect_right(self._first, index) - 1
+        return self._sources[source][index - self._first[source]]
+
+    def fingerprint(self) -> str:
+        joined = " ".join(source.fingerprint() for source in self._sources)
+        return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+    def spread(self) -> list[int]:
+        return [
+            first + index for first, source in zip(self._first, self._sources, strict=True) for index in source.spread()
+        ]
+
+
+def open_training(options: DataOptions) -> ProblemSource:
+    """The training problems: one source, or several as one."""
+    sources = [open_source(source) for source in options.training().values()]
+    return sources[0] if len(sources) == 1 else Mixture(sources)
 
 
 def open_source(options: SourceOptions) -> Problems:

@@ -39,6 +39,10 @@ class Entry:
     """(m,) log-probability before the first optimizer update; None while it is the present one"""
     reference: np.ndarray | None = None
     """(m,) log-probability under the reference model, where the loss needs it beside others of its sample"""
+    value: np.ndarray | None = None
+    """(m,) what the value model, if there is one, said of the state before each decision when the sample was new"""
+    value_target: np.ndarray | None = None
+    """(m,) fp32 what it should have said"""
 
     def weightless(self) -> Entry:
         """The same row, counting nothing: it keeps ranks in step. It belongs to no sample, so that it adds nothing to
@@ -54,6 +58,8 @@ class Entry:
             recorded=self.recorded,
             old=self.old,
             reference=self.reference,
+            value=self.value,
+            value_target=self.value_target,
         )
 
 

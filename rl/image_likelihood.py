@@ -67,19 +67,13 @@ class ImageReplay:
 
     def score(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> GaussianScores:
         contents: list[Step] = [row.content for row in rows]
-        latents, following = (
-            self._tensor([c.trajectory.latents[c.sample, c.place + after] for c in contents])  # type: ignore[index]
-            for after in (0, 1)
-        )
-        step = torch.tensor(
-            [c.trajectory.first_step + c.place for c in contents]
-        )  # the kernel's numbers are on the host
-        times = torch.tensor([level.time for level in self.schedule.levels], dtype=torch.float32)
+        latents, following = self._latents(contents, 0), self._latents(contents, 1)
+        step = _steps(contents)
         guided = [bool(c.trajectory.guided[c.place]) for c in contents]
         output = guided_output(
             model,
             latents,
-            times[step].to(self.device),
+            self._times(step),
             self._conditions([c.trajectory for c in contents], guided),
             self.schedule.options.guidance,
             torch.tensor(guided, device=self.device),
@@ -88,6 +82,21 @@ class ImageReplay:
         mean = self.schedule.kernel.mean(latents, output, step)
         uid = torch.tensor([int(c.trajectory.uid[c.sample]) for c in contents], device=self.device)
         return GaussianScores(self.schedule.kernel, mean, following, step, uid)
+
+    def values(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(rows,) fp32 values of `models.value.ImageValue`, of the latents before each step."""
+        contents: list[Step] = [row.content for row in rows]
+        prompt = self._condition([(c.trajectory.embeds, c.trajectory.pooled) for c in contents])
+        return model(self._latents(contents, 0), self._times(_steps(contents)), prompt.embeds)
+
+    def _latents(self, contents: list[Step], after: int) -> Tensor:
+        """(B, C, h, w) before the steps, or after them (1)."""
+        return self._tensor([c.trajectory.latents[c.sample, c.place + after] for c in contents])  # type: ignore[index]
+
+    def _times(self, step: Tensor) -> Tensor:
+        """(B,) fp32 what a network is told."""
+        times = torch.tensor([level.time for level in self.schedule.levels], dtype=torch.float32)
+        return times[step].to(self.device)
 
     def _conditions(self, trajectories: list[ImageTrajectory], guided: list[bool]) -> Conditions:
         empty = None
@@ -121,3 +130,8 @@ class ImageReplay:
         if trajectory.latents is None:
             raise TrajectoryError(f"{where} has no recorded steps to replay")
         return trajectory
+
+
+def _steps(contents: list[Step]) -> Tensor:
+    """(B,) int64 places in the schedule, on the host, where the kernel's numbers are."""
+    return torch.tensor([c.trajectory.first_step + c.place for c in contents])

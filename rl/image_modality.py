@@ -26,12 +26,14 @@ from models.image_checkpoint import (
     load_prompt_encoder,
     read_image_spec,
     read_prompt_limits,
+    read_prompt_width,
 )
 from models.image_export import export_image_policy
 from models.image_spec import Condition, ImageSpec
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
+from models.value import ImageValue
 from rewards.differentiable import DifferentiableTotal
 from rl.compatibility import check, differentiates_reward
 from rl.data import Problem
@@ -110,6 +112,11 @@ class ImageModality:
             encode = self._answer_encoder(device) if self.config.algorithm.advantage.offline else recorded
             return ImageElbo(spec, self.sampler(TicketKind.train), options, encode, device)
         return ImageReplay(spec, self.sampler(TicketKind.train), options, device)
+
+    def value_network(self, device: torch.device) -> ImageValue:
+        """In fp32 whatever the policy's precision: it is small."""
+        width = read_prompt_width(self.config.model)
+        return ImageValue(self.spec.latent_channels, width, self.config.run.seed).to(device)
 
     def exact_replay(self, policy: Policy, device: torch.device) -> ImageReplay | None:
         if self.config.algorithm.likelihood.kind is not LikelihoodKind.replay:

@@ -6,9 +6,8 @@ Its loss is therefore the same whatever the number of ranks, the micro-batches o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind, Schedule
+from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind
 from rl.collectives import in_step, sum_over_ranks, total
 from rl.decisions import NOBODY, Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
-from rl.engine import Engine, GradientError
+from rl.engine import Engine
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
 from rl.objectives import (
     Loss,
@@ -34,15 +33,11 @@ from rl.objectives import (
     policy_loss,
 )
 from rl.old_policy import OldPolicy
+from rl.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
 from rl.parity import ParityCheck, Reference
 from rl.scores import Scores
+from rl.value_model import ValueModel
 from rollout.trajectory import Trajectory
-
-NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
-
-
-class LearnerError(RuntimeError):
-    """Training cannot go on; what came out of it last is in the newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +46,38 @@ class Group:
 
     trajectory: Trajectory
     advantage: np.ndarray
-    """(G,) fp32, or (G, D) where decisions of a sample are worth more than others"""
+    """(G,) fp32 of each sample, or (G, T) of each of its denoising steps"""
     valid: np.ndarray
-    """(G,) bool: scored. A group with none keeps ranks in step and weighs nothing."""
+    """The same shape, bool: what is trained. A group with nothing keeps ranks in step and weighs nothing."""
+
+    def trained(self) -> tuple[Trajectory, np.ndarray] | None:
+        """The samples that have something to train, those decisions alone in their mask, and the (g, D) advantages of
+        their decisions. None if there are none."""
+        valid = self._of_decisions(self.valid) & self.trajectory.mask
+        kept = valid.any(-1).nonzero()[0]
+        if len(kept) == 0:
+            return None
+        trajectory, advantage = self.trajectory, self._of_decisions(self.advantage)
+        if len(kept) < trajectory.group_size:
+            trajectory, valid, advantage = trajectory.take(kept), valid[kept], advantage[kept]
+        whole = bool((valid == trajectory.mask).all())
+        return trajectory if whole else replace(trajectory, mask=valid), advantage
+
+    def _of_decisions(self, values: np.ndarray) -> np.ndarray:
+        """(G, D) of values (G,) or (G, T)."""
+        if values.ndim == 1:
+            return np.broadcast_to(values[:, None], self.trajectory.mask.shape)
+        step = self.trajectory.decision_step
+        last = int(step[self.trajectory.mask].max(initial=-1))
+        if last >= values.shape[1]:
+            raise ValueError(f"{values.shape[1]} steps have an advantage, but step {last} was trained")
+        return np.take_along_axis(values, step.clip(0, values.shape[1] - 1), axis=1)
+
+
+def _weightless(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
+    """One sample to keep ranks in step."""
+    one = trajectory.take([0])
+    return one, np.zeros(one.mask.shape, np.float32)
 
 
 @dataclass
@@ -105,10 +129,12 @@ class Learner:
         total_updates: int,
         device: torch.device,
         old_policy: OldPolicy | None = None,
+        value: ValueModel | None = None,
     ) -> None:
         """
         Args:
             old_policy: for `nft`.
+            value: where the options have one.
             parity: None without rollouts whose log-probabilities could be replayed.
             reference: the frozen model; None where `rl.objectives.needs_reference` says so.
         """
@@ -119,6 +145,7 @@ class Learner:
         self.parity = parity
         self.reference = reference
         self.old_policy = old_policy
+        self.value = value
         self.options = options
         self.total_updates = total_updates
         self.device = device
@@ -144,21 +171,33 @@ class Learner:
         gap = self._parity_metric(minibatches, fresh)
         gradient_norm = 0.0
         first = True
+        rate = learning_rate(self.options.optimizer, update, self.total_updates)
         for minibatch in (minibatch for one_pass in passes for minibatch in one_pass):
             self._backward(minibatch, statistics, first)
-            gradient_norm = max(gradient_norm, self._step_engine(update))
+            gradient_norm = max(gradient_norm, optimizer_step(self.engine, rate, update))
             first = False
         if self.old_policy is not None:
             self.old_policy.follow(update)
+        value_metrics = self._train_value(passes[0], update)
         statistics.total("learner/rows", float(self.rows_scored))
-        return self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+        metrics = self._metrics(statistics.reduced(self.device), gradient_norm, gap, update, fresh)
+        return {**metrics, **value_metrics}
+
+    def _train_value(self, minibatches: list[list[list[Entry]]], update: int) -> dict[str, float]:
+        if self.value is None:
+            return {}
+        metrics = self.value.learn(minibatches, update)
+        self.rows_scored += self.value.rows_scored
+        self.value.rows_scored = 0
+        return metrics
 
     def _passes(self, minibatches: Sequence[Sequence[Group]], update: int) -> list[list[list[list[Entry]]]]:
         """[epoch][minibatch][micro-batch] of entries, with all that must be scored before the weights change."""
         epochs = self.options.epochs
         keys = range(epochs) if self.likelihood.fresh_noise else [0] * epochs
         prepared = {
-            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches] for epoch in keys
+            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches]
+            for epoch in dict.fromkeys(keys)
         }
         several = epochs * len(minibatches) > 1 and needs_old(self.options)
         for batches in (batches for one_pass in prepared.values() for batches in one_pass):
@@ -171,13 +210,12 @@ class Learner:
         trajectories, advantages, scale = [], [], []
         local = 0.0
         for group in groups:
-            kept = group.valid.nonzero()[0]
-            whole = len(kept) == group.trajectory.group_size
-            trajectory = group.trajectory if whole else group.trajectory.take(kept if len(kept) else [0])
+            trained = group.trained()
+            trajectory, advantage = trained or _weightless(group.trajectory)
             trajectories.append(trajectory)
-            advantages.append(group.advantage[kept] if len(kept) else np.zeros_like(group.advantage[:1]))
-            scale.append(float(len(kept) > 0))
-            local += divisor(trajectory, self.options.denominator) if len(kept) else 0.0
+            advantages.append(advantage)
+            scale.append(float(trained is not None))
+            local += divisor(trajectory, self.options.denominator) if trained else 0.0
         everywhere = sum_over_ranks(local, self.device)
         if everywhere == 0:
             raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
@@ -190,6 +228,8 @@ class Learner:
         prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
+        if self.value is not None:
+            self.value.judge(prepared, [group.advantage.ndim == 1 for group in groups])
         return prepared
 
     def _entries(
@@ -207,7 +247,6 @@ class Learner:
         entries = {}
         for row, weight in zip(rows, weights, strict=True):
             group, sample = row.trajectory, row.sample
-            advantage = np.broadcast_to(advantages[group][sample], trajectories[group].mask.shape[1:])
             entries[id(row)] = Entry(
                 row=row,
                 sample=int(first[group]) + sample,
@@ -215,7 +254,7 @@ class Learner:
                 length=int(lengths[group][sample]),
                 weight=(weight * scale[group]).astype(np.float32),
                 sample_weight=float(of_samples[group][sample]) * scale[group],
-                advantage=advantage[row.decision].astype(np.float32),
+                advantage=advantages[group][sample, row.decision].astype(np.float32),
                 recorded=trajectories[group].logp[sample, row.decision],
             )
         return entries
@@ -356,16 +395,6 @@ class Learner:
                 gap = float((scores.log_prob.detach() - decisions.old)[counts].abs().max())
                 statistics.raise_to("logprob_gap", gap * self.likelihood.gap_scale)
 
-    def _step_engine(self, update: int) -> float:
-        """One optimizer update; returns the gradient norm."""
-        try:
-            norm = self.engine.update(self._learning_rate(update))
-        except GradientError as error:
-            raise LearnerError(f"update {update}: {error}. {NOT_FINITE}") from error
-        if not math.isfinite(norm):
-            raise LearnerError(f"update {update}: the gradient norm is {norm}. {NOT_FINITE}")
-        return norm
-
     def _parity_metric(self, minibatches: Sequence[Sequence[Group]], fresh: bool) -> float | None:
         """Only where the training forward itself does not measure it."""
         if self.parity is None or self.likelihood.exact or not fresh:
@@ -382,7 +411,7 @@ class Learner:
         metrics = {
             **means,
             "learner/gradient_norm": gradient_norm,
-            "learner/learning_rate": self._learning_rate(update),
+            "learner/learning_rate": learning_rate(self.options.optimizer, update, self.total_updates),
             "learner/optimizer_updates": float(self.engine.updates),
         }
         if "ratio/mean" in means:
@@ -392,14 +421,3 @@ class Learner:
         elif gap is not None:
             metrics["logp/max_error"] = gap
         return metrics
-
-    def _learning_rate(self, update: int) -> float:
-        """A pure function of the update, so that a resume needs no scheduler state."""
-        options = self.options.optimizer
-        warmup = min(1.0, (update + 1) / (options.warmup_updates + 1))
-        progress = update / max(self.total_updates, 1)
-        if options.schedule is Schedule.linear:
-            return options.learning_rate * warmup * (1 - progress)
-        if options.schedule is Schedule.cosine:
-            return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
-        return options.learning_rate * warmup

@@ -13,7 +13,7 @@ import ray
 from cluster.placement import ClusterError
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.learner import LearnerError
+from rl.optimizer_step import LearnerError
 from rl.parity import Parity
 from rl.processes import ActorDied, gather
 

@@ -91,6 +91,15 @@ class Likelihood(Protocol):
         ...
 
 
+class Replay(Likelihood, Protocol):
+    """A likelihood of recorded steps. The states that they start from can be judged by a value model."""
+
+    def values(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 value of the state before each decision, in the order of the log-probabilities;
+        differentiable in the weights of the value network `model`."""
+        ...
+
+
 def micro_batches(rows: list[ScoredRow], max_tokens: int) -> list[list[ScoredRow]]:
     """Rows of similar length together, each batch at most `max_tokens` with its padding (or a single longer row)."""
     ordered = sorted(rows, key=lambda row: -row.tokens)

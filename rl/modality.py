@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from cluster.weights import PackedWeights
 from configs.schema import Config
@@ -84,6 +85,10 @@ class Modality(Protocol):
 
     def likelihood(self, policy: Policy, device: torch.device) -> Likelihood:
         """The one that `algorithm.likelihood` asks for."""
+        ...
+
+    def value_network(self, device: torch.device) -> nn.Module:
+        """What `Replay.values` of this modality evaluates; it says 0 of every state."""
         ...
 
     def exact_replay(self, policy: Policy, device: torch.device) -> Likelihood | None:

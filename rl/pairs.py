@@ -24,7 +24,7 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.actors import fetched
 from rl.commands import check_folder, generating
-from rl.data import open_source
+from rl.data import open_training
 from rl.failures import failure_notes
 from rl.generation import Generation, Scored
 from rl.modality import Modality, modality_of
@@ -56,9 +56,9 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
     modality = modality_of(config)
     modality.check()
     _check(config, output, gap)
-    problems = open_source(config.data.train)
+    problems = open_training(config.data)
     sources = {TicketKind.sampled: PromptSource(problems, modality)}
-    if config.data.train.perturbed is not None:
+    if _perturbs(config):
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
     for source in sources.values():
         source.check()
@@ -144,7 +144,7 @@ def _check(config: Config, output: Path, gap: float) -> None:
         raise UserError(
             "reward.terms is empty, so nothing says which answer is better; choose a file, like reward=math"
         )
-    if config.rollout.group_size < 2 and config.data.train.perturbed is None:
+    if config.rollout.group_size < 2 and not _perturbs(config):
         raise UserError("rollout.group_size=1 leaves nothing to choose from; raise it, or set data.train.perturbed")
 
 
@@ -162,3 +162,11 @@ def report(config: Config, problems: int, output: Path, gap: float, tally: Tally
             f"--gap, raise rollout.group_size, or set data.train.perturbed"
         )
     console.print(f"{tally.pairs} pairs of {problems} problems written to {output}", soft_wrap=True)
+
+
+def _perturbs(config: Config) -> bool:
+    given = {name: source.perturbed is not None for name, source in config.data.training().items()}
+    if any(given.values()) and not all(given.values()):
+        missing = ", ".join(f"{name}.perturbed" for name, has in given.items() if not has)
+        raise UserError(f"some training sources have a perturbed prompt and others have none: set {missing} too")
+    return any(given.values())

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rl.data import Problems
+from rl.data import ProblemSource
 from rl.modality import Modality
 
 
 class PromptSource:
-    def __init__(self, problems: Problems, modality: Modality) -> None:
+    def __init__(self, problems: ProblemSource, modality: Modality) -> None:
         self.problems = problems
         self.modality = modality
 
@@ -34,9 +34,10 @@ class PromptSource:
         return self.modality.prompt(self.problems[index])
 
     def columns(self, indices: Sequence[int], samples: int) -> tuple[list[str], dict[str, list[Any]]]:
-        """Prompts and dataset columns of each sample, problems one behind the other, for reward functions."""
+        """Prompts and dataset columns of each sample, problems one behind the other, for reward functions. A column
+        that a problem's source does not have is None there, as for TRL."""
         problems = [problem for index in indices for problem in [self.problems[index]] * samples]
-        names = problems[0].columns.keys()
+        names = dict.fromkeys(name for problem in problems for name in problem.columns)
         return [p.prompt for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}
 
 

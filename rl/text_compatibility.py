@@ -66,6 +66,11 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"rollout.sampler.order={order.name} reveals positions by the drawn tokens; its log-probability has a "
             f"correction that only likelihood.partition=every_step can compute; use that, or order=max_prob"
         )
+    if replay and order.depends_on_draw and algorithm.likelihood.block_length is not None:
+        yield (
+            f"rollout.sampler.order={order.name} reveals positions by the drawn tokens of the generating block, which "
+            f"likelihood.block_length={algorithm.likelihood.block_length} cannot tell apart; use order=max_prob"
+        )
     if replay and algorithm.likelihood.prompt_masking > 0 and algorithm.likelihood.partition in EXACT_PARTITIONS:
         yield (
             f"algorithm.likelihood.prompt_masking={algorithm.likelihood.prompt_masking} hides what the samples were "
@@ -97,8 +102,17 @@ def _masks(options: LikelihoodOptions, epochs: int) -> Iterator[str]:
 def _attention(options: LikelihoodOptions, spec: TextSpec | None) -> Iterator[str]:
     """What the model's attention rules out."""
     name = "algorithm.likelihood"
-    if spec is None or spec.block_length is None:
+    if spec is None:
         return
+    if spec.block_length is None:
+        if options.block_length is not None:
+            yield f"{name}.block_length: {spec.family} is bidirectional and has no attention blocks; leave it out"
+        return
+    if options.block_length is not None and options.block_length % spec.block_length:
+        yield (
+            f"{name}.block_length={options.block_length}: a larger block must hold whole ones of {spec.block_length}, "
+            f"which this model generates with; use a multiple"
+        )
     if options.prompt_masking > 0:
         yield (
             f"{name}.prompt_masking={options.prompt_masking}: {spec.family} is block-causal and has never seen a MASK "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,6 +31,10 @@ class TextReplay:
     with one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). Left to right it is the autoregressive
     factorisation of the text, whatever the recorded order (JustGRPO). A block-causal trace is cut block by block.
 
+    `block_length` scores a trace of small attention blocks under larger ones, in which rounds of several small blocks
+    follow each other: TraceRL's way to adapt a model to larger blocks, a curriculum in T* (arXiv 2601.11214). Another
+    distribution generated, so it is a surrogate, with ratios to the larger blocks' policy before the update.
+
     `sampled_parts` = K of the N (block, part) pairs are scored with importance N / K, every subset equally likely, so
     that sums over decisions keep their mean (AGRPO, arXiv 2510.04019).
     """
@@ -37,7 +42,7 @@ class TextReplay:
     def __init__(
         self, spec: TextSpec, sampler: SamplerOptions, options: LikelihoodOptions, device: torch.device
     ) -> None:
-        self.spec = spec
+        self.spec = spec if options.block_length is None else replace(spec, block_length=options.block_length)
         self.sampler = sampler
         self.options = options
         self.device = device
@@ -53,7 +58,7 @@ class TextReplay:
 
     @property
     def exact(self) -> bool:
-        return self.options.partition is Partition.every_step
+        return self.options.partition is Partition.every_step and self.options.block_length is None
 
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         rows = []
@@ -78,6 +83,12 @@ class TextReplay:
         log_prob = self.kernel.log_prob(logits, batch.token, batch.selected, batch.view, support)
         return log_prob[batch.selected]
 
+    def values(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> Tensor:
+        """(sum of m,) fp32 values of `models.value.text_value`, read where each token is still masked."""
+        batch = collate([row.content[0] for row in rows], self.spec.pad_id, self.device)
+        value = model(batch.input_ids, batch.position_ids, batch.stream, batch.block, batch.read)[:, 0]
+        return value[batch.selected]
+
     def _checked(self, trajectory: Trajectory) -> TextTrajectory:
         if not isinstance(trajectory, TextTrajectory):
             raise TrajectoryError(f"a text learner was given a {type(trajectory).__name__}")
@@ -91,11 +102,14 @@ class TextReplay:
 
     def _sample_rows(self, trajectory: TextTrajectory, index: int, sample: int, draw: int) -> list[ScoredRow]:
         length, uid = int(trajectory.canvas_length[sample]), int(trajectory.uid[sample])
-        canvas, reveal = trajectory.canvas_ids[sample, :length], trajectory.reveal[sample, :length]
         prompt = trajectory.prompt_ids
+        behind = self._behind(len(prompt) + length)
+        canvas = np.pad(trajectory.canvas_ids[sample, :length], (0, behind), constant_values=self.spec.mask_id)
+        reveal, mask = (np.pad(values[sample, :length], (0, behind)) for values in (trajectory.reveal, trajectory.mask))
+        length += behind
         block = attention_blocks(len(prompt), length, self.spec)
         part = parts(reveal, block, self.options)
-        views = self._views(part, block, trajectory.mask[sample, :length])
+        views = self._views(part, block, mask)
         importance = 1.0
         wanted = self.options.sampled_parts
         if wanted is not None and wanted < len(views):
@@ -110,6 +124,10 @@ class TextReplay:
             step = block[place] * length + part[place]
             scored.append(ScoredRow((row, support), index, sample, place, ones, step, len(row), importance))
         return scored
+
+    def _behind(self, end: int) -> int:
+        """Positions of the last larger block behind the last one that generated; nothing was revealed there."""
+        return 0 if self.options.block_length is None else -end % self.options.block_length
 
     def _views(self, part: np.ndarray, block: np.ndarray, mask: np.ndarray) -> list[View]:
         never = part.max(initial=0) + 1

@@ -20,6 +20,7 @@ from models.export import export_text_policy
 from models.lora import trainable_parameters
 from models.policy import Policy
 from models.text import TextPolicy, TextSpec
+from models.value import text_value
 from rl.compatibility import check
 from rl.data import Problem
 from rl.encode import encode_prompt, encode_response
@@ -70,6 +71,9 @@ class TextModality:
         if options.kind is LikelihoodKind.elbo:
             return TextElbo(spec, options, self.config.algorithm.epochs, device)
         return TextReplay(spec, self.config.rollout.sampler, options, device)
+
+    def value_network(self, device: torch.device) -> TextPolicy:
+        return text_value(self.policy(device))
 
     def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | None:
         if self.config.algorithm.advantage.offline:

@@ -15,7 +15,7 @@ from configs.schema import Schedule as LearningRateSchedule
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
 from rl.compatibility import differentiates_reward
-from rl.data import open_source
+from rl.data import open_source, open_training
 from rl.generation import Generation
 from rl.learners import Learners
 from rl.loop import Loop
@@ -78,7 +78,7 @@ def planned(composed: Composed) -> Plan:
         resolve_term(name, term)
     if differentiates_reward(config):
         DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
-    problems = open_source(config.data.train)
+    problems = open_training(config.data)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:

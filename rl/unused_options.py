@@ -16,6 +16,7 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
     "segments": (REPLAY, Modality.text),
     "sampled_parts": (REPLAY, Modality.text),
     "prompt_masking": ((), Modality.text),
+    "block_length": (REPLAY, Modality.text),
     "draws": (ELBO, None),
     "mask_law": (ELBO, Modality.text),
     "rate_range": (ELBO, Modality.text),
@@ -47,6 +48,9 @@ def unused_options(config: Config) -> Iterator[str]:
             yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kinds[0].name}"
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
+    if config.model.block_length is not None and modality is not Modality.text:
+        setting = f"model.block_length={config.model.block_length}"
+        yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
     gradient = config.algorithm.reward_gradient
     if options.kind is not LikelihoodKind.reward_gradient and gradient != RewardGradientOptions():
         yield (

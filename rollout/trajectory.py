@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -53,7 +54,7 @@ T = TypeVar("T", bound="Trajectory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory:
+class Trajectory(ABC):
     """What text and images share: where the group comes from, its decisions and its rewards."""
 
     ticket: int
@@ -100,6 +101,11 @@ class Trajectory:
         return {f.name: f for f in dataclasses.fields(cls) if "role" in f.metadata}
 
     @property
+    @abstractmethod
+    def decision_step(self) -> np.ndarray:
+        """(G, D) int64 denoising step of each decision, from 0; negative where there was none."""
+
+    @property
     def group_size(self) -> int:
         return self.logp.shape[0]
 
@@ -137,6 +143,10 @@ class TextTrajectory(Trajectory):
     support: np.ndarray | None = array(Role.decision, np.int32, "G D K", optional=True)
     """Ids that survived top-k / top-p, padded with -1; present only when the distribution was truncated. The learner
     renormalises over the same ids: a support recomputed under new weights could exclude the recorded token."""
+
+    @property
+    def decision_step(self) -> np.ndarray:
+        return self.reveal.astype(np.int64) - 1
 
     def canvas_at(self, round_index: int, mask_id: int) -> np.ndarray:
         """(G, L) the canvas that round `round_index` (1-based) looked at."""
@@ -177,6 +187,10 @@ class ImageTrajectory(Trajectory):
     """Clean latents."""
     image: np.ndarray | None = array(Role.sample, np.uint8, "G H W rgb", optional=True)
     """Decoded; present in images out of a data set."""
+
+    @property
+    def decision_step(self) -> np.ndarray:
+        return np.broadcast_to(self.first_step + np.arange(self.logp.shape[1]), self.logp.shape)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,7 +28,7 @@ NEEDED = dict.fromkeys(
         "recipe/flux_dev_mix_grpo",
     ),
     OWN_FILES,
-)
+) | {"data/mixed_cot": [*OWN_FILES, "data.also.plain.name=c.jsonl"]}
 
 
 def label(file: Path) -> str:

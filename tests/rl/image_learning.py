@@ -23,6 +23,7 @@ from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
 from rl.schedule import TicketKind, derive_seed, sample_uid
+from rl.value_model import value_model_of
 from rollout.worker import Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
@@ -46,15 +47,17 @@ class Training:
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
         engine = Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False)
         replay = modality.exact_replay(self.policy, CPU)
+        likelihood = modality.likelihood(self.policy, CPU)
         self.learner = Learner(
             engine,
-            modality.likelihood(self.policy, CPU),
+            likelihood,
             replay and ParityCheck(engine, replay, adapters_off, config.algorithm.micro_batch_tokens, CPU),
             (adapters_off or self._frozen_copy()) if needs_reference(config.algorithm) else None,
             config.algorithm,
             100,
             CPU,
             self._old_policy(),
+            value_model_of(config, modality, likelihood, CPU),
         )
         self.policy.eval()
         self.advantages = AdvantageEstimator(config.algorithm)

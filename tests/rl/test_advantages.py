@@ -203,6 +203,22 @@ def test_equal_rewards_teach_only_when_others_are_compared_with():
     assert not judge.teaches(equal, alone)
 
 
+def test_raw_rewards_are_themselves_and_always_teach():
+    """A value model may have predicted something else of equal rewards, and of a lone sample."""
+    judge = estimator(AdvantageKind.raw, advantage_clip=0.5)
+    found = judge([np.array([0.3, NAN, 7.0]), np.array([0.3]), np.array([NAN])], ["a", "b", "c"])
+    (advantage, valid), (alone, alone_valid), (_, failed_valid) = found
+    assert advantage.dtype == np.float32
+    np.testing.assert_array_equal(advantage, np.array([0.3, 0.0, 0.5], np.float32))
+    assert valid.tolist() == [True, False, True]
+    assert alone.tolist() == [pytest.approx(0.3)]
+    assert alone_valid.all()
+    assert not failed_valid.any()
+    equal = np.full(4, 0.3)
+    assert judge.teaches(equal, judge([equal], ["a"])[0][0])
+    assert judge.teaches(np.zeros(1))
+
+
 def test_terms_of_any_size_count_by_their_weights():
     terms = {
         "answer": np.array([0.0, 1.0, 1.0, 0.0]),
@@ -217,3 +233,14 @@ def test_terms_of_any_size_count_by_their_weights():
     np.testing.assert_allclose(combined(terms, weights), expected, atol=1e-3)
     larger = {**terms, "speed": 1000 * terms["speed"]}  # the control: a plain sum would follow the larger numbers
     np.testing.assert_allclose(combined(larger, weights), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [*RELATIVE, AdvantageKind.softmax, AdvantageKind.batch, AdvantageKind.global_std])
+def test_whole_numbers_as_rewards_are_not_cut_to_whole_advantages(kind):
+    estimate = AdvantageEstimator(AlgorithmOptions(advantage=kind))
+    whole, real = np.array([0, 1, 1, 3]), np.array([0.0, 1.0, 1.0, 3.0])
+    ((found, _),) = estimate([whole], ["p"])
+    ((expected, _),) = AdvantageEstimator(AlgorithmOptions(advantage=kind))([real], ["p"])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 1

@@ -37,6 +37,20 @@ def test_files_are_short():
         ("vrpo", ("elbo", "none", "group_dpo", "preference"), "8 x 3", {"reference", "pairs"}, {"text"}),
         ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
         (
+            "tracerl_value",
+            ("replay(every_step)", "element", "ppo_clip", "zscore"),
+            "T x 3",
+            {"trace", "value"},
+            {"text"},
+        ),
+        (
+            "dpok",
+            ("replay(every_step)", "element", "clip_always", "raw"),
+            "T x 8",
+            {"trace", "reference", "value"},
+            {"image"},
+        ),
+        (
             "flow_grpo",
             ("replay(every_step)", "element", "ppo_clip", "global_std"),
             "T x 2",
@@ -83,6 +97,13 @@ def test_the_documented_file_is_listed_like_the_others(tmp_path, monkeypatch, ca
 def test_the_documented_training_composes(monkeypatch, capsys):
     (command,) = [c for c in commands(PAGE) if "espo" in c and " train " in c]
     assert "ratio: sequence" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+def test_documented_value_models_compose(monkeypatch, capsys):
+    found = [c for c in commands(PAGE) if "value" in c]
+    assert len(found) == 2
+    for command in found:
+        assert "gae_lambda: " in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
 
 
 def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):

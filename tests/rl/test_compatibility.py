@@ -89,6 +89,7 @@ SAMPLER = "rollout.sampler"
 LIKELIHOOD = "algorithm.likelihood"
 PAIRS = ["data.train.response=null", "data.train.chosen='{{ answer }}'", "data.train.rejected='{{ question }}'"]
 PREFERENCE = ["algorithm=dpo"]
+BY_SEQUENCE = "algorithm.denominator=sequence"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,28 @@ PREFERENCE = ["algorithm=dpo"]
         (["algorithm.objective=weighted", "algorithm.ratio=none", "algorithm.self_normalise=true"], "has none of"),
         (["algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
         (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
-        (["algorithm.advantage=batch", "rollout.refills=1"], "compares with other groups; use 0"),
+        (["algorithm.advantage=batch", "rollout.refills=1"], "does not compare within groups; use 0"),
+        (
+            ["algorithm=tracerl_value", "algorithm.advantage=raw", "rollout.refills=1"],
+            "not compare within groups; use 0",
+        ),
+        (
+            ["algorithm.advantage=raw"],
+            "compared with nothing but a value model's prediction, and algorithm.value is null",
+        ),
+        (["algorithm=sft", "algorithm.value.passes=1"], "advantage=constant learns from answers in the data"),
+        (["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"], "needs a recorded trace"),
+        (["algorithm=agrpo", "algorithm.value.passes=1"], "sampled_parts=4 leaves steps out; use sampled_parts=null"),
+        (["algorithm=tracerl_value", "algorithm.ratio=sequence"], "ratio=sequence has one for the whole sample"),
+        (
+            ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", BY_SEQUENCE],
+            "objective=group_dpo compares whole samples",
+        ),
+        (["algorithm.value.discount=1.5"], "algorithm.value.discount=1.5: must be at most 1"),
+        (
+            ["algorithm.value.optimizer.betas=[0.9,1]"],
+            "algorithm.value.optimizer.betas=[0.9, 1.0]: must be two numbers",
+        ),
         (["rollout.refills=65"], "rollout.refills=65: at most 64"),
         ([f"{LIKELIHOOD}.draws=2"], "likelihood.draws=2 does nothing with kind=replay; leave it out, or use kind=elbo"),
         ([f"{LIKELIHOOD}.complement=true"], "likelihood.complement=True does nothing with kind=replay"),
@@ -217,7 +239,8 @@ def test_reward_terms_may_not_be_empty() -> None:
 def test_the_same_split_of_a_dataset_is_not_held_out() -> None:
     overrides = ["data=jsonl", "data.train.name=a.jsonl"]
     assert (
-        "data.evaluation has the training problems" in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
+        "data.evaluation has the problems of data.train"
+        in problems([*overrides, "data.evaluation.name=a.jsonl"], BLOCK)[0]
     )
     assert problems([*overrides, "data.evaluation.name=b.jsonl"], BLOCK) == []
 
@@ -227,7 +250,7 @@ def test_the_splits_of_scenes_and_digits_are_disjoint_whatever_the_seed(data: st
     overrides = [f"data={data}", "reward=math"]
     assert problems(overrides, BLOCK) == []
     (found,) = problems([*overrides, "data.evaluation.split=train", "data.evaluation.seed=1000000"], BLOCK)
-    assert "data.evaluation has the training problems" in found
+    assert "data.evaluation has the problems of data.train" in found
 
 
 def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
@@ -251,6 +274,8 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        ["algorithm=tracerl_value", "algorithm.advantage=raw", "rollout.group_size=1"],
+        ["algorithm=tracerl_value", "algorithm.likelihood.partition=shrink", "algorithm.likelihood.shrink=4"],
         [f"{LIKELIHOOD}.sampled_parts=2", f"{SAMPLER}.order=drawn_prob"],
         [f"{LIKELIHOOD}.partition=left_to_right"],
         ["algorithm=sft", f"{LIKELIHOOD}.mask_law=exact_count", f"{LIKELIHOOD}.complement=true"],
@@ -311,4 +336,4 @@ def everything_set() -> Config:
 
 @functools.cache
 def _everything_set() -> Config:
-    return compose(["recipe=quickstart", "model.lora.rank=4"]).config
+    return compose(["recipe=quickstart", "model.lora.rank=4", "algorithm.value.passes=1"]).config

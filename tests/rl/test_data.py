@@ -16,8 +16,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from configs.schema import SourceKind, SourceOptions
-from rl.data import Problems, open_source
+from configs.schema import DataOptions, SourceKind, SourceOptions
+from rl.data import Mixture, Problems, open_source, open_training
 from rl.rows import DataError
 
 ROWS = [
@@ -243,3 +243,48 @@ def test_fingerprint_is_the_same_in_another_process() -> None:
         for hash_seed in ("1", "2")
     ]
     assert runs[0] == runs[1] != ""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> DataOptions:
+    """Three problems with reasoning, and two of four without."""
+    reasoned = write_jsonl(tmp_path / "a.jsonl", [{"q": f"a{i}", "why": "so", "answer": str(i)} for i in range(3)])
+    plain = write_jsonl(tmp_path / "b.jsonl", [{"prompt": f"b{i}", "response": f"r{i}"} for i in range(4)])
+    thinking = "<think>{{ why }}</think>{{ answer }}"
+    return DataOptions(
+        train=file_source(reasoned, prompt="{{ q }}", response=thinking),
+        also={"plain": file_source(plain, response="{{ response }}", size=2)},
+    )
+
+
+def test_a_mixture_has_the_problems_of_all_its_sources_with_their_own_templates(mixed: DataOptions) -> None:
+    problems = open_training(mixed)
+    found = [(problem.prompt, *problem.responses) for problem in problems]
+    reasoned = [(f"a{i}", f"<think>so</think>{i}") for i in range(3)]
+    assert found == [*reasoned, ("b0", "r0"), ("b1", "r1")]
+    assert len(problems) == 5
+    assert problems.spread() == [0, 1, 2, 3, 4]
+    with pytest.raises(IndexError, match="problems 0 to 4, not 5"):
+        problems[5]
+
+
+def test_the_fingerprint_of_a_mixture_notices_each_source(mixed: DataOptions) -> None:
+    problems = open_training(mixed)
+    mixed.also["plain"].size = 3
+    longer = open_training(mixed)
+    assert problems.fingerprint() != longer.fingerprint()
+    assert Mixture([problems]).fingerprint() != problems.fingerprint()
+
+
+def test_rewards_get_none_for_a_column_that_another_source_of_the_mixture_has(mixed: DataOptions) -> None:
+    from rl.prompts import PromptSource
+
+    source = PromptSource(open_training(mixed), modality=None)  # type: ignore[arg-type]  # encodes nothing here
+    prompts, columns = source.columns([2, 3], samples=2)
+    assert prompts == ["a2", "a2", "b0", "b0"]
+    assert columns["answer"] == ["2", "2", None, None]
+    assert columns["response"] == [None, None, "r0", "r0"]
+
+
+def test_one_source_is_no_mixture(mixed: DataOptions) -> None:
+    assert isinstance(open_training(DataOptions(train=mixed.train)), Problems)

@@ -89,6 +89,7 @@ def test_reward_gradients_are_not_for_text():
         (["algorithm.clip_kl=0"], "clip_kl=0"),
         (["algorithm=sft"], "set data.train.image"),
         (["algorithm=dpo"], "set data.train.chosen_image and data.train.rejected_im"),
+        ([*DRAFT, "algorithm.value.passes=1"], "needs a recorded trace, .* likelihood.kind=reward_gradient has none"),
         ([*DRAFT, "algorithm.advantage=zscore"], "use advantage=none, or algorithm=draft"),
         (
             [*DRAFT, "algorithm.objective=ppo_clip", "algorithm.ratio=element"],

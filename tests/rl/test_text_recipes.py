@@ -27,6 +27,8 @@ BLOCK = (
     "stable_drl",
     "trace_grpo",
     "tracerl",
+    "tracerl_blocks",
+    "tracerl_value",
     "just_grpo",
     "lightning_rl",
 )

@@ -117,6 +117,31 @@ def test_without_resume_an_earlier_run_is_kept_aside(straight, model, tmp_path):
     assert len(metrics(tmp_path / "again.1")) == 2
 
 
+@pytest.mark.slow
+def test_a_value_model_resumes_and_trains_on_several_learners(cluster, model, tmp_path):
+    """Its weights and moments are in the checkpoint: two updates and two more are four. Sharded over two learners it
+    learns the same."""
+    options = [
+        "algorithm=tracerl_value",
+        "algorithm.solved_band=null",
+        "algorithm.minibatches=2",
+        "algorithm.value.optimizer.learning_rate=1e-3",
+        "algorithm.value.optimizer.eps=1e-5",
+    ]
+    small_run(model, tmp_path, "run.name=straight", *options)
+    small_run(model, tmp_path, "run.name=resumed", *options, "run.updates=2")
+    small_run(model, tmp_path, "run.name=resumed", *options)
+    assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
+    rows = metrics(tmp_path / "straight")
+    assert metrics(tmp_path / "resumed") == rows
+    assert rows[0]["value/mean"] == 0 != rows[1]["value/mean"]
+    small_run(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=3")
+    assert_same_weights(tmp_path / "two", tmp_path / "straight", 5e-5)
+    for row, other in zip(metrics(tmp_path / "two"), rows, strict=True):
+        for name in ("value/loss", "value/mean", "value/explained_variance"):
+            assert row[name] == pytest.approx(other[name], rel=1e-2, abs=1e-3)
+
+
 def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
     """LoRA trains adapters only, the reference is the model without them, and two learners still agree."""
     adapters = ["model.lora.rank=4", "algorithm.kl.coefficient=0.1", "run.updates=2"]

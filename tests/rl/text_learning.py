@@ -6,19 +6,22 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, LikelihoodKind, LikelihoodOptions
+from configs.schema import AlgorithmOptions, LikelihoodKind, LikelihoodOptions, ValueOptions
 from models.text import TextPolicy
+from models.value import text_value
 from rl.engine import Engine
 from rl.learner import Group, Learner
-from rl.likelihood import Likelihood, ScoredRow
+from rl.likelihood import Likelihood, Replay, ScoredRow
 from rl.objectives import needs_reference
 from rl.scores import Scores
 from rl.text_likelihood import TextElbo
+from rl.value_model import ValueModel
 from rollout.options import Order, SamplerOptions
 from rollout.trajectory import TextTrajectory, Trajectory
 from tests.rl.image_learning import CPU
@@ -70,6 +73,8 @@ class Outcome:
     """Of each optimizer update."""
     weights: Tensor
     metrics: dict[str, float]
+    value_gradients: list[Tensor] = dataclasses.field(default_factory=list)
+    """Of the value model's updates."""
 
 
 def recorded_groups(prompts: int = 4, group_size: int = 3) -> list[Group]:
@@ -95,22 +100,37 @@ def policy(moved: float = 0.0) -> TextPolicy:
     return found
 
 
+def value_network(head: float = 0.0) -> TextPolicy:
+    """Of the policy that sampled; with a head it has learned something already."""
+    network = text_value(policy())
+    torch.nn.init.normal_(network.network.lm_head.weight, std=head, generator=torch.Generator().manual_seed(4))
+    return network
+
+
+def value_model(options: ValueOptions, replay: Replay, head: float = 0.0) -> ValueModel:
+    engine = RecordingEngine(value_network(head), options.optimizer, zero_stage=0, bf16=False)
+    return ValueModel(engine, replay, options, 100, CPU)
+
+
 def learn(
     options: AlgorithmOptions,
     likelihood: Callable[[TextPolicy], Likelihood],
     minibatches: Sequence[Sequence[Group]],
     moved: float = 0.0,
     moved_reference: float = 0.02,
+    value_head: float = 0.0,
 ) -> Outcome:
     """One update of a rollout: of each minibatch a gradient, in as many micro-batches as the options say."""
     trained = policy(moved)
     frozen = copy.deepcopy(policy(moved_reference)).requires_grad_(False)
     engine = RecordingEngine(trained, options.optimizer, zero_stage=0, bf16=False)
     reference = (lambda: nullcontext(frozen)) if needs_reference(options) else None
-    learner = Learner(engine, likelihood(trained), None, reference, options, 100, CPU)
+    scored = likelihood(trained)
+    value = None if options.value is None else value_model(options.value, cast(Replay, scored), value_head)
+    learner = Learner(engine, scored, None, reference, options, 100, CPU, value=value)
     metrics = learner.step(0, minibatches, fresh=False)
     weights = torch.cat([p.detach().flatten() for p in trained.parameters()])
-    return Outcome(engine.gradients, weights, metrics)
+    return Outcome(engine.gradients, weights, metrics, [] if value is None else value.engine.gradients)
 
 
 def permuted(group: Group, seed: int) -> Group:
