@@ -271,6 +271,9 @@ class RewardGradientOptions:
     of the chain's own last step (DRaFT-LV)."""
     unit_gradients: bool = False
     """Give each term's gradient in an image length one before its weight, so that no reward drowns out another (R0)."""
+    least_eta: Optional[float] = None  # noqa: UP045
+    """The kernel's eta is drawn between this and rollout.denoising.eta, once an update, so that the model meets varied
+    amounts of noise (R0); null is always the latter."""
     base_pull: float = 0.0
     """Coefficient of the squared distance of the trained weights from the loaded ones, taken off the reward (R0)."""
     checkpointing: bool = False

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.image_families import FAMILIES, NetworkInput
 from models.image_spec import Condition, Guidance, ImageSpec, Prediction
 from models.policy import Policy
+from models.prompt_encoder import PromptEncoder
 
 __all__ = ["Condition", "Guidance", "ImagePolicy", "ImageSpec", "Prediction"]
 
@@ -22,10 +23,17 @@ of every size, with one thread and with two."""
 class ImagePolicy(Policy):
     """`network` is a diffusers UNet2DConditionModel, SD3Transformer2DModel or FluxTransformer2DModel."""
 
-    def __init__(self, network: ModelMixin, spec: ImageSpec) -> None:
+    def __init__(self, network: ModelMixin, spec: ImageSpec, prompt_encoder: PromptEncoder | None = None) -> None:
+        """
+        Args:
+            prompt_encoder: where its text encoders are what is trained; the policy then owns their weights.
+        """
         super().__init__()
         self.network = network
         self.spec = spec
+        self.prompt_encoder = prompt_encoder
+        self.text_encoders = TextEncoders({} if prompt_encoder is None else prompt_encoder.text_encoders)
+        """By their names in the pipeline; empty where they are not trained."""
 
     def forward(
         self, latents: Tensor, time: Tensor, embeds: Tensor, pooled: Tensor | None, guidance: Tensor | None
@@ -58,13 +66,24 @@ class ImagePolicy(Policy):
         return FAMILIES[self.spec.family].call(self.network, self.spec, given).float()[:count]
 
     @property
+    def trained(self) -> nn.Module:
+        return self.text_encoders if self.prompt_encoder is not None else self.network
+
+    @property
     def adaptable(self) -> nn.Module:
         """Where adapters may go: everywhere."""
-        return self.network
+        return self.trained
 
     @property
     def device(self) -> torch.device:
         return self.network.device
+
+
+class TextEncoders(nn.ModuleDict):
+    """Stays in evaluation mode: with dropout (T5's) another encoder would be trained than the one that is used."""
+
+    def train(self, mode: bool = True) -> TextEncoders:
+        return super().train(False)
 
 
 def _padded(rows: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from models.image_codec import ImageCodec
 from models.image_description import Description, read_description
 from models.image_spec import ImageSpec
 from models.lora import add_adapters
-from models.options import ModelOptions
+from models.options import ModelOptions, TrainedPart
 from models.prompt_encoder import PromptEncoder, encoding_pipeline
 from models.prompt_limits import PromptLimits, load_prompt_tokenizer
 
@@ -34,7 +34,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def load_image_policy(
     options: ModelOptions, *, device: torch.device | str = "cpu", adapter_seed: int = 0
 ) -> ImagePolicy:
-    """The trained network alone, in `options.precision`.
+    """The network, in `options.precision`; where the text encoders are trained it is frozen and comes with them.
 
     The policy is in evaluation mode; training mode computes the same numbers (there is no dropout), and recomputes
     activations if the options say so.
@@ -53,19 +53,41 @@ def load_image_policy(
             module.p = 0.0
     if options.gradient_checkpointing:
         network.enable_gradient_checkpointing()
-    policy = ImagePolicy(network.to(device), found.spec)
+    encoder = None
+    if options.train is TrainedPart.text_encoder:
+        network.requires_grad_(False)
+        encoder = _trained_prompt_encoder(options, device)
+    policy = ImagePolicy(network.to(device), found.spec, encoder)
     if options.lora is not None:
         add_adapters(policy, options.lora, adapter_seed)
     return policy.eval()
 
 
 def load_prompt_encoder(options: ModelOptions, *, device: torch.device | str = "cpu") -> PromptEncoder:
-    """The stock pipeline's text encoders, in `options.precision`, behind its own `encode_prompt`.
+    """The stock pipeline's text encoders, in `options.precision` and frozen, behind its own `encode_prompt`.
 
     Raises:
         CheckpointError: as `load_image_policy`.
     """
     found = _describe(options)
+    pipeline, limits = _encoding_parts(options, found, device)
+    return PromptEncoder(found.family, pipeline, limits, options.max_sequence_length)
+
+
+def _trained_prompt_encoder(options: ModelOptions, device: torch.device | str) -> PromptEncoder:
+    """One whose text encoders ask for gradients."""
+    found = _describe(options)
+    pipeline, limits = _encoding_parts(options, found, device)
+    share = options.text_encoder_share
+    original = None if share == 1 else load_prompt_encoder(options, device=device)
+    encoder = PromptEncoder(found.family, pipeline, limits, options.max_sequence_length, original, share)
+    for module in encoder.text_encoders.values():
+        module.requires_grad_(True)
+    return encoder
+
+
+def _encoding_parts(options: ModelOptions, found: Description, device: torch.device | str) -> tuple[Any, PromptLimits]:
+    """The pipeline with frozen encoders, and what its prompts are held to."""
     tokenizers = _read_tokenizers(options, found)
     limits = _limits(options, found, tokenizers)
     components: dict[str, Any] = dict(tokenizers)
@@ -79,8 +101,7 @@ def load_prompt_encoder(options: ModelOptions, *, device: torch.device | str = "
         config = SD3Transformer2DModel.load_config(find_checkpoint(options.path, SMALL_FILES) / found.family.denoiser)
         with torch.device("meta"):
             components["transformer"] = SD3Transformer2DModel.from_config(config)
-    pipeline = encoding_pipeline(found.family, found.index, components)
-    return PromptEncoder(found.family, pipeline, limits, options.max_sequence_length)
+    return encoding_pipeline(found.family, found.index, components), limits
 
 
 def read_prompt_limits(options: ModelOptions) -> PromptLimits:

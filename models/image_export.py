@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.files import CheckpointError, find_checkpoint, read_json
+from models.files import CheckpointError, find_checkpoint, listed, read_json
 from models.image import ImagePolicy
 from models.image_checkpoint import SMALL_FILES
 from models.image_families import FAMILIES
@@ -34,21 +36,22 @@ def export_image_policy(
     half: bool = False,
     max_shard_size: int | str = "10GB",
 ) -> None:
-    """Writes the pipeline with the policy's network, adapters merged in, into `folder`, which is created.
+    """Writes the pipeline with what was trained, adapters merged in, into `folder`, which is created.
 
     Args:
-        source: what the policy was loaded from (`ModelOptions.path`); all components but the network are
+        source: what the policy was loaded from (`ModelOptions.path`); all components that are not trained are
             copied from it.
-        half: store the network's weights as fp16.
+        half: store the trained components' weights as fp16.
         adapter_only: write pytorch_lora_weights.safetensors for the pipeline's `load_lora_weights` instead.
 
     Raises:
-        CheckpointError: `adapter_only` without adapters, `folder` is the source's, or the source cannot be found.
+        CheckpointError: `adapter_only` without adapters or with some that the pipeline does not load, `folder` is the
+            source's, or the source cannot be found.
     """
     folder = Path(folder)
     family = FAMILIES[policy.spec.family]
     if adapter_only:
-        family.pipeline_class.save_lora_weights(folder, **{f"{family.denoiser}_lora_layers": _adapters(policy)})
+        family.pipeline_class.save_lora_weights(folder, **_adapters(policy))
         return
     origin = find_checkpoint(source, ALL_FILES)
     if folder.resolve() == origin.resolve():
@@ -56,28 +59,43 @@ def export_image_policy(
             f"export to {folder}: the checkpoint that the policy was loaded from would be overwritten; choose another "
             "folder"
         )
-    network_folder = folder / family.denoiser
-    for stale in network_folder.glob("diffusion_pytorch_model*.safetensors*"):
-        stale.unlink()
-    network = _merged(policy)
-    (network.half() if half else network).save_pretrained(network_folder, max_shard_size=max_shard_size)
+    merged = _merged(policy)
+    for component, module in merged.items():
+        for stale in (folder / component).glob("*.safetensors*"):
+            stale.unlink()
+        (module.half() if half else module).save_pretrained(folder / component, max_shard_size=max_shard_size)
     for component in read_json(origin / "model_index.json"):
-        if component != family.denoiser and (origin / component).is_dir():
+        if component not in merged and (origin / component).is_dir():
             shutil.copytree(origin / component, folder / component, dirs_exist_ok=True)
     shutil.copyfile(origin / "model_index.json", folder / "model_index.json")
 
 
-def _merged(policy: ImagePolicy) -> Any:
-    """A network of the same class that holds the policy's tensors, or sums with the adapters' products."""
+def _merged(policy: ImagePolicy) -> dict[str, Any]:
+    """What was trained by its name in the pipeline: modules of the same classes that hold the policy's tensors, or sums
+    with the adapters' products."""
+    tensors = merged_state_dict(policy)
+    if policy.text_encoders:
+        return {name: _merged_encoder(encoder, name, tensors) for name, encoder in policy.text_encoders.items()}
     network: Any = policy.network
     with torch.device("meta"):
         plain = type(network).from_config(network.config)
-    plain.load_state_dict(merged_state_dict(policy), assign=True)
+    plain.load_state_dict(tensors, assign=True)
+    return {FAMILIES[policy.spec.family].denoiser: plain}
+
+
+def _merged_encoder(encoder: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    own = {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+    with torch.device("meta"):
+        plain = type(encoder)(copy.deepcopy(encoder.config))
+    plain.load_state_dict(own, assign=True, strict=False)  # a tied weight is there once
+    plain.tie_weights()
+    if missing := [key for key, tensor in plain.state_dict().items() if tensor.is_meta]:
+        raise CheckpointError(f"{name} has no weights for {listed(missing)}")
     return plain
 
 
-def _adapters(policy: ImagePolicy) -> dict[str, Tensor]:
-    """Adapter weights by diffusers' names, scaled so that every reader gets them right.
+def _adapters(policy: ImagePolicy) -> dict[str, dict[str, Tensor]]:
+    """Arguments of `save_lora_weights`: weights by diffusers' names, scaled so that every reader gets them right.
 
     The file format has no field for alpha that all tools read, and those that find none take it to equal the rank; so
     the factor alpha / rank goes into B.
@@ -86,7 +104,15 @@ def _adapters(policy: ImagePolicy) -> dict[str, Tensor]:
         raise CheckpointError("adapter_only: the policy has no adapters, since it was trained without model.lora")
     config = adapter_config(policy)
     scale = {"lora_A": 1.0, "lora_B": config.lora_alpha / config.r}
-    return {
-        f"{module}.{side}.weight": (tensor * scale[side]).contiguous()
-        for (module, side), tensor in adapter_tensors(policy).items()
-    }
+    family = FAMILIES[policy.spec.family]
+    layers: dict[str, dict[str, Tensor]] = {}
+    for (module, side), tensor in adapter_tensors(policy).items():
+        component, _, inner = module.partition(".") if policy.text_encoders else (family.denoiser, "", module)
+        weights = layers.setdefault(f"{component}_lora_layers", {})
+        weights[f"{inner}.{side}.weight"] = (tensor * scale[side]).contiguous()
+    if unknown := layers.keys() - inspect.signature(family.pipeline_class.save_lora_weights).parameters.keys():
+        raise CheckpointError(
+            f"adapter_only: {family.pipeline_class.__name__} loads no adapters of "
+            f"{listed(sorted(name.removesuffix('_lora_layers') for name in unknown))}; export the whole pipeline"
+        )
+    return layers

@@ -1,6 +1,6 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) inside a policy, through PEFT.
 
-PEFT replaces the target layers in place, so the parts of `policy.network` stay where they are. The reference model of a
+PEFT replaces the target layers in place, so the parts of `policy.trained` stay where they are. The reference model of a
 KL penalty costs no memory: it is the policy `without_adapters`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -54,7 +54,7 @@ def add_adapters(policy: Policy, options: LoraOptions, seed: int) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # PEFT draws on the CPU; torch.manual_seed would seed GPUs too
-        inject_adapter_in_model(config, policy.network, ADAPTER)
+        inject_adapter_in_model(config, policy.trained, ADAPTER)
 
 
 @contextmanager
@@ -83,14 +83,14 @@ def trainable_parameters(policy: Policy) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def merged_state_dict(policy: Policy) -> dict[str, Tensor]:
-    """The network's weights and saved buffers by its library's names, adapters added in; tied weights appear once.
+    """The trained part's weights and saved buffers by its library's names, adapters added in; tied weights appear once.
 
     Without adapters the tensors are the policy's own, not copies.
     """
     layers = _lora_layers(policy)
-    saved = policy.network.state_dict().keys()
-    tensors = {name: buffer for name, buffer in policy.network.named_buffers() if name in saved}
-    for name, parameter in policy.network.named_parameters():
+    saved = policy.trained.state_dict().keys()
+    tensors = {name: buffer for name, buffer in policy.trained.named_buffers() if name in saved}
+    for name, parameter in policy.trained.named_parameters():
         module, _, leaf = name.rpartition(".")
         if ".lora_" in name:
             continue
@@ -106,13 +106,14 @@ def merged_state_dict(policy: Policy) -> dict[str, Tensor]:
 
 
 def adapter_config(policy: Policy) -> LoraConfig:
-    config = policy.network.peft_config[ADAPTER]
+    configs: Any = policy.trained.peft_config
+    config = configs[ADAPTER]
     assert isinstance(config, LoraConfig)
     return config
 
 
 def adapter_tensors(policy: Policy) -> dict[tuple[str, str], Tensor]:
-    """Adapter weights by (the network's name of the adapted module, "lora_A" or "lora_B")."""
+    """Adapter weights by (the adapted module's name in the trained part, "lora_A" or "lora_B")."""
     return {
         (module, side): getattr(layer, side)[ADAPTER].weight.detach()
         for module, layer in _lora_layers(policy).items()
@@ -121,7 +122,7 @@ def adapter_tensors(policy: Policy) -> dict[tuple[str, str], Tensor]:
 
 
 def _lora_layers(policy: Policy) -> dict[str, lora.Linear]:
-    return {name: module for name, module in policy.network.named_modules() if isinstance(module, lora.Linear)}
+    return {name: module for name, module in policy.trained.named_modules() if isinstance(module, lora.Linear)}
 
 
 def _short_name(module: str) -> str:

@@ -23,6 +23,15 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+class TrainedPart(Enum):
+    """Which part of the model is trained; the rest is frozen."""
+
+    network = "network"
+    """The language model, or the image model's denoiser."""
+    text_encoder = "text_encoder"
+    """An image model's text encoders, all that its pipeline has (TextCraftor, arXiv 2403.18978)."""
+
+
 @dataclass
 class LoraOptions:
     """Low-rank adapters through PEFT. There is no dropout option: dropout would make the ratio differ from 1."""
@@ -43,8 +52,12 @@ class ModelOptions:
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
     """A text model's family in the registry; recognised from config.json when null. An image pipeline names its own."""
     precision: Precision = Precision.fp32
+    train: TrainedPart = TrainedPart.network
     lora: Optional[LoraOptions] = None  # noqa: UP045
-    """Train adapters only; null trains every weight."""
+    """Train adapters only; null trains every weight of the trained part."""
+    text_encoder_share: float = 1.0
+    """Share of the tuned encoders in a prompt's encoding, the rest being that of the loaded ones (train=text_encoder):
+    1 is what is exported, 0 the model as it was. Choose it at evaluation and sampling."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
     block_length: Optional[int] = None  # noqa: UP045

@@ -9,12 +9,17 @@ from torch import nn
 
 
 class Policy(nn.Module, ABC):
-    """A network that is trained, and nothing else: all parameters of the policy are its."""
+    """What is trained, and what it needs in its forward; parameters that ask for a gradient are trained."""
 
     network: Any
     """The transformers or diffusers model."""
 
     @property
+    def trained(self) -> nn.Module:
+        """The part that is trained: its weights, or adapters in it."""
+        return self.network
+
+    @property
     @abstractmethod
     def adaptable(self) -> nn.Module:
-        """The part of the network whose linear layers may get adapters."""
+        """Where in the trained part linear layers may get adapters."""

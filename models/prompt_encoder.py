@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from models.image_families import ImageFamily
 from models.image_spec import Condition
@@ -14,22 +15,39 @@ from models.prompt_limits import PromptLimits
 
 
 class PromptEncoder:
-    """Frozen text encoders of one pipeline."""
+    """The text encoders of one pipeline."""
 
-    def __init__(self, family: ImageFamily, pipeline: Any, limits: PromptLimits, t5_tokens: int) -> None:
+    def __init__(
+        self,
+        family: ImageFamily,
+        pipeline: Any,
+        limits: PromptLimits,
+        t5_tokens: int,
+        original: PromptEncoder | None = None,
+        share: float = 1.0,
+    ) -> None:
         """
         Args:
             pipeline: of the family's class; only its tokenizers and text encoders are used.
             t5_tokens: to which T5 pads every prompt, in families that have one.
+            original, share: encode as share e + (1 - share) e_original, e being this pipeline's encoding and
+                e_original that of `original` (TextCraftor, arXiv 2403.18978).
         """
         self._family = family
         self._pipeline = pipeline
         self._limits = limits
         self._t5_tokens = t5_tokens
+        self._original = original
+        self._share = share
 
-    @torch.no_grad()
+    @property
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """By their names in the pipeline."""
+        found = {name: getattr(self._pipeline, name) for name in self._family.encoders.values()}
+        return {name: encoder for name, encoder in found.items() if encoder is not None}
+
     def encode(self, prompts: list[str]) -> Condition:
-        """The condition of each prompt; it does not depend on the other prompts.
+        """The condition of each prompt; it does not depend on the other prompts. Trained encoders get a gradient.
 
         The empty prompt stands for no prompt, the unconditional half of classifier-free guidance, as the stock pipeline
         makes it: zeros for an SDXL whose model_index.json says force_zeros_for_empty_prompt.
@@ -50,7 +68,16 @@ class PromptEncoder:
         }
         rows = [encoded[prompt] for prompt in prompts]
         pooled = [row.pooled for row in rows if row.pooled is not None]
-        return Condition(torch.cat([row.embeds for row in rows]).float(), torch.cat(pooled).float() if pooled else None)
+        embeds = torch.cat([row.embeds for row in rows]).float()
+        condition = Condition(embeds, torch.cat(pooled).float() if pooled else None)
+        return condition if self._original is None else self._mixed(condition, self._original.encode(prompts))
+
+    def _mixed(self, tuned: Condition, original: Condition) -> Condition:
+        """Exactly the one at share 1, and the other at 0."""
+        embeds = self._share * tuned.embeds + (1 - self._share) * original.embeds
+        if tuned.pooled is None or original.pooled is None:
+            return Condition(embeds, None)
+        return Condition(embeds, self._share * tuned.pooled + (1 - self._share) * original.pooled)
 
 
 def encoding_pipeline(family: ImageFamily, index: Mapping[str, Any], components: Mapping[str, Any]) -> Any:

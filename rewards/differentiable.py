@@ -110,8 +110,9 @@ def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
     if isinstance(function, DifferentiableReward):
         return function
     raise RewardError(
-        f"reward.terms.{name}.function={term.function} cannot be differentiated: choose brightness or "
-        f"digit_log_probability, mark a torch function of yours with rewards.differentiable.differentiable, or set "
+        f"reward.terms.{name}.function={term.function} cannot be differentiated: choose brightness, "
+        f"digit_log_probability or text_image_similarity, mark a torch function of yours with "
+        f"rewards.differentiable.differentiable, or set "
         f"weight=0 to measure it only"
     )
 

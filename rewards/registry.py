@@ -26,6 +26,7 @@ REGISTERED = {
     "digit_probability": "rewards.digits.digit_probability",
     "digit_log_probability": "rewards.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
+    "text_image_similarity": "rewards.dual_encoder.text_image_similarity",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -39,6 +40,7 @@ COMPLETIONS = {
     "digit_probability": "image",
     "digit_log_probability": "image",
     "brightness": "image",
+    "text_image_similarity": "image",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""

@@ -19,6 +19,7 @@ from configs.schema import (
     Partition,
     Ratio,
 )
+from models.options import TrainedPart
 from rl.compatibility import differentiates_reward
 from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, WindowKind
 
@@ -38,6 +39,7 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     yield from _denoising(config)
     yield from _window(config)
     yield from _algorithm(config)
+    yield from _trained_part(config)
     if differentiates_reward(config):
         yield from _reward_gradient(config)
     else:
@@ -99,6 +101,29 @@ def _algorithm(config: Config) -> Iterator[str]:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
     if algorithm.denominator is Denominator.canvas:
         yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
+
+
+def _trained_part(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.train is TrainedPart.text_encoder and not differentiates_reward(config):
+        yield (
+            f"model.train=text_encoder: likelihood.kind={config.algorithm.likelihood.kind.name} scores the network "
+            f"under encoded prompts that its samples come with, in which no text encoder has a gradient; use "
+            f"likelihood.kind=reward_gradient, or algorithm=text_craftor"
+        )
+    share = model.text_encoder_share
+    if not 0 <= share <= 1:
+        yield f"model.text_encoder_share={share}: must lie in [0, 1]"
+    elif share != 1 and model.train is not TrainedPart.text_encoder:
+        yield (
+            f"model.text_encoder_share={share} mixes tuned with loaded text encoders, and model.train=network tunes "
+            f"none; leave it out"
+        )
+    if model.train is TrainedPart.text_encoder and config.cluster.zero_stage == 3:
+        yield (
+            "model.train=text_encoder needs whole text encoders outside of the network's forward, and "
+            "cluster.zero_stage=3 shards them; use a lower stage"
+        )
 
 
 def _replay(config: Config) -> Iterator[str]:
@@ -167,6 +192,12 @@ def _reward_gradient(config: Config) -> Iterator[str]:
         yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
     if options.renoise < 0:
         yield f"{name}.renoise={options.renoise}: must be at least 0"
+    if options.least_eta is not None and denoising.kernel is KernelKind.ode:
+        yield f"{name}.least_eta={options.least_eta}: kernel=ode draws no noise; use kernel=ddim, or least_eta=null"
+    elif options.least_eta is not None and not 0 <= options.least_eta < denoising.eta:
+        yield (
+            f"{name}.least_eta={options.least_eta}: must be at least 0 and below rollout.denoising.eta={denoising.eta}"
+        )
     if options.base_pull < 0:
         yield f"{name}.base_pull={options.base_pull}: must be at least 0"
     if options.base_pull > 0 and config.cluster.zero_stage == 3:

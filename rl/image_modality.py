@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,8 +98,10 @@ class ImageModality:
 
     def rollout_worker(self, device: torch.device) -> ImageRolloutWorker:
         model = self.config.model
-        encoder, codec = load_prompt_encoder(model, device=device), load_image_codec(model, device=device)
-        return ImageRolloutWorker(self.policy(device), encoder, codec, device)
+        policy, codec = self.policy(device), load_image_codec(model, device=device)
+        return ImageRolloutWorker(
+            policy, policy.prompt_encoder or load_prompt_encoder(model, device=device), codec, device
+        )
 
     def policy(self, device: torch.device) -> ImagePolicy:
         return load_image_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)
@@ -210,6 +212,12 @@ class ImageModality:
         console.print(f"{len(images)} {'image' if len(images) == 1 else 'images'} written to {output}", soft_wrap=True)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
+        share = self.config.model.text_encoder_share
+        if share != 1:
+            raise UserError(
+                f"model.text_encoder_share={share} mixes the encodings of two encoders, and a pipeline folder holds "
+                "the weights of one; set it to 1 in the run's config.yaml to export the tuned encoder alone"
+            )
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
         export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only, half=half)
@@ -229,7 +237,7 @@ class ImageModality:
         return ImageRewardGradient(
             Schedule(policy.spec, self.sampler(TicketKind.train)),
             options,
-            self._caption_encoder(device),
+            self._caption_encoder(device) if policy.prompt_encoder is None else partial(_encoded, policy),
             load_image_codec(config.model, device=device).pixels,
             DifferentiableTotal(config.reward.terms, options.unit_gradients),
             config.run.seed,
@@ -254,6 +262,12 @@ class ImageModality:
             return found, condition
 
         return encode
+
+
+def _encoded(policy: ImagePolicy, caption: str) -> Condition:
+    """The condition (1, ...) of a caption by the present weights of the policy's encoders, differentiable in them."""
+    assert policy.prompt_encoder is not None
+    return policy.prompt_encoder.encode([caption])
 
 
 def check_schedule(config: Config, spec: ImageSpec) -> None:

@@ -12,6 +12,8 @@ with demonstrations too. The published methods differ in which steps carry gradi
 | AlignProp (arXiv 2310.03739) | the last K steps, K drawn once an update |
 | ReFL (ImageReward, arXiv 2304.05977) | one of the late steps; the reward sees the image as estimated there |
 | LongAlign (arXiv 2410.11817) | every n-th step, and from there along the latent, past the later networks |
+| R0 (arXiv 2503.13070) | the last K steps of chains with an amount of noise that is drawn once an update |
+| TextCraftor (arXiv 2403.18978) | the encoded prompt in the last K steps, to the text encoders (`model.train`) |
 
 AlignProp's code detaches the network's outputs before the cut and not the latent. Those latents depend on the weights
 through these outputs only, so the gradient is the same, and here those steps run without any.
@@ -20,7 +22,7 @@ through these outputs only, so the gradient is the same, and here those steps ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +80,8 @@ class Part:
     """Steps of the schedule whose outputs are differentiated, at least one, in order."""
     stop: int
     """Steps that are taken at all."""
+    eta: float
+    """Amount of noise of the steps."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class ImageRewardGradient:
     ) -> None:
         """
         Args:
-            encode: the condition (1, ...) of a caption.
+            encode: the condition (1, ...) of a caption; differentiated where the text encoders are trained.
             decode: images (B, 3, H, W) in [0, 1] of latents (B, C, h, w), differentiable.
             seed: of the run; decides with the draw where the gradient is cut.
             weights: the trained ones, as they were loaded, which `base_pull` pulls back.
@@ -142,8 +146,8 @@ class ImageRewardGradient:
     def part(self, draw: int) -> Part:
         """The same for all samples of an update, so that learners that share weights run as many steps."""
         options, steps = self.options, self.schedule.options.steps
-        position, counter = torch.arange(3), torch.tensor(draw)
-        for_cut, for_stop, for_offset = uniform(self.key, position, counter, Purpose.WINDOW)
+        position, counter = torch.arange(4), torch.tensor(draw)
+        for_cut, for_stop, for_offset, for_eta = uniform(self.key, position, counter, Purpose.WINDOW)
         stop = steps
         if options.earliest_stop is not None:
             stop = options.earliest_stop + 1 + int(for_stop * (steps - options.earliest_stop))
@@ -155,7 +159,14 @@ class ImageRewardGradient:
             count = max(1, round(options.last_steps + options.cut_std * normal_draw.item()))
         last_steps = range(max(0, stop - count), stop)
         offset = int(for_offset * min(options.every, len(last_steps)))
-        return Part(tuple(last_steps[offset :: options.every]), stop)
+        eta = self.schedule.options.eta
+        if options.least_eta is not None:
+            eta = options.least_eta + for_eta.item() * (eta - options.least_eta)
+        return Part(tuple(last_steps[offset :: options.every]), stop, eta)
+
+    def _schedule_of(self, part: Part) -> Schedule:
+        spec, options = self.schedule.spec, self.schedule.options
+        return self.schedule if part.eta == options.eta else Schedule(spec, replace(options, eta=part.eta))
 
     def prepare(self, model: Callable[..., Tensor], rows: list[ScoredRow]) -> None:
         """Nothing: samples are drawn as they are scored."""
@@ -164,7 +175,8 @@ class ImageRewardGradient:
         """Rewards of the images that the model draws for the rows; they stand where log-probabilities do."""
         samples: list[Sample] = [row.content for row in rows]
         part, last = samples[0].part, self.schedule.options.steps - 1
-        sampler = ImageSampler(model, self.schedule, self.device, self.unconditional_gradient)
+        schedule = self._schedule_of(part)
+        sampler = ImageSampler(model, schedule, self.device, self.unconditional_gradient)
         conditions = self._conditions([sample.trajectory.caption for sample in samples])
         uids = torch.tensor([sample.uid for sample in samples], device=self.device)
 
@@ -174,7 +186,7 @@ class ImageRewardGradient:
 
         def follow(latents: Tensor, step: int) -> Tensor:
             output = output_at(latents, step)
-            return sampler.advance(latents, output, step, uids if self.schedule.kernel.stochastic[step] else None)
+            return sampler.advance(latents, output, step, uids if schedule.kernel.stochastic[step] else None)
 
         with torch.no_grad():
             latents = sampler.start(torch.tensor([sample.first_noise for sample in samples]))
@@ -189,7 +201,7 @@ class ImageRewardGradient:
         step = part.stop - 1
         if step < last:
             output = output_at(latents, step)
-            return self._scores(self._reward(samples, self.schedule.kernel.denoised(latents, output, step)))
+            return self._scores(self._reward(samples, schedule.kernel.denoised(latents, output, step)))
         return self._scores(self._reward(samples, follow(latents, last)))
 
     def _scores(self, rewards: Tensor) -> Scores:
@@ -227,7 +239,9 @@ class ImageRewardGradient:
         return Conditions(self._batch(captions), empty, self.schedule.embedded_scale)
 
     def _batch(self, captions: list[str]) -> Condition:
-        return Condition.joined([self.encode(caption) for caption in captions], self.device)
+        """A caption is encoded once, however many samples it has."""
+        encoded = {caption: self.encode(caption) for caption in dict.fromkeys(captions)}
+        return Condition.joined([encoded[caption] for caption in captions], self.device)
 
     def _tokens(self, part: Part) -> int:
         """What a sample's activations take, counted in tokens of one forward, for packing micro-batches."""

@@ -15,6 +15,7 @@ from configs.schema import (
     Partition,
     Ratio,
 )
+from models.options import TrainedPart
 from rollout.options import Cache, Count, Order
 
 if TYPE_CHECKING:  # models.text imports torch, which `denoiserl config` must not wait for
@@ -47,6 +48,8 @@ def _likelihood(config: Config) -> Iterator[str]:
             "algorithm.likelihood.kind=reward_gradient differentiates a reward in the pixels of an image; tokens of a "
             "text have no such derivative: use kind=replay"
         )
+    if config.model.train is not TrainedPart.network:
+        yield f"model.train={config.model.train.name} is a part of image models; for text use network"
     if not algorithm.advantage.offline and sampler.temperature == 0:
         yield (
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "

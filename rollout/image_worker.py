@@ -40,6 +40,8 @@ class ImageRolloutWorker:
         self, request: RolloutRequest, observe: Observer | None = None
     ) -> tuple[list[ImageTrajectory], Completions, dict[str, float]]:
         assert isinstance(request.sampler, DenoisingOptions)
+        if self.policy.prompt_encoder is not None:
+            self.encoded.cache_clear()  # by weights that may have been replaced since the last ticket
         started = time.perf_counter()
         options = request.sampler
         schedule = Schedule(self.policy.spec, options)
@@ -124,6 +126,7 @@ class ImageRolloutWorker:
             )
         return trajectories
 
+    @torch.no_grad()
     def _encode(self, caption: str) -> Condition:
         """On the CPU: a caption of FLUX takes 8 MB."""
         condition = self.encoder.encode([caption])

@@ -35,6 +35,8 @@ FORWARD = [
     "rollout.denoising.kernel=ode",
 ]
 """A denoising loss of rollouts by the ODE, as DiffusionNFT, AWM and DGPO have it."""
+REWARD_GRADIENTS = ["draft", "draft_lv", "align_prop", "refl", "long_align", "r0", "text_craftor"]
+TEXT_ENCODER = ["algorithm=text_craftor"]
 SUPERVISED = ["algorithm=sft", "data.train.image=picture"]
 
 
@@ -51,10 +53,11 @@ def test_every_recipe_suits_flow_and_noise_predicting_models(algorithm):
     checked(f"algorithm={algorithm}", spec=replace(SPEC, prediction=Prediction.epsilon, scheduler=DDIM))
 
 
-@pytest.mark.parametrize("algorithm", ["draft", "draft_lv", "align_prop", "refl", "long_align", "r0"])
+@pytest.mark.parametrize("algorithm", REWARD_GRADIENTS)
 @pytest.mark.parametrize("kernel", ["ode", "ddim", "cps"])
 def test_reward_gradients_suit_every_kernel(algorithm, kernel):
-    checked(f"algorithm={algorithm}", f"rollout.denoising.kernel={kernel}", "rollout.denoising.eta=1")
+    constant = ["algorithm.reward_gradient.least_eta=null"] if kernel == "ode" else []
+    checked(f"algorithm={algorithm}", f"rollout.denoising.kernel={kernel}", "rollout.denoising.eta=1", *constant)
 
 
 def test_distilled_models_take_reward_gradients_through_the_ode_only():
@@ -67,6 +70,11 @@ def test_distilled_models_take_reward_gradients_through_the_ode_only():
 def test_reward_gradients_are_not_for_text():
     with pytest.raises(ConfigError, match="tokens of a text have no such derivative"):
         check(compose(["recipe=quickstart", "algorithm.likelihood.kind=reward_gradient"]).config, None)
+
+
+def test_texts_have_no_text_encoder():
+    with pytest.raises(ConfigError, match="train=text_encoder is a part of image models"):
+        check(compose(["recipe=quickstart", "model.train=text_encoder"]).config, None)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +117,14 @@ def test_reward_gradients_are_not_for_text():
         ([*DRAFT, "algorithm.reward_gradient.cut_std=2"], "cut_std=2.0 does nothing with cut=fixed"),
         ([*DRAFT, "algorithm.reward_gradient.every=0"], "every=0: must be at least 1"),
         ([*DRAFT, "algorithm.reward_gradient.base_pull=-1"], "base_pull=-1.0: must be at least 0"),
+        (["algorithm=r0", "algorithm.reward_gradient.least_eta=1"], "least_eta=1.0: must be at least 0 and below"),
+        (["algorithm=r0", "algorithm.reward_gradient.least_eta=-1"], "least_eta=-1.0: must be at least 0"),
+        ([*DRAFT, "algorithm.reward_gradient.least_eta=0"], "least_eta=0.0: kernel=ode draws no noise"),
+        (["model.train=text_encoder"], "likelihood.kind=replay scores the network under encoded prompts"),
+        ([*FORWARD, "model.train=text_encoder"], "likelihood.kind=elbo scores the network under encoded prompts"),
+        ([*TEXT_ENCODER, "model.text_encoder_share=1.5"], "text_encoder_share=1.5: must lie in"),
+        ([*DRAFT, "model.text_encoder_share=0.5"], "model.train=network tunes none"),
+        ([*TEXT_ENCODER, "cluster.zero_stage=3"], "whole text encoders .* use a lower stage"),
         (
             [*DRAFT, "algorithm.reward_gradient.base_pull=1", "cluster.zero_stage=3"],
             "base_pull needs whole weights .* use a lower stage",

@@ -224,6 +224,27 @@ def test_the_pull_to_the_base_is_in_the_gradient_and_not_in_the_reward():
     assert gradient(pulled, network) == pytest.approx((reward, derivative - 2 * 0.5 * 0.2), rel=1e-5)
 
 
+def test_the_amount_of_noise_is_drawn_once_an_update():
+    schedule, network = schedule_of(KernelKind.ddim), Scaling()
+    scorer = toy(schedule, last_steps=STEPS, least_eta=0.4)
+    etas = []
+    for draw in range(200):
+        assert len({row.content.part for row in scorer.rows(groups(), draw)}) == 1
+        etas.append(scorer.part(draw).eta)
+    assert 0.4 <= min(etas) < 0.42
+    assert 0.98 < max(etas) < 1
+    assert np.mean(etas) == pytest.approx(0.7, abs=5 * 0.6 / math.sqrt(12 * 200))
+    for draw in range(3):
+        drawn = Schedule(SPEC, replace(schedule.options, eta=etas[draw]))
+        tangent, at_most = Tangent(drawn, network.weight.item()), Tangent(schedule, network.weight.item())
+        for step in range(STEPS):
+            tangent.step(step, differentiated=True)
+            at_most.step(step, differentiated=True)
+        found = gradient(scorer, network, draw)
+        assert found == pytest.approx(tangent.reward(), rel=1e-4)
+        assert found != pytest.approx(at_most.reward(), rel=1e-2)
+
+
 def test_siblings_may_share_their_first_noise():
     apart, together = (toy(schedule_of(KernelKind.ode, same_noise=same)) for same in (False, True))
     assert [row.content.first_noise for row in apart.rows(groups(), 0)] == [3, 4, 5, 6]
