@@ -306,8 +306,9 @@ def choose_rates(jobs: list[Job], folder: Path, console: Console) -> None:
         if left := sum(not job.file(folder).exists() for job in mine):
             console.print(f"{task}: {left} runs of the search are left; the rates are chosen when they are done")
             continue
-        best = best_rates([read_result(job.file(folder)) for job in mine])
-        _write(folder / task / "rates.json", {**read_rates(folder / task), **best})
+        file = folder / task / "rates.json"
+        earlier = json.loads(file.read_text()) if file.exists() else {}  # a search of other contestants
+        _write(file, {**earlier, **best_rates([read_result(job.file(folder)) for job in mine])})
 
 
 def best_rates(results: Sequence[Result]) -> dict[str, float]:

@@ -7,6 +7,7 @@ reason. An algorithm file without an entry takes part with the shared options.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -110,7 +111,7 @@ def read_task(file: Path) -> Task:
 
 def contestants(task: Task, config_dir: Path | None = None) -> list[Contestant]:
     """Every algorithm file that works with the task's kind of model, then our combinations."""
-    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
+    recipes = _recipes(config_dir)
     for name, entry in task.combinations.items():
         if name in recipes or entry.algorithm not in recipes:
             raise UserError(
@@ -125,6 +126,11 @@ def contestants(task: Task, config_dir: Path | None = None) -> list[Contestant]:
     ]
     own = [Contestant(name, recipes[entry.algorithm], entry, True) for name, entry in task.combinations.items()]
     return published + own
+
+
+@cache  # every file is composed for both kinds of model, which takes seconds
+def _recipes(config_dir: Path | None) -> dict[str, Recipe]:
+    return {recipe.name: recipe for recipe in catalogue(config_dir)}
 
 
 def chosen(
