@@ -23,9 +23,9 @@ from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.learner import Group, Learner
 from rl.modality import modality_of
-from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
+from rl.requirements import needs_reference
 from rl.step_rewards import score_steps
 from rl.value_model import value_model_of
 from rollout.trajectory import Trajectory

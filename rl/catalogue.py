@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from rich.table import Table
 
 from configs.compose import PACKAGE, compose
+from configs.errors import UserError
 from configs.schema import (
     AdvantageKind,
     AlgorithmOptions,
@@ -26,7 +28,7 @@ from configs.schema import (
 )
 from models.options import Modality
 from rl.compatibility import differentiates_reward, problems
-from rl.objectives import is_coupled, needs_old, needs_reference
+from rl.requirements import is_coupled, needs_old, needs_reference
 
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
 """Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
@@ -63,7 +65,12 @@ class Recipe:
 def catalogue(config_dir: Path | None = None) -> list[Recipe]:
     """Every algorithm file, in alphabetical order."""
     folders = [PACKAGE] if config_dir is None else [PACKAGE, config_dir]
-    rest = {modality: compose(["run.name=x", *chosen]).resolved for modality, chosen in REST.items()}
+    rest = {
+        modality: cast(
+            DictConfig, OmegaConf.merge(OmegaConf.structured(Config), compose(["run.name=x", *chosen]).resolved)
+        )
+        for modality, chosen in REST.items()
+    }
     files = (file for folder in folders for file in (folder / "algorithm").glob("*.yaml"))
     return [_recipe(file, rest) for file in sorted(files, key=lambda file: file.stem)]
 
@@ -96,11 +103,12 @@ def _with_data(file: Path, modality: Modality, rest: DictConfig) -> Config:
     own = OmegaConf.load(file)
     if "# @package _global_" not in file.read_text():
         own = OmegaConf.create({"algorithm": own})
-    tree = OmegaConf.merge(OmegaConf.structured(Config), rest, own)
+    tree = OmegaConf.merge(rest, own)
     columns = ANSWERS.get((tree.algorithm.advantage, modality), [])
     if tree.model.user_adapter is not None:
         columns = [*columns, *USERS]
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(tree, OmegaConf.from_dotlist(columns))))
+    tree.merge_with_dotlist(columns)
+    return cast(Config, OmegaConf.to_object(tree))
 
 
 def _suits(config: Config) -> bool:
@@ -196,3 +204,17 @@ def table(recipes: list[Recipe]) -> Table:
             recipe.paper,
         )
     return result
+
+
+def show_algorithms(name: str | None, config_dir: Path | None) -> None:
+    """All of them in a table, or the description of one."""
+    console = Console()
+    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
+    if name is None:
+        console.print(table(list(recipes.values())))
+        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+        return
+    if name not in recipes:
+        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
+    console.print(table([recipes[name]]))
+    console.print(recipes[name].summary, markup=False)

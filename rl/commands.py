@@ -18,7 +18,6 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
 from models.lora import trainable_parameters
-from rl.catalogue import catalogue, table
 from rl.data import Problem, open_source
 from rl.evaluate import Evaluation, evaluate
 from rl.failures import failure_notes
@@ -107,20 +106,6 @@ def show_samples(
         held_out = open_source(config.data.evaluation)
         wanted = [held_out[index] for index in range(min(problems, len(held_out)))]
     modality_of(config).show(weights, wanted, options, Console())
-
-
-def show_algorithms(name: str | None, config_dir: Path | None) -> None:
-    """All of them in a table, or the description of one."""
-    console = Console()
-    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
-    if name is None:
-        console.print(table(list(recipes.values())))
-        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
-        return
-    if name not in recipes:
-        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
-    console.print(table([recipes[name]]))
-    console.print(recipes[name].summary, markup=False)
 
 
 def export_run(run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False) -> None:

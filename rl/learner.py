@@ -21,20 +21,11 @@ from rl.decisions import NOBODY, Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights
 from rl.engine import Engine
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
-from rl.objectives import (
-    Loss,
-    WholeSum,
-    clipped_ratios,
-    is_coupled,
-    kl_is_joint,
-    kl_loss,
-    needs_old,
-    needs_reference,
-    policy_loss,
-)
+from rl.objectives import Loss, WholeSum, clipped_ratios, kl_loss, policy_loss
 from rl.old_policy import OldPolicy
 from rl.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
 from rl.parity import ParityCheck, Reference
+from rl.requirements import is_coupled, kl_is_joint, needs_old, needs_reference
 from rl.scores import Scores
 from rl.value_model import ValueModel
 from rollout.trajectory import Trajectory

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from configs.schema import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
+from configs.schema import AlgorithmOptions, ObjectiveKind, Ratio
 from rl.bounds import upper_bound
 from rl.decisions import Decisions, Units, numbered, units_of
 from rl.denoising_scores import DenoisingScores, nft_loss
 from rl.likelihood import Likelihood
+from rl.requirements import kl_is_joint
 from rl.scores import Scores, kl_to_reference
 
 MAX_LOG_RATIO = 20.0
@@ -66,30 +67,6 @@ def policy_loss(
         return loss
     anchor = _negative_log_likelihood(scores, decisions, draws)
     return Loss(loss.value + options.anchor * anchor, loss.weight, loss.measures)
-
-
-def is_coupled(options: AlgorithmOptions, overlapping: bool) -> bool:
-    """Whether the loss joins log-probabilities of different rows, so that it cannot be taken a micro-batch at a time.
-
-    Args:
-        overlapping: several rows may score one decision.
-    """
-    if options.objective in (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound):
-        return True
-    if options.objective is ObjectiveKind.weighted:
-        return False
-    return options.ratio is Ratio.sequence or (overlapping and options.ratio is Ratio.element)
-
-
-def needs_reference(options: AlgorithmOptions) -> bool:
-    """Whether there must be a frozen model."""
-    kl = options.kl.coefficient > 0 and options.kl.to is KlTarget.reference
-    return kl or options.objective is ObjectiveKind.group_dpo
-
-
-def needs_old(options: AlgorithmOptions) -> bool:
-    """Whether the loss compares with the policy before the update."""
-    return options.ratio is not Ratio.none or (options.kl.coefficient > 0 and options.kl.to is KlTarget.old)
 
 
 def old_of(scores: Scores, decisions: Decisions) -> Tensor:
@@ -278,15 +255,6 @@ def _group_dpo(scores: Scores, decisions: Decisions, beta: float, draws: int) ->
 
 
 # KL
-
-
-SAMPLED_ESTIMATORS = (KlEstimator.k1, KlEstimator.k2, KlEstimator.k3)
-
-
-def kl_is_joint(options: AlgorithmOptions, overlapping: bool) -> bool:
-    """Whether the KL is taken of units that several rows make together, as the ratio is."""
-    joint = options.ratio is Ratio.sequence or (options.ratio is Ratio.element and overlapping)
-    return joint and options.kl.estimator in SAMPLED_ESTIMATORS
 
 
 def kl_loss(

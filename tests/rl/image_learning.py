@@ -19,9 +19,9 @@ from rl.engine import Engine
 from rl.in_process import process_group as process_group
 from rl.learner import Group, Learner
 from rl.modality import modality_of, recording_of
-from rl.objectives import needs_reference
 from rl.old_policy import OldPolicy
 from rl.parity import Parity, ParityCheck, Reference
+from rl.requirements import needs_reference
 from rl.schedule import TicketKind, derive_seed, sample_uid
 from rl.value_model import value_model_of
 from rollout.worker import Estimates, Origin, RolloutRequest

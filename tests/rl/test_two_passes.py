@@ -21,7 +21,7 @@ from configs.schema import (
 )
 from models.text import TextPolicy
 from rl.likelihood import Likelihood, micro_batches
-from rl.objectives import is_coupled
+from rl.requirements import is_coupled
 from rl.text_likelihood import TextReplay
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.image_learning import CPU, Training, configuration, process_group

@@ -18,7 +18,7 @@ from models.value import text_value
 from rl.engine import Engine
 from rl.learner import Group, Learner
 from rl.likelihood import Likelihood, OwnDecisions, Replay, ScoredRow
-from rl.objectives import needs_reference
+from rl.requirements import needs_reference
 from rl.scores import Scores
 from rl.text_likelihood import TextElbo
 from rl.value_model import ValueModel
