@@ -131,7 +131,7 @@ def test_documented_value_models_compose(monkeypatch, capsys):
 
 def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
-    from rl.commands import show_algorithms
+    from rl.catalogue import show_algorithms
 
     with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, awm, b2_diffu_rl"):
         show_algorithms("ppo", None)
