@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from models.image_spec import ImagePrompt
 from rollout.options import DenoisingOptions, KernelKind
 from rollout.worker import Origin, Recording, RolloutRequest
 from tests.models.pipelines import tiny_pipeline
@@ -30,7 +31,7 @@ def test_estimates_are_the_clean_images_that_each_step_foresees(tmp_path_factory
     request = RolloutRequest(
         origin=Origin(0, 0, 0, 7),
         prompt_ids=("a",),
-        prompts=("a dog",),
+        prompts=(ImagePrompt("a dog"),),
         uids=(1, 2, 3),
         sampler=options,
         recording=Recording(estimates=True),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.image_spec import ImagePrompt
 from rollout.branching import Tree, tree_at
 from rollout.groups import to_trajectories
 from rollout.guidance import Conditions
@@ -139,7 +140,8 @@ def worker(tmp_path_factory) -> ImageRolloutWorker:
 def request(options: DenoisingOptions, tree: Tree | None) -> RolloutRequest:
     count = 4 * len(CAPTIONS)
     ids = tuple(f"p{index}" for index in range(len(CAPTIONS)))
-    return RolloutRequest(Origin(3, 1, 1, 77), ids, CAPTIONS, tuple(range(400, 400 + count)), options, tree)
+    prompts = tuple(map(ImagePrompt, CAPTIONS))
+    return RolloutRequest(Origin(3, 1, 1, 77), ids, prompts, tuple(range(400, 400 + count)), options, tree=tree)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -175,7 +177,7 @@ def leaf_by_leaf(sampler: ImageSampler, conditions, keys, window):
 def test_a_tree_of_images_is_what_its_leaves_are_alone(worker, window):
     """To the bit where the network does not depend on its batch shape; the real one does, in the last bits."""
     schedule = Schedule(worker.policy.spec, OPTIONS)
-    conditions = Conditions(worker._batch([CAPTIONS[0]] * 4), None, None)
+    conditions = Conditions(worker._batch([ImagePrompt(CAPTIONS[0])] * 4), None, None)
     keys = torch.tensor([[400 + IMAGE_TREE.first_leaf(leaf, step) for step in range(6)] for leaf in range(4)])
 
     def elementwise(latents, time, *rest):

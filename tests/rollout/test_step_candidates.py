@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.image_spec import ImagePrompt
 from rollout.image_worker import ImageRolloutWorker
 from rollout.options import DenoisingOptions, Finish, KernelKind, StepCandidateOptions
 from rollout.worker import Origin, RolloutRequest
@@ -27,7 +28,8 @@ def worker(tmp_path_factory) -> ImageRolloutWorker:
 def run(worker, options: DenoisingOptions = OPTIONS, finish: Finish = Finish.estimate, first_uid: int = 500):
     uids = tuple(range(first_uid, first_uid + SIZE * len(CAPTIONS)))
     candidates = StepCandidateOptions(FIRST, finish)
-    return worker.run(RolloutRequest(Origin(3, 1, 1, 77), ("a", "b"), CAPTIONS, uids, options, None, candidates))
+    prompts = tuple(map(ImagePrompt, CAPTIONS))
+    return worker.run(RolloutRequest(Origin(3, 1, 1, 77), ("a", "b"), prompts, uids, options, candidates=candidates))
 
 
 @pytest.fixture(scope="module")
