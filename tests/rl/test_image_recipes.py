@@ -37,6 +37,8 @@ SMALLER_TREES = {
 """Options of the rollout that go with six steps."""
 OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_band=null", "algorithm.minibatches=2"]}
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
+OFTEN = ("branch_grpo", "ddpo", "dpok", "flow_grpo", "precise_grpo", "spo")
+"""One of each kind; the others are run with the slow tests."""
 UPDATES = 8
 ADAPTERS = ["model.lora.rank=4", "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]"]
 
@@ -64,7 +66,9 @@ def standardised(image: np.ndarray) -> float:
     return 700 * (redness(image) - 0.346)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
 def test_every_recipe_learns(folders, recipe):
     """As published but for the learning rate and a clip in nats: published widths are for latents 100 times larger."""
     family, learning_rate = RECIPES[recipe]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +45,8 @@ BLOCK = (
     "just_grpo",
     "lightning_rl",
 )
+OFTEN = ("d_tree_rpo", "ebpo", "espo", "lightning_rl", "mdpo", "spg", "tracerl", "tracerl_value", "unigrpo", "wd1")
+"""One of each kind; the others are run with the slow tests."""
 UPDATES = 8
 
 
@@ -93,7 +97,11 @@ def test_other_cells_learn(models, cell):
     learns(models[recipe], recipe, *options)
 
 
-@pytest.mark.parametrize("recipe", BIDIRECTIONAL + BLOCK)
+def marked(recipes: Iterable[str]) -> list[Any]:
+    return [recipe if recipe in OFTEN else pytest.param(recipe, marks=pytest.mark.slow) for recipe in recipes]
+
+
+@pytest.mark.parametrize("recipe", marked(BIDIRECTIONAL + BLOCK))
 def test_every_recipe_learns(models, recipe):
     learns(models[recipe], recipe)
 
