@@ -355,8 +355,8 @@ class AlgorithmOptions:
     """Text, advantage=per_step: rounds of a group that are trained, those of the largest advantages (MDPO: 8); null
     trains all."""
     leaf_weights: bool = False
-    """Let a branch of a tree count for each of the samples that share it, which makes advantage=siblings unbiased;
-    false counts it once, as the papers do."""
+    """Let a branch of a tree count for each of the samples that share it, which makes advantage=siblings unbiased
+    (with denominator=token); false counts it once, as the papers do."""
     extremes: Optional[float] = None  # noqa: UP045
     """Train of each set of siblings, or of a group without branching, only the best sample if its advantage is at least
     this, and the worst if it is at most minus this (B2-DiffuRL: 0.5); null trains all."""

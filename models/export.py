@@ -80,6 +80,11 @@ def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path |
     """`PeftModel.from_pretrained(published model, folder)` loads this; keys follow PEFT's own saved adapters."""
     if not has_adapters(policy):
         raise CheckpointError("adapter_only: the policy has no adapters, since it was trained without model.lora")
+    if source_folder is not None and published_config(policy) != read_json(Path(source_folder) / "config.json"):
+        raise CheckpointError(
+            "adapter_only: an adapter cannot tell its readers of other attention blocks (model.block_length); export "
+            "the whole model"
+        )
     family = FAMILIES[policy.spec.family]
     tensors = {
         f"base_model.model.{family.published_name(module)}.{side}.weight": tensor.contiguous()

@@ -65,12 +65,12 @@ def _enlarge(digit: np.ndarray) -> np.ndarray:
 
 
 def digit_probability(
-    completions: list[np.ndarray], digit: list[int] | None = None, measure: str = "reward", **_: Any
-) -> list[float]:
+    completions: list[np.ndarray], digit: list[int | None] | None = None, measure: str = "reward", **_: Any
+) -> list[float | None]:
     """The probability that a classifier gives to the digit each picture should show.
 
     Args:
-        digit: N digits, 0 to 9.
+        digit: N digits, 0 to 9; None for a problem of another data set, which then has no reward here.
         measure: which classifier: `reward`, or `held_out` for a term that only measures.
     """
     if digit is None:
@@ -81,7 +81,9 @@ def digit_probability(
         return []
     features = np.stack([_features(picture(completion)) for completion in completions])
     probabilities = classifier(measure).predict_proba(features)
-    return [float(row[int(number)]) for row, number in zip(probabilities, digit, strict=True)]
+    return [
+        None if number is None else float(row[int(number)]) for row, number in zip(probabilities, digit, strict=True)
+    ]
 
 
 @differentiable

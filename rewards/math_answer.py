@@ -33,9 +33,10 @@ _BRACKETED = re.compile(r"^(?:\\left)?\s*(\(|\[|\\\{).*,.*(?:\)|\]|\\\})$", re.D
 
 
 def math(
-    completions: list[str], answer: list[str] | None = None, solution: list[str] | None = None, **_: Any
+    completions: list[str], answer: list[str | None] | None = None, solution: list[str | None] | None = None, **_: Any
 ) -> list[float | None]:
-    r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is empty.
+    r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is empty or None: a problem of
+    another data set, which has none.
 
     The answer of a completion is the content of its last `\boxed{}`; without one, what follows the last `####`,
     "answer is" or "answer:"; without those, the last expression that math-verify finds.
@@ -47,7 +48,7 @@ def math(
     if references is None:
         raise ValueError("the reward `math` needs a dataset column `answer` or `solution`")
     return [
-        _score(completion, str(reference)) if str(reference).strip() else None
+        _score(completion, str(reference)) if reference is not None and str(reference).strip() else None
         for completion, reference in zip(completions, references, strict=True)
     ]
 

@@ -35,12 +35,12 @@ _FUNCTIONS = {"sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "ln", "
 
 def reasoning_gym(
     completions: list[str],
-    entry: list[dict[str, Any]],
+    entry: list[dict[str, Any] | None],
     strict: bool = False,
     answer_tag: str | None = None,
     task_options: dict[str, Any] | None = None,
     **_: Any,
-) -> list[float]:
+) -> list[float | None]:
     """Score each completion with the scorer of the task that made its problem.
 
     Args:
@@ -54,10 +54,13 @@ def reasoning_gym(
             `time_intervals` read them when scoring.
 
     Returns:
-        N scores, 0 to 1.
+        N scores, 0 to 1; None without an entry: a problem of another data set.
     """
-    rewards = []
+    rewards: list[float | None] = []
     for completion, one in zip(completions, entry, strict=True):
+        if one is None:
+            rewards.append(None)
+            continue
         answer = completion.strip() if answer_tag is None else extract_answer(completion, answer_tag)
         score = 0.0 if answer is None else _score(answer, one, task_options or {})
         rewards.append(float(score >= 1.0) if strict else score)

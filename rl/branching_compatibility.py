@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, ObjectiveKind, Partition, Ratio
 from models.options import Modality
 from rollout.branching import Tree
-from rollout.options import BranchingOptions, DenoisingOptions, KernelKind, Remask, WindowKind
+from rollout.options import (
+    BranchingOptions,
+    Count,
+    DenoisingOptions,
+    KernelKind,
+    Remask,
+    SamplerOptions,
+    WindowKind,
+)
 
 NAME = "rollout.branching"
+POOLED = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.global_std)
+"""Advantages that compare a sample with others than its group's."""
 WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound)
 """Objectives that have one number a sample."""
 
@@ -35,10 +46,16 @@ def branching_problems(config: Config) -> Iterator[str]:
             f"algorithm.leaf_weights is for branches that samples share, and advantage={algorithm.advantage.name} "
             f"trains none of them; use advantage=siblings"
         )
-    if algorithm.extremes is not None and (algorithm.advantage.of_branches or algorithm.advantage.offline):
+    whole = not (algorithm.advantage.of_branches or algorithm.advantage.offline)
+    if algorithm.extremes is not None and not (whole and algorithm.advantage is not AdvantageKind.per_step):
         yield (
             f"algorithm.extremes compares samples, and advantage={algorithm.advantage.name} does not; use "
             f"advantage=running, or null"
+        )
+    if algorithm.extremes is not None and algorithm.extremes >= (algorithm.advantage_clip or math.inf):
+        yield (
+            f"algorithm.extremes={algorithm.extremes}: no advantage is larger than advantage_clip="
+            f"{algorithm.advantage_clip}, so no sample would be trained; use less"
         )
     if branching is not None:
         yield from _tree(config, branching)
@@ -49,6 +66,11 @@ def _of_branches(config: Config) -> Iterator[str]:
     cell = f"algorithm.advantage={algorithm.advantage.name}"
     if config.rollout.branching is None:
         yield f"{cell} compares branches of a tree; set {NAME}.forks and {NAME}.factors"
+    if algorithm.likelihood.partition is Partition.left_to_right:
+        yield (
+            f"{cell}: partition=left_to_right scores a branch before later tokens of one of its leaves; use "
+            f"partition=every_step"
+        )
     if algorithm.ratio is Ratio.step and algorithm.likelihood.partition is not Partition.every_step:
         yield f"{cell}: with ratio=step a part of several rounds may lie on both sides of a fork; use ratio=element"
 
@@ -74,6 +96,11 @@ def candidate_problems(config: Config) -> Iterator[str]:
         yield (
             f"{name}.first_step={rollout.step_candidates.first_step}: must be one of the {denoising.steps - 1} steps "
             f"that draw noise, from 0"
+        )
+    if config.algorithm.advantage in POOLED:
+        yield (
+            f"{name} makes every step a group, and advantage={config.algorithm.advantage.name} would compare estimates "
+            f"of different steps, which are not equally good; use advantage=zscore or best_worst"
         )
     if rollout.branching is not None or config.algorithm.advantage.of_branches:
         yield f"{name} makes every step a group of its own, and rollout.branching a tree of chains; use one of them"
@@ -121,8 +148,22 @@ def _tree(config: Config, options: BranchingOptions) -> Iterator[str]:
             f"rollout.group_size={rollout.group_size}, but a tree with {NAME}.factors={list(options.factors)} has "
             f"{leaves} leaves; use that"
         )
+    if not image:
+        yield from _rounds(rollout.sampler, max(fork for forks in ends for fork in forks))
     if image:
         yield from _noise_at_forks(rollout.denoising, sorted(fork for forks in ends for fork in forks))
+
+
+def _rounds(sampler: SamplerOptions, last_fork: int) -> Iterator[str]:
+    """The rounds of a quota are known beforehand where the options name the block."""
+    if sampler.count is not Count.quota or sampler.rounds_per_block is None or sampler.block_length is None:
+        return
+    rounds = -(-sampler.max_new_tokens // sampler.block_length) * min(sampler.rounds_per_block, sampler.block_length)
+    if last_fork >= rounds:
+        yield (
+            f"{NAME}.forks: texts of max_new_tokens={sampler.max_new_tokens} take {rounds} rounds, which no fork "
+            f"at {last_fork} follows; use smaller ones"
+        )
 
 
 def _noise_at_forks(denoising: DenoisingOptions, forks: list[int]) -> Iterator[str]:

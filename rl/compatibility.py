@@ -20,6 +20,7 @@ from configs.schema import (
     LikelihoodKind,
     ObjectiveKind,
     OldPolicyOptions,
+    Partition,
     Ratio,
     SourceKind,
     SourceOptions,
@@ -45,6 +46,7 @@ AT_LEAST = {
     "algorithm.likelihood.draws": 1,
     "algorithm.likelihood.full_view": 0,
     "algorithm.likelihood.canvas_block": 1,
+    "algorithm.likelihood.block_length": 1,
     "algorithm.likelihood.inversion_steps": 1,
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
@@ -280,6 +282,14 @@ def _steps(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield (
             f"{name} credits the steps of a rollout, and likelihood.kind={algorithm.likelihood.kind.name} scores none "
             f"of them; use kind=replay or, for text, proposals"
+        )
+    partition = algorithm.likelihood.partition
+    if partition is Partition.left_to_right or (
+        algorithm.ratio is Ratio.step and partition is not Partition.every_step
+    ):
+        yield (
+            f"{name}: a part of partition={partition.name} with ratio={algorithm.ratio.name} mixes the advantages of "
+            f"several steps; use partition=every_step"
         )
     if algorithm.ratio is Ratio.sequence:
         yield f"{name} differs within a sample, but ratio=sequence has one ratio a sample; use ratio=element"

@@ -10,7 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,12 @@ class Problems(ProblemSource):
 
 
 class Mixture(ProblemSource):
-    """Several sources, one behind the other; whoever draws from them shuffles."""
+    """Several sources, one behind the other; whoever draws from them shuffles. Every problem has the columns of all
+    sources, None where its own has no such column."""
 
     def __init__(self, sources: Sequence[ProblemSource]) -> None:
         self._sources = sources
+        self._columns = dict.fromkeys(name for source in sources for name in source[0].columns)
         self._first = [sum(len(source) for source in sources[:index]) for index in range(len(sources))]
 
     def __len__(self) -> int:
@@ -139,7 +141,8 @@ class Mixture(ProblemSource):
         if not 0 <= index < len(self):
             raise IndexError(f"the sources have problems 0 to {len(self) - 1}, not {index}")
         source = bisect_right(self._first, index) - 1
-        return self._sources[source][index - self._first[source]]
+        problem = self._sources[source][index - self._first[source]]
+        return replace(problem, columns={**self._columns, **problem.columns})
 
     def fingerprint(self) -> str:
         joined = " ".join(source.fingerprint() for source in self._sources)

@@ -103,6 +103,12 @@ def _algorithm(config: Config) -> Iterator[str]:
             "algorithm.likelihood.kind=proposals scores tokens that a round of a text proposed and did not keep; an "
             "image keeps every step: use kind=replay"
         )
+    fraction = config.rollout.denoising.window.trained_fraction
+    if algorithm.value is not None and fraction != 1:
+        yield (
+            f"algorithm.value adds up the steps of a sample, and rollout.denoising.window.trained_fraction={fraction} "
+            f"leaves steps out; use 1"
+        )
     if algorithm.selected_steps is not None:
         yield (
             f"algorithm.selected_steps={algorithm.selected_steps} selects rounds of a text; for images choose trained "

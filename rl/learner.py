@@ -187,7 +187,9 @@ class Learner:
         epochs = self.options.epochs
         keys = range(epochs) if self.likelihood.fresh_noise else [0] * epochs
         prepared = {
-            epoch: [self._prepare(groups, update, update * epochs + epoch) for groups in minibatches]
+            epoch: [
+                batches for groups in minibatches if (batches := self._prepare(groups, update, update * epochs + epoch))
+            ]
             for epoch in dict.fromkeys(keys)
         }
         several = epochs * len(minibatches) > 1 and needs_old(self.options)
@@ -197,7 +199,8 @@ class Learner:
         return [prepared[epoch] for epoch in keys]
 
     def _prepare(self, groups: Sequence[Group], update: int, draw: int) -> list[list[Entry]]:
-        """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor."""
+        """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor. None at all if
+        no rank has anything to train."""
         trajectories, advantages, scale = [], [], []
         local = 0.0
         for group in groups:
@@ -209,8 +212,8 @@ class Learner:
             scale.append(float(trained is not None))
             local += divisor(trajectory, self.options.denominator) if trained else 0.0
         everywhere = sum_over_ranks(local, self.device)
-        if everywhere == 0:
-            raise LearnerError(f"update {update} has nothing to learn from: no sample of its groups could be used")
+        if everywhere == 0:  # such as trees whose samples all ended before they parted
+            return []
         rows = self.likelihood.rows(trajectories, draw)
         if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
             scale = [0.0] * len(scale)
@@ -221,7 +224,7 @@ class Learner:
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
         if self.value is not None:
-            self.value.judge(prepared, [group.advantage.ndim == 1 for group in groups])
+            self.value.judge(prepared)
         return prepared
 
     def _entries(

@@ -58,7 +58,8 @@ class Loop:
                 metrics |= self.learners.step(self.update, groups, fresh)
         else:
             band = "" if self.config.algorithm.solved_band is None else " or its solved fraction outside of solved_band"
-            self.run.note(f"update {self.update}: all rewards within each group are equal{band}, so the weights stay")
+            nothing = "no group has rewards that tell its samples apart"
+            self.run.note(f"update {self.update}: {nothing}{band}, so the weights stay")
         return metrics, tickets
 
     def refills(self, tickets: list[Scored]) -> list[Scored]:

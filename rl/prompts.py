@@ -34,10 +34,9 @@ class PromptSource:
         return self.modality.prompt(self.problems[index])
 
     def columns(self, indices: Sequence[int], samples: int) -> tuple[list[str], dict[str, list[Any]]]:
-        """Prompts and dataset columns of each sample, problems one behind the other, for reward functions. A column
-        that a problem's source does not have is None there, as for TRL."""
+        """Prompts and dataset columns of each sample, problems one behind the other, for reward functions."""
         problems = [problem for index in indices for problem in [self.problems[index]] * samples]
-        names = dict.fromkeys(name for problem in problems for name in problem.columns)
+        names = problems[0].columns.keys()
         return [p.prompt for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}
 
 

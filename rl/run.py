@@ -150,6 +150,8 @@ class Run:
             metrics["reward/unscored_estimates"] = missing
             if missing:
                 self.note(f"update {update}: {missing} estimates of steps could not be scored and teach nothing")
+            known = sum(int((~np.isnan(of_ticket)).sum()) for of_ticket in steps)
+            self._check_failures(update, "estimates of update", [], missing, missing + known)
         rollout = self.modality.rollout_metrics(sums, rewards.size)
         metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
         for name in tickets[0].terms:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cluster.placement import joined
 from configs.compose import Composed
+from configs.errors import UserError
 from configs.schema import Config
 from configs.schema import Schedule as LearningRateSchedule
 from rewards.differentiable import DifferentiableTotal
@@ -72,6 +73,11 @@ def train(composed: Composed) -> dict[str, Any]:
 def planned(composed: Composed) -> Plan:
     """Check everything that can be checked without a process."""
     config = composed.config
+    if config.model.text_encoder_share != 1:
+        raise UserError(
+            f"model.text_encoder_share={config.model.text_encoder_share} mixes tuned and loaded encoders to evaluate or "
+            f"sample; train with 1"
+        )
     modality = modality_of(config)
     modality.check()
     for name, term in config.reward.terms.items():

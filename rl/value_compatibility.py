@@ -31,6 +31,11 @@ def value_problems(algorithm: AlgorithmOptions) -> Iterator[str]:
             f"algorithm.value adds up the steps of a sample, and likelihood.sampled_parts={likelihood.sampled_parts} "
             f"leaves steps out; use sampled_parts=null"
         )
+    if algorithm.anchor > 0:
+        yield (
+            "algorithm.anchor learns the samples with a positive advantage, and algorithm.value gives every decision "
+            "one of its own; use anchor=0"
+        )
     if algorithm.ratio is Ratio.sequence:
         yield (
             "algorithm.value gives every step an advantage of its own, and ratio=sequence has one for the whole "

@@ -45,13 +45,12 @@ class ValueModel:
         """In this update."""
         engine.module.train()  # the same numbers; activations are recomputed if the options say so
 
-    def judge(self, minibatch: Sequence[list[Entry]], of_the_end: Sequence[bool]) -> None:
-        """Turns what each decision was given, its `advantage` so far, into its GAE; notes value and target.
+    def judge(self, minibatch: Sequence[list[Entry]]) -> None:
+        """Turns what a sample is worth, the `advantage` of its decisions so far, into their GAE; notes value and
+        target.
 
         Args:
             minibatch: micro-batches, with all trained decisions of every sample.
-            of_the_end: for each group of the minibatch, whether that is what the whole sample is worth, and is given at
-                its end; else every step has its own.
         """
         samples = defaultdict(list)
         for batch in minibatch:
@@ -64,12 +63,10 @@ class ValueModel:
                 if entry.sample != NOBODY:
                     samples[entry.sample].append(entry)
         for entries in samples.values():
-            step, reward = (_joined(entries, name) for name in ("step", "advantage"))
-            if of_the_end[entries[0].group]:
-                reward = at_the_end(reward, step)
+            step, worth = (_joined(entries, name) for name in ("step", "advantage"))
             options = self.options
             advantage, target = step_advantages(
-                reward, _joined(entries, "value"), step, options.discount, options.gae_lambda
+                at_the_end(worth, step), _joined(entries, "value"), step, options.discount, options.gae_lambda
             )
             bounds = _bounds(entries)
             for entry, a, r in zip(entries, np.split(advantage, bounds), np.split(target, bounds), strict=True):
@@ -77,6 +74,8 @@ class ValueModel:
 
     def learn(self, minibatches: Sequence[Sequence[list[Entry]]], update: int) -> dict[str, float]:
         """Trains on judged minibatches. Returns metrics, equal on every rank."""
+        if not minibatches:
+            return {}
         rate = learning_rate(self.options.optimizer, update, self.total_updates)
         losses = 0.0
         for minibatch in [*minibatches] * self.options.passes:

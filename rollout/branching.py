@@ -55,5 +55,6 @@ def tree_at(options: BranchingOptions, update: int, steps: int) -> Tree:
     """The tree of an update: forks move evenly from `forks` to `final_forks` over `moving_updates`."""
     last = options.forks if options.final_forks is None else options.final_forks
     done = min(update / options.moving_updates, 1.0)
-    forks = (round(first + done * (end - first)) for first, end in zip(options.forks, last, strict=True))
+    # Rounded the same way whether even or odd: neighbours must not meet half-way.
+    forks = (math.floor(first + done * (end - first) + 0.5) for first, end in zip(options.forks, last, strict=True))
     return Tree(tuple(forks), tuple(options.factors), steps)

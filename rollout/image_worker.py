@@ -23,6 +23,8 @@ from rollout.step_candidates import candidate_steps, draw_candidates
 from rollout.trajectory import ImageTrajectory, contract
 from rollout.worker import Completions, Estimates, RolloutRequest
 
+DECODED_TOGETHER = 64
+"""Images whose pixels are on the device at a time."""
 ENCODED_CAPTIONS = 256
 """Captions whose encodings a worker keeps."""
 Observer = Callable[[int, int, Tensor], None]
@@ -65,7 +67,8 @@ class ImageRolloutWorker:
         ]
         chains = Chains(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(Chains)))
         trajectories = self._trajectories(request, schedule, chains, stored, trained)
-        completions = Completions(self._decoded(chains.final), estimates=self._estimates(seen, options.steps))
+        estimates = self._estimates(seen, window) if seen else None
+        completions = Completions(self._decoded(chains.final), estimates=estimates)
         halves = float(chains.computed.sum(0) @ np.where(schedule.guided, 2, 1))
         statistics = {
             "steps": float(options.steps * len(request.uids)),
@@ -77,21 +80,24 @@ class ImageRolloutWorker:
         return trajectories, completions, statistics
 
     def _decoded(self, latents: np.ndarray) -> list[np.ndarray]:
-        return list(self.codec.decode(torch.from_numpy(latents).to(self.device)).cpu().numpy())
+        images: list[np.ndarray] = []
+        for batch in torch.from_numpy(latents).split(DECODED_TOGETHER):
+            images.extend(self.codec.decode(batch.to(self.device)).cpu().numpy())
+        return images
 
-    def _estimates(self, seen: dict[tuple[int, int], np.ndarray], steps: int) -> Estimates | None:
-        """Of every step but the last, whose estimate is the finished image.
+    def _estimates(self, seen: dict[tuple[int, int], np.ndarray], window: tuple[int, ...]) -> Estimates:
+        """What the noise of each step led to: the clean image as estimated at the step behind it. Behind the last step
+        that draws noise, the ODE leads to the finished image itself.
 
         Args:
-            seen: (n, C, h, w) clean latents by first sample of the batch and step; empty if none are wanted.
+            seen: (n, C, h, w) clean latents by first sample of the batch and step.
         """
-        if not seen:
-            return None
-        firsts = sorted({first for first, _ in seen})
-        batches = [np.stack([seen[first, step] for step in range(steps)], axis=1) for first in firsts]
-        before_last = np.concatenate(batches)[:, :-1]  # (N, steps - 1, C, h, w)
-        images = self._decoded(before_last.reshape(-1, *before_last.shape[2:])) if steps > 1 else []
-        return Estimates(images, [steps - 1] * len(before_last))
+        firsts, last = sorted({first for first, _ in seen}), window[-1]
+        if last == 0:
+            return Estimates([], [0] * sum(len(seen[first, 0]) for first in firsts))
+        batches = [np.stack([seen[first, step] for step in range(1, last + 1)], axis=1) for first in firsts]
+        clean = np.concatenate(batches)  # (N, last, C, h, w)
+        return Estimates(self._decoded(clean.reshape(-1, *clean.shape[2:])), [last] * len(clean))
 
     def _run_candidates(
         self, request: RolloutRequest, options: StepCandidateOptions
@@ -123,9 +129,7 @@ class ImageRolloutWorker:
                 trajectories.append(
                     self._trajectory(request, schedule, one, stored, tuple(stored), at, float(drawn.forwards[place]))
                 )
-            clean = drawn.clean.reshape(-1, *drawn.clean.shape[3:])
-            for at in range(0, len(clean), request.sampler.samples_per_forward):
-                images += self._decoded(clean[at : at + request.sampler.samples_per_forward])
+            images += self._decoded(drawn.clean.reshape(-1, *drawn.clean.shape[3:]))
         statistics = {
             "steps": float(sum(t.counters["nfe"] for t in trajectories)),
             "forwards": halves,

@@ -78,7 +78,8 @@ def merged(folders: Sequence[Path]) -> list[Result]:
         result = read_result(file)
         if file.name in found and found[file.name].fingerprint != result.fingerprint:
             raise UserError(f"{file}: another folder has this run with another configuration; delete one of them")
-        found.setdefault(file.name, result)
+        if file.name not in found or found[file.name].error:
+            found[file.name] = result
     return list(found.values())
 
 
@@ -127,7 +128,7 @@ def _verdict(gain: Estimate, runs: list[Result]) -> str:
     reasons = [f"the interval of ±{(gain.high - gain.low) / 2:.3f} holds 0"]
     if idle := sum(run.updates_without_signal for run in runs):
         reasons.append(f"{idle} updates had no group with a signal")
-    moved = float(np.mean([np.nanmean(run.solved[0] != run.solved[1]) for run in runs]))
+    moved = float(np.mean([np.nanmean(np.abs(run.solved[0] - run.solved[1])) for run in runs]))
     if moved < 0.02:
         reasons.append(f"only {moved:.1%} of the answers changed, so the weights hardly moved")
     return "no: " + "; ".join(reasons)

@@ -33,7 +33,7 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import AdvantageKind, Config
 from models.lora import trainable_parameters
-from rl.data import open_source
+from rl.data import open_training
 from rl.gym.tasks import FOLDER, RATE, WHERE, Chosen, Contestant, Task, chosen, contestants, pairs_config, read_task
 from rl.in_process import DirectGeneration, Trained, called_directly, train_in_process
 from rl.modality import modality_of
@@ -43,6 +43,8 @@ from rl.schedule import TicketKind
 
 SEARCH_SEED = 1_000_000
 """Of the runs that choose a learning rate; the report has none of its seed."""
+DRAWN_BY = "fingerprint"
+"""File beside preference pairs."""
 CANNOT_RUN = "cannot run"
 """Fingerprint of a run that no setting allows."""
 
@@ -183,7 +185,8 @@ def _known(jobs: list[Job], selection: Selection, folder: Path) -> dict[Path, Re
                 f"{file} is of another configuration: the task, the algorithm or its learning rate has changed since. "
                 f"Delete it, give --again, or choose another folder"
             )
-        found[file] = result
+        if not result.error or result.fingerprint == CANNOT_RUN:  # what failed otherwise may end well now
+            found[file] = result
     return found
 
 
@@ -277,21 +280,30 @@ def _with_numbers(result: Result, trained: Trained, config: Config) -> Result:
 
 
 def make_pairs(task: Task, setting: str, folder: Path, config_dir: Path | None = None) -> Path:
-    """The file of a setting's preference pairs, drawn from its base unless it is there."""
-    target = folder / f"pairs-{setting}"
+    """The file of a setting's preference pairs, drawn from its base unless it is there.
+
+    Raises:
+        UserError: the pairs that are there are of another configuration, or the base yields none.
+    """
+    composed = pairs_config(task, setting, config_dir)
+    target, fingerprint = folder / f"pairs-{setting}", _fingerprint(composed, folder)
     file = target / "pairs.jsonl"
     if file.exists():
+        if (target / DRAWN_BY).read_text() != fingerprint:
+            raise UserError(f"{target} was drawn with another configuration: delete it, and what learned from it")
         return file
-    config = pairs_config(task, setting, config_dir).config
+    config = composed.config
     modality = modality_of(config)
     modality.check()
-    sources = {TicketKind.sampled: PromptSource(open_source(config.data.train), modality)}
+    sources = {TicketKind.sampled: PromptSource(open_training(config.data), modality)}
     weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as draft, called_directly(config, learning=False) as processes:
         generation = DirectGeneration(config, processes, modality, sources, lambda _: nullcontext(), _silent().print)
         generation.weights[0] = weights
-        draw_pairs(generation, config, 0, Path(draft) / file.name, 1.0, _silent())
+        if draw_pairs(generation, config, 0, Path(draft) / file.name, 1.0, _silent()).pairs == 0:
+            raise UserError(f"the base of {setting} yields no pair of answers whose rewards are 1 apart")
+        (Path(draft) / DRAWN_BY).write_text(fingerprint)
         try:
             os.rename(shutil.copytree(draft, f"{draft}.whole"), target)  # complete, or not there
         except OSError:  # another process was faster; its pairs are the same
@@ -308,7 +320,8 @@ def choose_rates(jobs: list[Job], folder: Path, console: Console) -> None:
             continue
         file = folder / task / "rates.json"
         earlier = json.loads(file.read_text()) if file.exists() else {}  # a search of other contestants
-        _write(file, {**earlier, **best_rates([read_result(job.file(folder)) for job in mine])})
+        tried = [read_result(each) for each in sorted((folder / task / "search").glob("*.json"))]
+        _write(file, {**earlier, **best_rates(tried)})
 
 
 def best_rates(results: Sequence[Result]) -> dict[str, float]:

@@ -22,8 +22,9 @@ from rl.image_modality import ImageModality
 from rl.schedule import Ticket, TicketKind
 from rl.text_likelihood import TextReplay
 from rl.text_modality import TextModality
-from rollout.branching import Tree
+from rollout.branching import Tree, tree_at
 from rollout.image_sampler import Schedule
+from rollout.options import BranchingOptions
 from tests.rl.test_policy_gradient_bias import CPU, EVERY_STEP, FAMILIES, SAMPLER, World, cosine, relative_error
 
 SIBLINGS, DEPTH = AdvantageKind.siblings, AdvantageKind.depth_zscore
@@ -256,3 +257,41 @@ def test_forks_and_candidates_need_noise_on_the_schedule_that_the_model_has():
     candidates = compose([*SPO, "rollout.denoising.steps=10", "rollout.denoising.guidance=1.0"]).config
     assert ImageModality(candidates).groups_per_prompt(TicketKind.train) == len([s for s in drawn if s >= 4])
     assert ImageModality(candidates).groups_per_prompt(TicketKind.greedy) == 1
+
+
+def test_moving_forks_never_meet():
+    options = BranchingOptions(forks=[3, 4], factors=[2, 2], final_forks=[0, 1], moving_updates=100)
+    forks = [tree_at(options, update, 10).forks for update in range(120)]
+    assert all(second - first == 1 for first, second in forks)
+    assert (forks[0], forks[-1]) == ((3, 4), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [*TEXT, "algorithm.advantage=siblings", "algorithm.likelihood.partition=left_to_right"],
+            "later tokens of one",
+        ),
+        (
+            [
+                *TEXT,
+                "rollout.sampler.block_length=4",
+                "rollout.sampler.rounds_per_block=1",
+                "rollout.branching.forks=[0,8]",
+            ],
+            "no fork at 8 follows",
+        ),
+        ([*SPO, "algorithm.advantage=batch"], "estimates of different steps"),
+        ([TEXT[0], "algorithm.extremes=0.5", "algorithm.advantage_clip=0.4"], "no sample would be trained"),
+        ([TEXT[0], "algorithm.extremes=0.5", "algorithm.advantage=per_step"], "extremes compares samples"),
+        ([TEXT[0], "algorithm.likelihood.block_length=0"], "block_length=0: must be at least 1"),
+        ([TEXT[0], "algorithm=tracerl_value", "algorithm.anchor=0.1"], "anchor learns the samples with a positive"),
+        (
+            ["recipe=quickstart_image", "algorithm=dpok", "rollout.denoising.window.trained_fraction=0.5"],
+            "leaves steps out",
+        ),
+    ],
+)
+def test_more_that_would_go_wrong_is_refused(overrides, message):
+    assert message in refused(*overrides)

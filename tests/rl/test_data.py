@@ -17,6 +17,9 @@ import pyarrow.parquet
 import pytest
 
 from configs.schema import DataOptions, SourceKind, SourceOptions
+from rewards.digits import digit_probability
+from rewards.math_answer import math
+from rewards.reasoning import reasoning_gym
 from rl.data import Mixture, Problems, open_source, open_training
 from rl.rows import DataError
 
@@ -276,14 +279,27 @@ def test_the_fingerprint_of_a_mixture_notices_each_source(mixed: DataOptions) ->
     assert Mixture([problems]).fingerprint() != problems.fingerprint()
 
 
-def test_rewards_get_none_for_a_column_that_another_source_of_the_mixture_has(mixed: DataOptions) -> None:
+@pytest.mark.parametrize("indices", [[2, 3], [3, 2], [3, 4]])
+def test_rewards_get_none_for_a_column_that_another_source_of_the_mixture_has(
+    mixed: DataOptions, indices: list[int]
+) -> None:
+    """Whichever problems a ticket holds."""
     from rl.prompts import PromptSource
 
     source = PromptSource(open_training(mixed), modality=None)  # type: ignore[arg-type]  # encodes nothing here
-    prompts, columns = source.columns([2, 3], samples=2)
-    assert prompts == ["a2", "a2", "b0", "b0"]
-    assert columns["answer"] == ["2", "2", None, None]
-    assert columns["response"] == [None, None, "r0", "r0"]
+    _, columns = source.columns(indices, samples=2)
+    known = {2: ("2", None), 3: (None, "r0"), 4: (None, "r1")}
+    assert columns["answer"] == [known[index][0] for index in indices for _ in range(2)]
+    assert columns["response"] == [known[index][1] for index in indices for _ in range(2)]
+
+
+def test_the_verifiers_leave_problems_of_another_source_to_its_own(mixed: DataOptions) -> None:
+    completions = ["The answer is 2", "None"]
+    assert math(completions, answer=["2", None]) == [1.0, None]
+    sudoku = open_source(SourceOptions(name="chain_sum", size=1, prompt="{{ question }}"))[0]
+    assert reasoning_gym([sudoku.columns["answer"], "x"], entry=[sudoku.columns["entry"], None]) == [1.0, None]
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * 2
+    assert [value is None for value in digit_probability(pictures, digit=[3, None])] == [False, True]
 
 
 def test_one_source_is_no_mixture(mixed: DataOptions) -> None:

@@ -138,27 +138,6 @@ def test_its_predictions_become_better():
     assert rows[-1]["value/mean"] == pytest.approx(np.mean([g.advantage[0] for g in groups]), abs=0.2)
 
 
-def test_steps_with_rewards_of_their_own():
-    """An advantage for each denoising step is a reward for each: what comes later is added up."""
-    groups = recorded_groups()
-    steps = 1 + max(int(group.trajectory.decision_step.max()) for group in groups)
-    rewards = np.random.default_rng(0).normal(size=(4, 3, steps)).astype(np.float32)
-    stepwise = [
-        Group(group.trajectory, reward, np.ones_like(reward, bool))
-        for group, reward in zip(groups, rewards, strict=True)
-    ]
-    for entries in judged(stepwise):
-        place = np.concatenate([entry.row.decision for entry in entries])
-        trajectory, sample = groups[entries[0].group].trajectory, entries[0].sample % 3
-        given = rewards[entries[0].group, sample]
-        step = trajectory.decision_step[sample, place]
-        trained = sorted(set(step.tolist()))
-        expected = [
-            sum(given[t] * 0.9 ** trained.index(t) / 0.9 ** trained.index(s) for t in trained if t >= s) for s in step
-        ]
-        np.testing.assert_allclose(np.concatenate([entry.value_target for entry in entries]), expected, rtol=1e-5)
-
-
 def test_advantages_are_gae_of_the_network_s_own_values():
     groups = recorded_groups()
     network = value_network(HEAD)
