@@ -73,10 +73,10 @@ def train(composed: Composed) -> dict[str, Any]:
 def planned(composed: Composed) -> Plan:
     """Check everything that can be checked without a process."""
     config = composed.config
-    if config.model.text_encoder_share != 1:
+    if (share := config.model.text_encoder_share) != 1:
         raise UserError(
-            f"model.text_encoder_share={config.model.text_encoder_share} mixes tuned and loaded encoders to evaluate or "
-            f"sample; train with 1"
+            f"model.text_encoder_share={share} mixes tuned and loaded text encoders, to evaluate or to sample; training "
+            f"has 1"
         )
     modality = modality_of(config)
     modality.check()
