@@ -75,8 +75,8 @@ def planned(composed: Composed) -> Plan:
     config = composed.config
     if (share := config.model.text_encoder_share) != 1:
         raise UserError(
-            f"model.text_encoder_share={share} mixes tuned and loaded text encoders, to evaluate or to sample; training "
-            f"has 1"
+            f"model.text_encoder_share={share} mixes tuned and loaded text encoders, to evaluate or to sample; train "
+            f"with 1"
         )
     modality = modality_of(config)
     modality.check()
