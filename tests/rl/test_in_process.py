@@ -48,7 +48,7 @@ REWARD_GRADIENT = [
     ("model", "base", "overrides"),
     [
         ("block", SMALL, ["algorithm.minibatches=2", "algorithm.kl.coefficient=0.1"]),
-        ("block", SMALL, ["algorithm=sft"]),
+        ("block", SMALL, ["algorithm=sft", "rollout.sampler.max_new_tokens=24"]),
         ("block", SMALL, ["rollout.max_staleness=1", "algorithm.solved_band=[0.0,0.9]", "reward.solved_at=0.5"]),
         ("sd", SMALL_IMAGES, REWARD_GRADIENT),
     ],
