@@ -93,6 +93,7 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(folder):
     assert not read_result(folder / "tiny/calm-0.json").error  # it came after both
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_outcomes(task, folder, tmp_path):
     run_gym(selection(task, "trace_grpo"), tmp_path, CONSOLE)
     again, first = (read_result(where / "tiny/trace_grpo-0.json") for where in (tmp_path, folder))
@@ -104,7 +105,8 @@ def test_what_is_done_is_not_done_again(task, folder):
     files = {file: file.stat().st_mtime_ns for file in (folder / "tiny").glob("*.json")}
     assert len(files) == 4
     run_gym(selection(task, "trace_grpo", "calm", "bgpo", "ebpo"), folder, CONSOLE)
-    assert {file: file.stat().st_mtime_ns for file in files} == files
+    changed = {file.stem for file, time in files.items() if file.stat().st_mtime_ns != time}
+    assert changed == {"bgpo-0"}  # it failed, and might end well now
 
 
 def test_another_configuration_is_refused(task, folder):
@@ -122,6 +124,7 @@ def test_parts_cover_every_run_once(task, tmp_path, parts):
     assert len(set(files)) == len(files) == 3 * (len(contestants(task)) - 1)  # dpo is left out
 
 
+@pytest.mark.slow
 def test_a_search_takes_the_best_rate_and_runs_wait_for_it(task, tmp_path):
     run_gym(selection(task, "trace_grpo", rates=[1e-4, 1e-2], part=(1, 2)), tmp_path, CONSOLE)
     assert not (tmp_path / "tiny/rates.json").exists()
