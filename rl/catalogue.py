@@ -87,12 +87,7 @@ def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
         summary=summary,
         paper=paper.group(1) if paper else "",
         modalities=tuple(modality.value for modality in suited),
-        cell=(
-            _likelihood(algorithm),
-            algorithm.ratio.value,
-            algorithm.objective.value,
-            algorithm.advantage.value,
-        ),
+        cell=cell_of(algorithm),
         forwards=_forwards(config),
         needs=tuple(_needs(config)),
     )
@@ -124,6 +119,11 @@ def _summary(file: Path) -> str:
         if not line.startswith("# @package"):
             lines.append(line.lstrip("# "))
     return " ".join(lines)
+
+
+def cell_of(algorithm: AlgorithmOptions) -> tuple[str, str, str, str]:
+    """likelihood, ratio, objective, advantage"""
+    return _likelihood(algorithm), algorithm.ratio.value, algorithm.objective.value, algorithm.advantage.value
 
 
 def _likelihood(algorithm: AlgorithmOptions) -> str:

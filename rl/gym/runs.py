@@ -33,6 +33,7 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import AdvantageKind, Config
 from models.lora import trainable_parameters
+from rl.catalogue import cell_of
 from rl.data import open_training
 from rl.gym.tasks import FOLDER, RATE, WHERE, Chosen, Contestant, Task, chosen, contestants, pairs_config, read_task
 from rl.in_process import DirectGeneration, Trained, called_directly, train_in_process
@@ -244,7 +245,7 @@ def do(job: Job, selection: Selection, folder: Path) -> Result:
             return replace(result, error=str(error))
         config = plan.composed.config
         result.fingerprint = _fingerprint(plan.composed, folder / job.task)
-        result.setting, result.base = plan.setting, config.model.path
+        result.setting, result.base, result.cell = plan.setting, config.model.path, cell_of(config.algorithm)
         result.learning_rate = config.algorithm.optimizer.learning_rate
         started, cpu = time.perf_counter(), time.process_time()
         try:
