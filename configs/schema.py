@@ -194,6 +194,11 @@ class AdvantageKind(Enum):
     """Samples are not compared: reward gradients, which know how each could be better."""
 
     @property
+    def over_the_update(self) -> bool:
+        """Compares a sample with those of other groups too."""
+        return self in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running)
+
+    @property
     def offline(self) -> bool:
         """Learns from answers in the data: nothing is generated and scored for training."""
         return self in (AdvantageKind.constant, AdvantageKind.preference)

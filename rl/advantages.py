@@ -12,10 +12,9 @@ import numpy as np
 from configs.schema import AdvantageKind, AlgorithmOptions
 from rl.branches import branch_advantages, by_leaves, extremes, unshared
 from rl.credit import step_advantages
+from rl.zscore import STD_EPSILON, zscores
 from rollout.branching import Tree
 
-STD_EPSILON = 1e-4
-"""Added to the standard deviation; the value of the public GRPO trainers, small beside any reward scale in use."""
 EQUAL_TOLERANCE = 1e-6
 """Rewards closer than this, relative to the largest, are equal: sums of weighted terms round differently."""
 
@@ -50,7 +49,7 @@ class AdvantageEstimator:
         kind, limit = self.options.advantage, self.options.advantage_clip
         if kind is AdvantageKind.per_step:
             found = [step_advantages(group, self.options.selected_steps) for group in rewards]
-        elif kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
+        elif kind.over_the_update:
             found = self._over_the_update([_checked(group) for group in rewards], prompts)
         elif kind.of_branches:
             assert tree is not None  # checked with the configuration
@@ -161,7 +160,7 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         return result, np.zeros_like(valid)
     centred = scored - scored.mean()
     if kind is AdvantageKind.zscore:
-        centred /= scored.std() + STD_EPSILON
+        centred = zscores(scored)
     elif kind is AdvantageKind.leave_one_out:
         centred *= count / (count - 1)
     elif kind is AdvantageKind.softmax:
@@ -191,7 +190,7 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
     for name, values in terms.items():
         scored = values[~np.isnan(values)]
         if weights[name] != 0 and len(scored) > 1:
-            total += weights[name] * np.nan_to_num((values - scored.mean()) / (scored.std() + STD_EPSILON))
+            total += weights[name] * np.nan_to_num(zscores(values))
     return total
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from configs.schema import AdvantageKind
+from rl.zscore import zscores
 from rollout.branching import Tree
-
-STD_EPSILON = 1e-4
-"""Added to the standard deviation, as in `rl.advantages`."""
 
 
 def branch_advantages(rewards: np.ndarray, tree: Tree, kind: AdvantageKind) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +58,7 @@ def _within_depth(value: np.ndarray) -> np.ndarray:
     scored = value[~np.isnan(value)]
     if len(scored) < 2:
         return np.full(len(value), np.nan)
-    return (value - scored.mean()) / (scored.std() + STD_EPSILON)
+    return zscores(value)
 
 
 def by_leaves(advantage: np.ndarray, tree: Tree) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, ObjectiveKind, Partition, Ratio
+from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, Partition, Ratio
 from models.options import Modality
+from rl.requirements import WHOLE_SAMPLES
 from rollout.branching import Tree
 from rollout.options import (
     BranchingOptions,
@@ -19,10 +20,6 @@ from rollout.options import (
 )
 
 NAME = "rollout.branching"
-POOLED = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.global_std)
-"""Advantages that compare a sample with others than its group's."""
-WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound)
-"""Objectives that have one number a sample."""
 
 
 def branching_problems(config: Config) -> Iterator[str]:
@@ -46,8 +43,9 @@ def branching_problems(config: Config) -> Iterator[str]:
             f"algorithm.leaf_weights is for branches that samples share, and advantage={algorithm.advantage.name} "
             f"trains none of them; use advantage=siblings"
         )
-    whole = not (algorithm.advantage.of_branches or algorithm.advantage.offline)
-    if algorithm.extremes is not None and not (whole and algorithm.advantage is not AdvantageKind.per_step):
+    advantage = algorithm.advantage
+    of_parts = advantage.of_branches or advantage is AdvantageKind.per_step
+    if algorithm.extremes is not None and (of_parts or advantage.offline):
         yield (
             f"algorithm.extremes compares samples, and advantage={algorithm.advantage.name} does not; use "
             f"advantage=running, or null"
@@ -97,7 +95,7 @@ def candidate_problems(config: Config) -> Iterator[str]:
             f"{name}.first_step={rollout.step_candidates.first_step}: must be one of the {denoising.steps - 1} steps "
             f"that draw noise, from 0"
         )
-    if config.algorithm.advantage in POOLED:
+    if config.algorithm.advantage.over_the_update:
         yield (
             f"{name} makes every step a group, and advantage={config.algorithm.advantage.name} would compare estimates "
             f"of different steps, which are not equally good; use advantage=zscore or best_worst"
@@ -148,10 +146,8 @@ def _tree(config: Config, options: BranchingOptions) -> Iterator[str]:
             f"rollout.group_size={rollout.group_size}, but a tree with {NAME}.factors={list(options.factors)} has "
             f"{leaves} leaves; use that"
         )
-    if not image:
-        yield from _rounds(rollout.sampler, max(fork for forks in ends for fork in forks))
-    if image:
-        yield from _noise_at_forks(rollout.denoising, sorted(fork for forks in ends for fork in forks))
+    every = sorted(fork for forks in ends for fork in forks)
+    yield from _noise_at_forks(rollout.denoising, every) if image else _rounds(rollout.sampler, every[-1])
 
 
 def _rounds(sampler: SamplerOptions, last_fork: int) -> Iterator[str]:

@@ -29,6 +29,7 @@ from models.options import Modality, TrainedPart
 from rewards.registry import COMPLETIONS
 from rl.advantages import OFFLINE_ADVANTAGES
 from rl.branching_compatibility import branching_problems
+from rl.requirements import WHOLE_SAMPLES
 from rl.schedule import MAX_REFILLS
 from rl.text_compatibility import text_problems
 from rl.unused_options import unused_options
@@ -259,12 +260,7 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
 
 
-OF_WHOLE_SAMPLES = (
-    ObjectiveKind.linear_bound,
-    ObjectiveKind.sandwich,
-    ObjectiveKind.nft,
-    ObjectiveKind.group_dpo,
-)
+OF_WHOLE_SAMPLES = (*WHOLE_SAMPLES, ObjectiveKind.nft)
 """Objectives that make one number of a sample."""
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STD_EPSILON = 1e-4
-"""Added to the standard deviation, as MDPO has it."""
+from rl.zscore import STD_EPSILON
 
 
 def step_scores(rewards: np.ndarray) -> np.ndarray:

@@ -72,7 +72,7 @@ class Scored:
     """The same for each reward term, unweighted."""
     failures: list[Any]
     steps: np.ndarray | None = None
-    """(problems, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
+    """(groups, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
     sample's last step and where unscored. None where the algorithm asks for none."""
 
     @staticmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from configs.schema import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
 
+WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound)
+"""Objectives that have one number a sample, of all its rows."""
 SAMPLED_ESTIMATORS = (KlEstimator.k1, KlEstimator.k2, KlEstimator.k3)
 
 
@@ -13,7 +15,7 @@ def is_coupled(options: AlgorithmOptions, overlapping: bool) -> bool:
     Args:
         overlapping: several rows may score one decision.
     """
-    if options.objective in (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound):
+    if options.objective in WHOLE_SAMPLES:
         return True
     if options.objective is ObjectiveKind.weighted:
         return False

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from configs.schema import AdvantageKind, AlgorithmOptions, RunningOptions
-from rl.advantages import OFFLINE_ADVANTAGES, STD_EPSILON, AdvantageEstimator, advantages, combined, has_signal, in_band
+from rl.advantages import OFFLINE_ADVANTAGES, AdvantageEstimator, advantages, combined, has_signal, in_band
+from rl.zscore import STD_EPSILON
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,16 +12,20 @@ from rollout.trajectory import ImageTrajectory, TextTrajectory
 
 ROUNDS = np.array([[1, 3, 2, 2, 0], [2, 1, 1, 3, 4]], np.int16)
 
+COMMON: dict[str, Any] = {
+    "ticket": 0,
+    "update": 0,
+    "version": 0,
+    "seed": 0,
+    "prompt_id": "p",
+    "sampler": "{}",
+    "uid": np.arange(2),
+}
+
 
 def text() -> TextTrajectory:
     return TextTrajectory(
-        ticket=0,
-        update=0,
-        version=0,
-        seed=0,
-        prompt_id="p",
-        sampler="{}",
-        uid=np.arange(2),
+        **COMMON,
         prompt_ids=np.array([5], np.int32),
         canvas_ids=np.zeros((2, 5), np.int32),
         canvas_length=np.full(2, 5, np.int32),
@@ -33,13 +39,7 @@ def text() -> TextTrajectory:
 def image() -> ImageTrajectory:
     """Steps 2, 3 and 4 of a schedule of six are stored; step 3 is not trained."""
     return ImageTrajectory(
-        ticket=0,
-        update=0,
-        version=0,
-        seed=0,
-        prompt_id="p",
-        sampler="{}",
-        uid=np.arange(2),
+        **COMMON,
         logp=np.zeros((2, 3)),
         mask=np.array([[1, 0, 1], [1, 0, 1]], bool),
         caption="red",
