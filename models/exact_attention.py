@@ -31,11 +31,12 @@ def exact_attention(
     Returns:
         (B, Q, H, D) in the query's type.
     """
-    groups = query.shape[1] // key.shape[1]
-    key, value = (tensor.double().repeat_interleave(groups, dim=1) for tensor in (key, value))
-    scores = (query.double() @ key.transpose(2, 3)) * scaling
-    weights = scores.masked_fill(~attention_mask, -torch.inf).softmax(-1)
-    return (weights @ value).to(query.dtype).transpose(1, 2).contiguous(), None
+    batch, heads, queries, width = query.shape
+    stacked = query.double().reshape(batch, key.shape[1], -1, width)  # queries of heads with one key below each other
+    scores = (stacked @ key.double().transpose(2, 3) * scaling).view(batch, heads, queries, -1)
+    weights = scores.masked_fill(~attention_mask, -torch.inf).softmax(-1).view(*stacked.shape[:3], -1)
+    values = (weights @ value.double()).view(query.shape)
+    return values.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(EXACT, exact_attention)

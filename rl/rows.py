@@ -8,6 +8,7 @@ import difflib
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from rewards.scenes.world import Split, choose, compositions, demonstration
 
 Row = dict[str, Any]
 
+KEPT_ROWS = 4096
+"""Of a source that computes its rows: a rollout asks for each of its problems several times, an evaluation again."""
+
 
 class DataError(ValueError):
     """The data cannot be used as configured; the message says which row or option, and what to change."""
@@ -28,11 +32,15 @@ class DataError(ValueError):
 class _ReasoningGymRows(Sequence[Row]):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
+        self._row = lru_cache(KEPT_ROWS)(self._computed)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self._row(index)
+
+    def _computed(self, index: int) -> Row:
         entry = self._dataset[index]
         return {**entry, "entry": entry}
 
@@ -60,15 +68,19 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
 
 
 class _SceneRows(Sequence[Row]):
-    """`prompt` and `composition`, the same text; `image`, the demonstration, (32, 32, 3) uint8, drawn at access."""
+    """`prompt` and `composition`, the same text; `image`, the demonstration, (32, 32, 3) uint8, drawn once."""
 
     def __init__(self, size: int, seed: int, split: Split, careless: float) -> None:
         self._size, self._seed, self._split, self._careless = size, seed, split, careless
+        self._row = lru_cache(KEPT_ROWS)(self._computed)
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self._row(index)
+
+    def _computed(self, index: int) -> Row:
         composition = choose(self._split, self._seed, index)
         image = demonstration(composition, self._seed, index, self._careless)
         return {"prompt": composition.text, "composition": composition.text, "image": image}

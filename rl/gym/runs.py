@@ -19,13 +19,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from cluster.weights import pack_weights
@@ -216,12 +215,22 @@ def _chosen(job: Job, selection: Selection, folder: Path, run_folder: str = "") 
 
 
 def _fingerprint(composed: Composed, folder: Path) -> str:
-    """The same wherever the results and the run itself lie."""
-    tree = OmegaConf.to_container(composed.resolved, resolve=True, enum_to_str=True)
-    assert isinstance(tree, dict)
+    """The same wherever the results and the run itself lie, and after an option is added that the run leaves alone."""
+    tree = _changed(composed.config)
     del tree["run"]["folder"]
-    text = json.dumps(tree, sort_keys=True).replace(json.dumps(str(folder))[1:-1], WHERE)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    text = json.dumps(tree, sort_keys=True, default=lambda value: value.value)
+    return hashlib.blake2b(text.replace(json.dumps(str(folder))[1:-1], WHERE).encode(), digest_size=8).hexdigest()
+
+
+def _changed(value: Any) -> Any:
+    """Options without those that have their default."""
+    if isinstance(value, dict):
+        return {name: _changed(each) for name, each in value.items()}
+    if not is_dataclass(value):
+        return value
+    made = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(value)}
+    given = {name: getattr(value, name) for name in made}
+    return {name: _changed(each) for name, each in given.items() if each != made[name]}
 
 
 def do(job: Job, selection: Selection, folder: Path) -> Result:
