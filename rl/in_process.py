@@ -41,7 +41,9 @@ class Trained:
     """What the learner published last."""
 
 
-def train_in_process(composed: Composed, console: Console | None = None) -> Trained:
+def train_in_process(
+    composed: Composed, console: Console | None = None, before: dict[str, Any] | None = None
+) -> Trained:
     """`rl.train.train` in this process, with one learner, one rollout worker and one reward worker.
 
     Checkpoints and kept trajectories go through the object store, so `run.checkpoint_every` and `run.keep_trajectories`
@@ -49,11 +51,14 @@ def train_in_process(composed: Composed, console: Console | None = None) -> Trai
 
     Args:
         console: where the run speaks; None is the terminal.
+        before: the first evaluation, of a run whose policy was the same before training; it is not made again.
     """
     config = composed.config
     _check(config)
     plan = planned(composed)
     run = plan.new_run(console)
+    if before is not None:
+        run.evaluations.write(before)
     try:
         with process_group(), called_directly(config) as processes:
             generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)

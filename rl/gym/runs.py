@@ -132,10 +132,10 @@ def run_gym(selection: Selection, folder: Path, console: Console) -> list[Result
     jobs = jobs_of(selection, folder)
     mine = jobs[selection.part[0] - 1 :: selection.part[1]]
     known = {} if selection.again else _known(mine, selection, folder)
-    results = []
+    results, bases = [], Bases()
     for number, job in enumerate(mine, 1):
         file = job.file(folder)
-        result = known.get(file) or do(job, selection, folder)
+        result = known.get(file) or do(job, selection, folder, bases)
         if file not in known:
             _write(file, asdict(result))
         results.append(result)
@@ -233,7 +233,23 @@ def _changed(value: Any) -> Any:
     return {name: _changed(each) for name, each in given.items() if each != made[name]}
 
 
-def do(job: Job, selection: Selection, folder: Path) -> Result:
+class Bases:
+    """Evaluations before training, which many runs have in common."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, dict[str, Any]] = {}
+
+    def trained(self, composed: Composed) -> Trained:
+        """`train_in_process`, with the first evaluation of an earlier run where it is the same."""
+        config = composed.config
+        what = [config.model, config.data.evaluation, config.evaluation, config.reward, config.run.seed]
+        same = repr([*what, modality_of(config).sampler(TicketKind.greedy)])
+        trained = train_in_process(composed, _silent(), self._made.get(same))
+        self._made.setdefault(same, trained.evaluations[0])
+        return trained
+
+
+def do(job: Job, selection: Selection, folder: Path, bases: Bases) -> Result:
     """A run that fails is a result too: the others go on."""
     contestant = job.contestant
     result = Result(
@@ -261,7 +277,7 @@ def do(job: Job, selection: Selection, folder: Path) -> Result:
             if config.algorithm.advantage is AdvantageKind.preference:
                 make_pairs(selection.tasks[job.task], plan.setting, folder / job.task, selection.config_dir)
                 started, cpu = time.perf_counter(), time.process_time()
-            trained = train_in_process(plan.composed, _silent())
+            trained = bases.trained(plan.composed)
             result.seconds, result.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
             return _with_numbers(result, trained, config)
         except Exception as error:
