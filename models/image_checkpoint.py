@@ -179,8 +179,13 @@ def _download(options: ModelOptions, component: str, weights: str) -> Path:
 def _limits(
     options: ModelOptions, found: Description, tokenizers: Mapping[str, PreTrainedTokenizerBase]
 ) -> PromptLimits:
-    t5 = next((tokenizer for tokenizer, encoder in found.encoders.items() if encoder == found.family.t5), None)
-    return PromptLimits(tokenizers, t5, options.max_sequence_length)
+    family, segments = found.family, options.prompt_segments
+    if family.t5 is not None and segments != 1:
+        raise CheckpointError(
+            f"model.prompt_segments={segments}, but family {family.name} reads a prompt whole (CLIP and T5); use 1"
+        )
+    t5 = next((tokenizer for tokenizer, encoder in found.encoders.items() if encoder == family.t5), None)
+    return PromptLimits(tokenizers, t5, options.max_sequence_length, segments)
 
 
 def _read_tokenizers(options: ModelOptions, found: Description) -> dict[str, PreTrainedTokenizerBase]:

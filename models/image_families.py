@@ -41,7 +41,7 @@ class NetworkInput:
 
 NetworkCall = Callable[[ModelMixin, ImageSpec, NetworkInput], Tensor]
 PromptCall = Callable[[DiffusionPipeline, "list[str]", int], Condition]
-"""(pipeline with its text encoders, prompts, T5 tokens) -> their condition."""
+"""(pipeline with its text encoders, prompts, T5 tokens) -> their condition; the empty prompt is a text like others."""
 Widths = Callable[[Mapping[str, Any], Sequence[PreTrainedConfig]], Mapping[str, int]]
 """(the network's config.json, the CLIP encoders' configurations) -> what its fields for their outputs must say."""
 
@@ -126,9 +126,6 @@ def _encode_sdxl(pipeline: Any, prompts: list[str], t5_tokens: int) -> Condition
     embeds, _, pooled, _ = pipeline.encode_prompt(
         prompts, device=pipeline.text_encoder.device, do_classifier_free_guidance=False
     )
-    if pipeline.config.force_zeros_for_empty_prompt:
-        told = torch.tensor([bool(prompt) for prompt in prompts], device=embeds.device)
-        embeds, pooled = embeds * told[:, None, None], pooled * told[:, None]
     return Condition(embeds, pooled)
 
 

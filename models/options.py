@@ -76,3 +76,7 @@ class ModelOptions:
     """Block-causal text models: tokens of an attention block, in place of the checkpoint's `block_size`."""
     max_sequence_length: int = 256
     """T5 tokens of an image prompt (SD3, FLUX), at most 512; SD3 runs without T5 if 0. Other models do not read it."""
+    prompt_segments: int = 1
+    """Stable Diffusion 1, 2 and XL: a prompt may be this many times as long as the text encoders read. It is split at
+    ends of sentences where possible, otherwise between words, and the encoded segments stand behind each other
+    (LongAlign, arXiv 2410.11817). 1 refuses longer prompts."""

@@ -1,4 +1,4 @@
-"""Prompts to conditions, by the stock pipeline's own `encode_prompt`."""
+"""Prompts to conditions, by the stock pipeline's own `encode_prompt`; a long prompt segment by segment."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 from models.image_families import ImageFamily
 from models.image_spec import Condition
 from models.prompt_limits import PromptLimits
+from models.prompt_segments import joined
 
 
 class PromptEncoder:
@@ -53,24 +54,37 @@ class PromptEncoder:
         makes it: zeros for an SDXL whose model_index.json says force_zeros_for_empty_prompt.
 
         Returns:
-            fp32 tensors on the encoders' device.
+            fp32 tensors on the encoders' device: T tokens a prompt, or `limits.segments` times as many.
 
         Raises:
             PromptTooLongError: an encoder would cut a prompt off.
         """
         if not prompts:
             raise ValueError("no prompts to encode")
-        for prompt in prompts:
-            self._limits.check(prompt)
+        segments = {prompt: self._limits.split(prompt) for prompt in dict.fromkeys(prompts)}
         # One at a time: in a batch, the last bits of a row depend on how many others there are.
-        encoded = {
-            prompt: self._family.encode(self._pipeline, [prompt], self._t5_tokens) for prompt in dict.fromkeys(prompts)
-        }
+        encoded = {prompt: self._encoded(parts) for prompt, parts in segments.items()}
         rows = [encoded[prompt] for prompt in prompts]
         pooled = [row.pooled for row in rows if row.pooled is not None]
         embeds = torch.cat([row.embeds for row in rows]).float()
         condition = Condition(embeds, torch.cat(pooled).float() if pooled else None)
         return condition if self._original is None else self._mixed(condition, self._original.encode(prompts))
+
+    def _encoded(self, segments: list[str]) -> Condition:
+        """(1, ...) of one prompt."""
+        found = [self._whole(segment) for segment in segments]
+        if self._limits.segments == 1:
+            condition = found[0]
+        else:
+            lengths = [self._limits.tokens(segment) for segment in segments]
+            condition = joined(found, lengths, self._whole("").embeds, self._limits.segments)
+        if segments == [""] and self._pipeline.config.get("force_zeros_for_empty_prompt"):
+            return Condition(condition.embeds * 0, None if condition.pooled is None else condition.pooled * 0)
+        return condition
+
+    def _whole(self, text: str) -> Condition:
+        """(1, ...) of a text that every encoder reads whole."""
+        return self._family.encode(self._pipeline, [text], self._t5_tokens)
 
     def _mixed(self, tuned: Condition, original: Condition) -> Condition:
         """Exactly the one at share 1, and the other at 0."""

@@ -9,6 +9,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from models.files import CheckpointError
+from models.prompt_segments import split
 
 
 class PromptTooLongError(ValueError):
@@ -16,14 +17,18 @@ class PromptTooLongError(ValueError):
 
 
 class PromptLimits:
-    """How many tokens of a prompt each text encoder reads."""
+    """How many tokens of a prompt each text encoder reads, and in how many segments."""
 
-    def __init__(self, tokenizers: Mapping[str, PreTrainedTokenizerBase], t5: str | None, t5_tokens: int) -> None:
+    def __init__(
+        self, tokenizers: Mapping[str, PreTrainedTokenizerBase], t5: str | None, t5_tokens: int, segments: int = 1
+    ) -> None:
         """
         Args:
             tokenizers: by their names in the pipeline; `model_max_length` is what their encoders read.
             t5: the name of a T5's tokenizer, which reads `t5_tokens` instead.
+            segments: of a prompt, at most; with 1 a prompt is read whole or refused.
         """
+        self.segments = segments
         self._tokenizers = tokenizers
         self._limits = {
             name: ("model.max_sequence_length", t5_tokens)
@@ -34,13 +39,50 @@ class PromptLimits:
 
     def check(self, prompt: str) -> None:
         """Raises PromptTooLongError if an encoder would cut the prompt off, which the stock pipelines do."""
-        for name, (authority, limit) in self._limits.items():
-            length = len(self._tokenizers[name](prompt).input_ids)
-            if length > limit:
+        self.split(prompt)
+
+    def split(self, prompt: str) -> list[str]:
+        """The prompt as texts that every encoder reads whole.
+
+        Raises:
+            PromptTooLongError: they would be more than `segments`, or an encoder would cut one word off.
+        """
+        if self.segments == 1:
+            if excess := self._excess(prompt):
                 raise PromptTooLongError(
-                    f"prompt {prompt!r} has {length} tokens with the special ones, but {authority} allows {limit}, and "
-                    "the rest would not be seen; shorten it"
+                    f"prompt {prompt!r} {excess}, and the rest would not be seen; shorten it, or let Stable Diffusion "
+                    "1, 2 or XL read it in segments (model.prompt_segments)"
                 )
+            return [prompt]
+        parts = split(prompt, lambda text: self._excess(text) is None, self.segments)
+        for part in parts:
+            if excess := self._excess(part):
+                raise PromptTooLongError(
+                    f"prompt {prompt!r} is split between words, and the word {part!r} alone {excess}; shorten it"
+                )
+        if len(parts) > self.segments:
+            raise PromptTooLongError(
+                f"prompt {prompt!r} has {self.tokens(prompt)} tokens with the special ones, which takes {len(parts)} "
+                f"segments, but model.prompt_segments allows {self.segments}, and the rest would not be seen; set it "
+                f"to {len(parts)}, or shorten the prompt"
+            )
+        return parts
+
+    def tokens(self, text: str) -> int:
+        """Of a text, the special ones included, by the tokenizer that makes most of it."""
+        return max(self._lengths(text).values())
+
+    def _lengths(self, text: str) -> dict[str, int]:
+        # verbose=False: no warning about texts that are then split or refused.
+        return {name: len(tokenizer(text, verbose=False).input_ids) for name, tokenizer in self._tokenizers.items()}
+
+    def _excess(self, text: str) -> str | None:
+        """What is too much for the first encoder that would cut the text off."""
+        for name, length in self._lengths(text).items():
+            authority, limit = self._limits[name]
+            if length > limit:
+                return f"has {length} tokens with the special ones, but {authority} allows {limit}"
+        return None
 
 
 def load_prompt_tokenizer(folder: Path, class_name: str, encoder: PreTrainedConfig) -> PreTrainedTokenizerBase:

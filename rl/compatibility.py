@@ -72,6 +72,7 @@ AT_LEAST = {
     "evaluation.samples": 0,
     "evaluation.prompts_per_ticket": 1,
     "model.lora.rank": 1,
+    "model.prompt_segments": 1,
     "model.user_adapter.dimension": 1,
     "rollout.group_size": 1,
     "rollout.prompts_per_update": 1,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` m
 
 AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
+UNETS = ("sd", "sdxl")
+"""Families that read the prompt through cross-attention."""
 EULER_KERNELS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
@@ -46,6 +48,7 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
         yield from _replay(config) if _replays(config) else _elbo(config)
     if spec is not None:
         yield from _user_adapter(config, spec)
+        yield from _prompt_segments(config, spec)
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
 
@@ -280,10 +283,20 @@ def _valid_range(options: LikelihoodOptions) -> bool:
 
 
 def _user_adapter(config: Config, spec: ImageSpec) -> Iterator[str]:
-    if config.model.user_adapter is not None and spec.family not in ("sd", "sdxl"):
+    if config.model.user_adapter is not None and spec.family not in UNETS:
         yield (
             f"model.user_adapter is for the U-Nets of Stable Diffusion 1, 2 and XL, and this model is of family "
             f"{spec.family}; choose such a model, for example model=sd15"
+        )
+
+
+def _prompt_segments(config: Config, spec: ImageSpec) -> Iterator[str]:
+    segments = config.model.prompt_segments
+    if segments > 1 and spec.family not in UNETS:
+        yield (
+            f"model.prompt_segments={segments} is for the U-Nets of Stable Diffusion 1, 2 and XL, and this model is of "
+            f"family {spec.family}, which reads a prompt whole, through CLIP and T5; use prompt_segments=1 and shorter "
+            f"prompts, or choose such a model, for example model=sd15"
         )
 
 

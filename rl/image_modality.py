@@ -252,7 +252,11 @@ class ImageModality:
         load_weights(trainable_parameters(policy), weights)
         export_image_policy(policy, target, self.config.model.path, adapter_only=adapter_only, half=half)
         adapter = "LoRA weights" if self.config.model.user_adapter is None else "IP-Adapter of users"
-        return f"{adapter if adapter_only else policy.spec.family + ' pipeline'} for diffusers"
+        written = f"{adapter if adapter_only else policy.spec.family + ' pipeline'} for diffusers"
+        segments = self.config.model.prompt_segments
+        if segments > 1:  # no pipeline splits prompts by itself
+            written += f", which must be given prompts encoded with model.prompt_segments={segments} (docs/images.md),"
+        return written
 
     def _size(self) -> tuple[int, int]:
         denoising = self.config.rollout.denoising

@@ -48,9 +48,10 @@ def unused_options(config: Config) -> Iterator[str]:
             yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kinds[0].name}"
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
-    if config.model.block_length is not None and modality is not Modality.text:
-        setting = f"model.block_length={config.model.block_length}"
-        yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
+    for name, unset, only in [("block_length", None, Modality.text), ("prompt_segments", 1, Modality.image)]:
+        value = getattr(config.model, name)
+        if value != unset and modality is not only:
+            yield f"model.{name}={value} does nothing for a model of {modality.name}s; leave it out"
     gradient = config.algorithm.reward_gradient
     if options.kind is not LikelihoodKind.reward_gradient and gradient != RewardGradientOptions():
         yield (

@@ -174,6 +174,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         ([f"{LIKELIHOOD}.noise_law=logit_normal"], "likelihood.noise_law=logit_normal does nothing with kind=replay"),
         ([f"{LIKELIHOOD}.unconditional_gradient=false"], "does nothing for a model of texts"),
         (["algorithm=sft", f"{LIKELIHOOD}.noise_law=logit_normal"], "does nothing for a model of texts"),
+        (["model.prompt_segments=2"], "model.prompt_segments=2 does nothing for a model of texts; leave it out"),
         (["algorithm=sft", f"{LIKELIHOOD}.sampled_parts=2"], "likelihood.sampled_parts=2 does nothing with kind=elbo"),
         (["algorithm=sft", f"{LIKELIHOOD}.partition=one"], "likelihood.partition=one does nothing with kind=elbo"),
         (["algorithm=sft", f"{LIKELIHOOD}.rate_range=[0,1]"], "must be two numbers above 0 and at most 1"),

@@ -124,6 +124,7 @@ def test_texts_have_no_text_encoder():
         ([*FORWARD, "model.train=text_encoder"], "likelihood.kind=elbo scores the network under encoded prompts"),
         ([*TEXT_ENCODER, "model.text_encoder_share=1.5"], "text_encoder_share=1.5: must lie in"),
         ([*DRAFT, "model.text_encoder_share=0.5"], "model.train=network tunes none"),
+        (["model.prompt_segments=2"], "of family sd3, which reads a prompt whole, .* use prompt_segments=1"),
         ([*TEXT_ENCODER, "cluster.zero_stage=3"], "whole text encoders .* use a lower stage"),
         (
             [*DRAFT, "algorithm.reward_gradient.base_pull=1", "cluster.zero_stage=3"],

@@ -365,7 +365,11 @@ ALGORITHMS = {
     "draft_lv": [],
     "align_prop": ["algorithm.reward_gradient.last_steps=2", "algorithm.reward_gradient.cut_std=1"],
     "refl": ["algorithm.reward_gradient.earliest_stop=3"],
-    "long_align": ["algorithm.reward_gradient.last_steps=5", "algorithm.reward_gradient.every=2"],
+    "long_align": [
+        "algorithm.reward_gradient.last_steps=5",
+        "algorithm.reward_gradient.every=2",
+        "algorithm.optimizer.warmup_updates=0",
+    ],
     "r0": [],
 }
 
