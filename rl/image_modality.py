@@ -255,7 +255,7 @@ class ImageModality:
         written = f"{adapter if adapter_only else policy.spec.family + ' pipeline'} for diffusers"
         segments = self.config.model.prompt_segments
         if segments > 1:  # no pipeline splits prompts by itself
-            written += f", which must be given prompts encoded with model.prompt_segments={segments} (docs/images.md),"
+            written += f" (for prompts encoded with model.prompt_segments={segments}, see docs/images.md)"
         return written
 
     def _size(self) -> tuple[int, int]:
