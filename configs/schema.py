@@ -369,6 +369,8 @@ class AlgorithmOptions:
     """Train a value model; null has none."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    least_difference: Optional[float] = None  # noqa: UP045
+    """Leave out groups whose highest and lowest reward differ by no more than this (SPO), as if they were equal."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
     """Leave out groups whose solved fraction lies outside these bounds (TraceRL: 0.2 and 0.8)."""
     clip: float = 0.2
@@ -383,6 +385,9 @@ class AlgorithmOptions:
     """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
     beta: float = 0.1
     """Scale of the log-likelihoods against the reference's (objective=group_dpo); how far ahead and behind (nft)."""
+    reference_clip: Optional[float] = None  # noqa: UP045
+    """Half-width of the clip of a sample's ratio to the reference (objective=group_dpo; SPO: 0.1): beyond it the sample
+    has no gradient, not even back. Null is unlimited."""
     old: OldPolicyOptions = field(default_factory=OldPolicyOptions)
     upper_power: float = 1.5
     """Power of the upper bound (objective=sandwich)."""

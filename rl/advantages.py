@@ -200,6 +200,13 @@ def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) ->
     return len(scored) > 0 and band[0] <= float((scored >= solved_at - 1e-9).mean()) <= band[1]
 
 
+def differs(rewards: np.ndarray, least: float) -> bool:
+    """Whether a group's scored samples differ by more than `least`: the highest from the lowest. SPO's threshold is of
+    p_best - p_worst, with p the softmax of these two scores, which is tanh of half their difference."""
+    scored = rewards[~np.isnan(rewards)]
+    return len(scored) > 1 and float(np.ptp(scored)) > least
+
+
 def has_signal(rewards: np.ndarray) -> bool:
     """Whether a group can teach anything relative: at least two scored samples whose rewards are not all equal.
 
