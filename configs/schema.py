@@ -365,6 +365,9 @@ class AlgorithmOptions:
     extremes: Optional[float] = None  # noqa: UP045
     """Train of each set of siblings, or of a group without branching, only the best sample if its advantage is at least
     this, and the worst if it is at most minus this (B2-DiffuRL: 0.5); null trains all."""
+    extreme_samples: Optional[int] = None  # noqa: UP045
+    """Train of each group only this many samples of the highest advantages and as many of the lowest; with advantages
+    of branches only so many leaves, behind the step of the last fork (BranchGRPO's width pruning); null trains all."""
     value: Optional[ValueOptions] = None  # noqa: UP045
     """Train a value model; null has none."""
     filter_zero_variance: bool = True

@@ -52,6 +52,7 @@ AT_LEAST = {
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
     "algorithm.selected_steps": 1,
+    "algorithm.extreme_samples": 1,
     "algorithm.running.buffer": 1,
     "algorithm.running.minimum": 1,
     "algorithm.value.discount": 0,
