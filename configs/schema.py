@@ -32,6 +32,9 @@ class Partition(Enum):
     shrink = "shrink"
     segments = "segments"
     one = "one"
+    forks = "forks"
+    """The rounds from one fork of a tree to the next, so that a branch is scored under the canvas of its parent
+    (d-TreeRPO)."""
     left_to_right = "left_to_right"
     """Every token its own part, in the order of positions whatever the recorded one: the exact autoregressive
     factorisation (JustGRPO)."""
@@ -398,6 +401,9 @@ class AlgorithmOptions:
     """Share of the upper bound where the advantage is negative (objective=sandwich)."""
     anchor: float = 0.0
     """Times the supervised loss on the samples with a positive advantage, beside the objective."""
+    anchor_growth: Optional[float] = None  # noqa: UP045
+    """Let the anchor rise over the run, from 0: its share after t of the updates is (e^gt - 1) / (e^g - 1), with this
+    as g (d-TreeRPO: 2). Null keeps it constant."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)

@@ -43,6 +43,8 @@ def branching_problems(config: Config) -> Iterator[str]:
             f"algorithm.leaf_weights is for branches that samples share, and advantage={algorithm.advantage.name} "
             f"trains none of them; use advantage=siblings"
         )
+    if algorithm.likelihood.partition is Partition.forks and branching is None:
+        yield f"algorithm.likelihood.partition=forks cuts traces where samples part; set {NAME}.forks and factors"
     advantage = algorithm.advantage
     of_parts = advantage.of_branches or advantage is AdvantageKind.per_step
     if algorithm.extremes is not None and (of_parts or advantage.offline):
@@ -87,7 +89,7 @@ def _of_branches(config: Config) -> Iterator[str]:
             f"{cell}: partition=left_to_right scores a branch before later tokens of one of its leaves; use "
             f"partition=every_step"
         )
-    if algorithm.ratio is Ratio.step and algorithm.likelihood.partition is not Partition.every_step:
+    if algorithm.ratio is Ratio.step and algorithm.likelihood.partition not in (Partition.every_step, Partition.forks):
         yield f"{cell}: with ratio=step a part of several rounds may lie on both sides of a fork; use ratio=element"
 
 

@@ -94,6 +94,7 @@ ABOVE_ZERO = (
     "algorithm.advantage_clip",
     "algorithm.beta",
     "algorithm.clip_kl",
+    "algorithm.anchor_growth",
     "algorithm.extremes",
     "algorithm.least_difference",
     "algorithm.value.clip",

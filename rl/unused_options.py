@@ -88,6 +88,8 @@ def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
             f"algorithm.reference_clip={algorithm.reference_clip} clips the ratio to the reference, which objective="
             f"{objective.name} has not; leave it out, or use objective=group_dpo"
         )
+    if algorithm.anchor_growth is not None and algorithm.anchor == 0:
+        yield f"algorithm.anchor_growth={algorithm.anchor_growth} does nothing with anchor=0; set both, or leave it out"
     if algorithm.least_difference is not None and (advantage.offline or advantage in WITHOUT_A_SPREAD):
         yield (
             f"algorithm.least_difference={algorithm.least_difference} is of the rewards of a group, and advantage="

@@ -226,6 +226,12 @@ def test_trees_that_work(base, advantage):
     assert refused(*base, f"algorithm.advantage={advantage}") == ""
 
 
+def test_a_part_that_ends_at_a_fork_may_have_one_ratio():
+    siblings = [*TEXT, "algorithm.advantage=siblings", "algorithm.ratio=step", "algorithm.epochs=2"]
+    assert "both sides of a fork" in refused(*siblings, "algorithm.likelihood.partition=one")
+    assert refused(*siblings, "algorithm.likelihood.partition=forks") == ""
+
+
 SPO = [*IMAGE[:3], "algorithm=spo", "run.name=x"]
 SIBLING = [*TEXT, "algorithm.advantage=siblings"]
 
@@ -238,6 +244,12 @@ SIBLING = [*TEXT, "algorithm.advantage=siblings"]
         ([*SIBLING, "algorithm.ratio=sequence"], "ratio=sequence with objective=ppo_clip takes them whole"),
         ([*TEXT, "algorithm.ratio=none", "algorithm.objective=group_dpo"], "objective=group_dpo takes them whole"),
         ([*SIBLING, "algorithm.ratio=step", "algorithm.likelihood.partition=one"], "both sides of a fork"),
+        (["recipe=quickstart", "algorithm.likelihood.partition=forks"], "cuts traces where samples part"),
+        (
+            [*SIBLING, "algorithm.likelihood.partition=forks", "rollout.sampler.order=drawn_prob"],
+            "only likelihood.partition=every_step can compute",
+        ),
+        ([*TEXT, "algorithm.anchor_growth=2"], "does nothing with anchor=0"),
         ([*SIBLING, "algorithm.extremes=0.5"], "extremes compares samples"),
         ([*SIBLING, "algorithm.extreme_samples=2"], "leaves no sample of rollout.group_size=4 out"),
         ([*TEXT, "algorithm.extreme_samples=1", "algorithm.extremes=0.5"], "use one of them"),
