@@ -86,6 +86,9 @@ def _trained_prompt_encoder(options: ModelOptions, device: torch.device | str) -
     encoder = PromptEncoder(found.family, pipeline, limits, options.max_sequence_length, original, share)
     for module in encoder.text_encoders.values():
         module.requires_grad_(True)
+        if options.gradient_checkpointing:
+            module.gradient_checkpointing_enable({"use_reentrant": False})
+            module.disable_input_require_grads()  # for adapters in one encoder, others would be differentiated too
     return encoder
 
 
