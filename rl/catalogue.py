@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,8 @@ from models.options import Modality
 from rl.compatibility import differentiates_reward, problems
 from rl.requirements import is_coupled, needs_old, needs_reference
 
+PIPED_WIDTH = 150
+"""Columns of the table where no terminal says how many there are."""
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
 """Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
 REST = {
@@ -191,24 +194,20 @@ def _rows(algorithm: AlgorithmOptions) -> str:
 
 
 def table(recipes: list[Recipe]) -> Table:
-    result = Table(title="likelihood x ratio x objective x advantage", title_justify="left")
-    for column in ("algorithm", "for", "likelihood", "ratio", "objective", "advantage", "forwards", "needs", "paper"):
-        result.add_column(column, overflow="fold")
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in ("algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"):
+        result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
     for recipe in recipes:
-        result.add_row(
-            recipe.name,
-            ", ".join(recipe.modalities),
-            *recipe.cell,
-            recipe.forwards,
-            ", ".join(recipe.needs),
-            recipe.paper,
-        )
+        cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
+        result.add_row(recipe.name, ", ".join(recipe.modalities), *cells)
     return result
 
 
 def show_algorithms(name: str | None, config_dir: Path | None) -> None:
     """All of them in a table, or the description of one."""
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
     recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
     if name is None:
         console.print(table(list(recipes.values())))

@@ -33,6 +33,7 @@ class Line:
     learning_rate: float
     samples: float
     """This and those below are means over the seeds."""
+    optimizer_updates: float
     forwards: float
     rows: float
     cpu_seconds: float
@@ -109,6 +110,7 @@ def _line(runs: list[Result]) -> Line:
         seeds=tuple(run.seed for run in runs),
         learning_rate=first.learning_rate,
         samples=_mean(run.samples for run in runs),
+        optimizer_updates=_mean(run.optimizer_updates for run in runs),
         forwards=_mean(run.forwards for run in runs),
         rows=_mean(run.rows for run in runs),
         cpu_seconds=_mean(run.cpu_seconds for run in runs),
@@ -153,8 +155,9 @@ HOW = """\
 Share of held-out problems solved by greedy completions (images: without noise on the way), before and after training.
 Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Gains are
 comparable within a base. Samples are those drawn for training, or of methods that learn from data the answers read.
-Forwards are those of the rollouts as their metric counts them (text: one for a whole batch; images: one for each
-sample), rows are canvases that the learner scored with any model, s are CPU seconds without the rewards' process."""
+Updates are the optimizer's. Forwards are those of the rollouts as their metric counts them (text: one for a whole
+batch; images: one for each sample), rows are canvases that the learner scored with any model, s are CPU seconds without
+the rewards' process."""
 
 COLUMNS = (
     "algorithm",
@@ -166,6 +169,7 @@ COLUMNS = (
     "seeds",
     "learning rate",
     "samples",
+    "updates",
     "forwards",
     "rows",
     "s",
@@ -190,6 +194,7 @@ def _cells(line: Line) -> list[str]:
         str(len(line.seeds)),
         f"{line.learning_rate:g}",
         f"{line.samples:.0f}",
+        f"{line.optimizer_updates:.0f}",
         f"{line.forwards:.0f}",
         f"{line.rows:.0f}",
         f"{line.cpu_seconds:.0f}",

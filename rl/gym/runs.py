@@ -192,7 +192,7 @@ def _known(jobs: list[Job], selection: Selection, folder: Path) -> dict[Path, Re
 
 def fingerprint_of(job: Job, selection: Selection, folder: Path) -> str:
     try:
-        return _fingerprint(_chosen(job, selection, folder).composed, folder / job.task)
+        return fingerprint(_chosen(job, selection, folder).composed, folder / job.task)
     except UserError:
         return CANNOT_RUN
 
@@ -214,10 +214,10 @@ def _chosen(job: Job, selection: Selection, folder: Path, run_folder: str = "") 
     return chosen(task, job.contestant, folder / job.task, extra, selection.config_dir)
 
 
-def _fingerprint(composed: Composed, folder: Path) -> str:
+def fingerprint(composed: Composed, folder: Path) -> str:
     """The same wherever the results and the run itself lie, and after an option is added that the run leaves alone."""
     tree = _changed(composed.config)
-    del tree["run"]["folder"]
+    tree["run"].pop("folder", None)
     text = json.dumps(tree, sort_keys=True, default=lambda value: value.value)
     return hashlib.blake2b(text.replace(json.dumps(str(folder))[1:-1], WHERE).encode(), digest_size=8).hexdigest()
 
@@ -269,7 +269,7 @@ def do(job: Job, selection: Selection, folder: Path, bases: Bases) -> Result:
         except UserError as error:
             return replace(result, error=str(error))
         config = plan.composed.config
-        result.fingerprint = _fingerprint(plan.composed, folder / job.task)
+        result.fingerprint = fingerprint(plan.composed, folder / job.task)
         result.setting, result.base, result.cell = plan.setting, config.model.path, cell_of(config.algorithm)
         result.learning_rate = config.algorithm.optimizer.learning_rate
         started, cpu = time.perf_counter(), time.process_time()
@@ -312,10 +312,10 @@ def make_pairs(task: Task, setting: str, folder: Path, config_dir: Path | None =
         UserError: the pairs that are there are of another configuration, or the base yields none.
     """
     composed = pairs_config(task, setting, config_dir)
-    target, fingerprint = folder / f"pairs-{setting}", _fingerprint(composed, folder)
+    target, drawn_by = folder / f"pairs-{setting}", fingerprint(composed, folder)
     file = target / "pairs.jsonl"
     if file.exists():
-        if (target / DRAWN_BY).read_text() != fingerprint:
+        if (target / DRAWN_BY).read_text() != drawn_by:
             raise UserError(f"{target} was drawn with another configuration: delete it, and what learned from it")
         return file
     config = composed.config
@@ -329,7 +329,7 @@ def make_pairs(task: Task, setting: str, folder: Path, config_dir: Path | None =
         generation.weights[0] = weights
         if draw_pairs(generation, config, 0, Path(draft) / file.name, 1.0, _silent()).pairs == 0:
             raise UserError(f"the base of {setting} yields no pair of answers whose rewards are 1 apart")
-        (Path(draft) / DRAWN_BY).write_text(fingerprint)
+        (Path(draft) / DRAWN_BY).write_text(drawn_by)
         try:
             os.rename(shutil.copytree(draft, f"{draft}.whole"), target)  # complete, or not there
         except OSError:  # another process was faster; its pairs are the same

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from configs.compose import PACKAGE
+from configs.compose import PACKAGE, compose
 from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.gym.report import lines_of, markdown, merged, write_report
-from rl.gym.runs import CANNOT_RUN, Result, Selection, best_rates, jobs_of, read_result, run_gym, tasks
+from rl.gym.runs import CANNOT_RUN, Result, Selection, best_rates, fingerprint, jobs_of, read_result, run_gym, tasks
 from rl.gym.tasks import Entry, Setting, Task, contestants, task_names
 from rl.in_process import process_group
 
@@ -116,6 +116,17 @@ def test_another_configuration_is_refused(task, folder):
         run_gym(selection(changed, "trace_grpo"), folder, CONSOLE)
 
 
+def test_a_fingerprint_is_of_what_differs_from_the_defaults():
+    def of(*overrides: str, folder: str = "results") -> str:
+        return fingerprint(compose(["recipe=quickstart", *overrides]), Path(folder))
+
+    assert of() == of("run.folder=elsewhere") == of("algorithm.clip=0.2")
+    assert of() != of("algorithm.clip=0.3") != of("algorithm.value.discount=1.0")
+    pairs = "data.train.name={}/pairs.jsonl"
+    here, there = pairs.format("/here"), pairs.format("/there")
+    assert of(here, folder="/here") == of(there, folder="/there") != of(there, folder="/here")
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_parts_cover_every_run_once(task, tmp_path, parts):
     jobs = jobs_of(selection(task, seeds=[0, 1, 2]), tmp_path)
@@ -194,9 +205,9 @@ def test_folders_are_joined_and_drawn(task, folder, tmp_path):
 
 
 def test_folders_that_disagree_are_refused(tmp_path):
-    for name, fingerprint in (("a", "f"), ("b", "g")):
+    for name, found in (("a", "f"), ("b", "g")):
         (tmp_path / name).mkdir()
-        content = dataclasses.asdict(result("x", 0, [0], [1], fingerprint=fingerprint))
+        content = dataclasses.asdict(result("x", 0, [0], [1], fingerprint=found))
         (tmp_path / name / "x-0.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="another folder has this run with another configuration"):
         merged([tmp_path / "a", tmp_path / "b"])
