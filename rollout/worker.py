@@ -26,12 +26,12 @@ class Origin:
 class Recording:
     """What is needed of a rollout beside its completions."""
 
-    trajectories: bool = True
-    """How each sample came about."""
     estimates: bool = False
     """What each denoising step took the finished sample to be, for rewards to see."""
     proposals: bool = False
     """Text: the token that each round put at every masked position, and its log-probability."""
+    trajectories: bool = True
+    """How each sample came about."""
 
 
 @dataclass(frozen=True)
