@@ -32,6 +32,9 @@ class Partition(Enum):
     shrink = "shrink"
     segments = "segments"
     one = "one"
+    forks = "forks"
+    """The rounds from one fork of a tree to the next, so that a branch is scored under the canvas of its parent
+    (d-TreeRPO)."""
     left_to_right = "left_to_right"
     """Every token its own part, in the order of positions whatever the recorded one: the exact autoregressive
     factorisation (JustGRPO)."""
@@ -365,10 +368,15 @@ class AlgorithmOptions:
     extremes: Optional[float] = None  # noqa: UP045
     """Train of each set of siblings, or of a group without branching, only the best sample if its advantage is at least
     this, and the worst if it is at most minus this (B2-DiffuRL: 0.5); null trains all."""
+    extreme_samples: Optional[int] = None  # noqa: UP045
+    """Train of each group only this many samples of the highest advantages and as many of the lowest; with advantages
+    of branches only so many leaves, behind the step of the last fork (BranchGRPO's width pruning); null trains all."""
     value: Optional[ValueOptions] = None  # noqa: UP045
     """Train a value model; null has none."""
     filter_zero_variance: bool = True
     """Leave groups whose rewards are all equal out of the loss and out of its denominator."""
+    least_difference: Optional[float] = None  # noqa: UP045
+    """Leave out groups whose highest and lowest reward differ by no more than this (SPO), as if they were equal."""
     solved_band: Optional[tuple[float, float]] = None  # noqa: UP045
     """Leave out groups whose solved fraction lies outside these bounds (TraceRL: 0.2 and 0.8)."""
     clip: float = 0.2
@@ -383,6 +391,9 @@ class AlgorithmOptions:
     """Divide the loss by the mean of the clipped ratios of the minibatch (StableDRL)."""
     beta: float = 0.1
     """Scale of the log-likelihoods against the reference's (objective=group_dpo); how far ahead and behind (nft)."""
+    reference_clip: Optional[float] = None  # noqa: UP045
+    """Half-width of the clip of a sample's ratio to the reference (objective=group_dpo; SPO: 0.1): beyond it the sample
+    has no gradient, not even back. Null is unlimited."""
     old: OldPolicyOptions = field(default_factory=OldPolicyOptions)
     upper_power: float = 1.5
     """Power of the upper bound (objective=sandwich)."""
@@ -390,6 +401,9 @@ class AlgorithmOptions:
     """Share of the upper bound where the advantage is negative (objective=sandwich)."""
     anchor: float = 0.0
     """Times the supervised loss on the samples with a positive advantage, beside the objective."""
+    anchor_growth: Optional[float] = None  # noqa: UP045
+    """Let the anchor rise over the run, from 0: its share after t of the updates is (e^gt - 1) / (e^g - 1), with this
+    as g (d-TreeRPO: 2). Null keeps it constant."""
     denominator: Denominator = Denominator.token
     kl: KlOptions = field(default_factory=KlOptions)
     reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import AdvantageKind, AlgorithmOptions
-from rl.branches import branch_advantages, by_leaves, extremes, unshared
+from rl.branches import branch_advantages, by_leaves, extreme_leaves, extreme_samples, extremes, unshared
 from rl.credit import step_advantages
 from rl.zscore import STD_EPSILON, zscores
 from rollout.branching import Tree
@@ -61,6 +61,11 @@ class AdvantageEstimator:
         if (threshold := self.options.extremes) is not None:
             found = [
                 extremes(*group, len(group[0]) if tree is None else tree.factors[-1], threshold) for group in found
+            ]
+        if (count := self.options.extreme_samples) is not None:
+            found = [
+                extreme_leaves(*group, tree, count) if tree and kind.of_branches else extreme_samples(*group, count)
+                for group in found
             ]
         if tree is None:
             return found
@@ -198,6 +203,13 @@ def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) ->
     """Whether the solved fraction of a group's scored samples lies within `band`, its ends included."""
     scored = rewards[~np.isnan(rewards)]
     return len(scored) > 0 and band[0] <= float((scored >= solved_at - 1e-9).mean()) <= band[1]
+
+
+def differs(rewards: np.ndarray, least: float) -> bool:
+    """Whether a group's scored samples differ by more than `least`: the highest from the lowest. SPO's threshold is of
+    p_best - p_worst, with p the softmax of these two scores, which is tanh of half their difference."""
+    scored = rewards[~np.isnan(rewards)]
+    return len(scored) > 1 and float(np.ptp(scored)) > least
 
 
 def has_signal(rewards: np.ndarray) -> bool:

@@ -95,3 +95,29 @@ def extremes(
         kept[best] |= advantage[best] >= threshold
         kept[worst] |= advantage[worst] <= -threshold
     return np.where(kept, advantage, 0).astype(np.float32), kept
+
+
+def extreme_samples(advantage: np.ndarray, valid: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` best and the `count` worst of a group's valid samples; the others are invalid. Of equal advantages
+    the first samples are the lower ones.
+
+    Args:
+        advantage, valid: (G,)
+    """
+    known = valid.nonzero()[0]
+    ascending = known[advantage[known].argsort(kind="stable")]
+    kept = np.zeros_like(valid)
+    kept[ascending[:count]] = kept[ascending[-count:]] = True
+    return np.where(kept, advantage, 0).astype(np.float32), kept
+
+
+def extreme_leaves(advantage: np.ndarray, valid: np.ndarray, tree: Tree, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """BranchGRPO's width pruning (arXiv 2509.06040), as in its code: behind the step of the last fork only the `count`
+    best and the `count` worst leaves are trained; up to there all branches are.
+
+    Args:
+        advantage, valid: (G, T)
+    """
+    _, kept = extreme_samples(advantage[:, -1], valid[:, -1], count)
+    kept = kept[:, None] | (np.arange(tree.steps) <= tree.forks[-1])
+    return np.where(kept, advantage, 0).astype(np.float32), valid & kept

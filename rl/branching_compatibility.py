@@ -43,6 +43,8 @@ def branching_problems(config: Config) -> Iterator[str]:
             f"algorithm.leaf_weights is for branches that samples share, and advantage={algorithm.advantage.name} "
             f"trains none of them; use advantage=siblings"
         )
+    if algorithm.likelihood.partition is Partition.forks and branching is None:
+        yield f"algorithm.likelihood.partition=forks cuts traces where samples part; set {NAME}.forks and factors"
     advantage = algorithm.advantage
     of_parts = advantage.of_branches or advantage is AdvantageKind.per_step
     if algorithm.extremes is not None and (of_parts or advantage.offline):
@@ -50,6 +52,7 @@ def branching_problems(config: Config) -> Iterator[str]:
             f"algorithm.extremes compares samples, and advantage={algorithm.advantage.name} does not; use "
             f"advantage=running, or null"
         )
+    yield from _extreme_samples(config)
     if algorithm.extremes is not None and algorithm.extremes >= (algorithm.advantage_clip or math.inf):
         yield (
             f"algorithm.extremes={algorithm.extremes}: no advantage is larger than advantage_clip="
@@ -57,6 +60,23 @@ def branching_problems(config: Config) -> Iterator[str]:
         )
     if branching is not None:
         yield from _tree(config, branching)
+
+
+def _extreme_samples(config: Config) -> Iterator[str]:
+    algorithm, size = config.algorithm, config.rollout.group_size
+    count, advantage = algorithm.extreme_samples, algorithm.advantage
+    if count is None:
+        return
+    name = f"algorithm.extreme_samples={count}"
+    if advantage in (AdvantageKind.per_step, AdvantageKind.best_worst, AdvantageKind.none) or advantage.offline:
+        yield (
+            f"{name} ranks the samples of a group, or the leaves of a tree, and advantage={advantage.name} leaves "
+            f"nothing to rank; use null"
+        )
+    elif 2 * count >= size:
+        yield f"{name} at each end leaves no sample of rollout.group_size={size} out; use less"
+    if algorithm.extremes is not None:
+        yield f"{name} and algorithm.extremes both say which samples are trained; use one of them"
 
 
 def _of_branches(config: Config) -> Iterator[str]:
@@ -69,7 +89,7 @@ def _of_branches(config: Config) -> Iterator[str]:
             f"{cell}: partition=left_to_right scores a branch before later tokens of one of its leaves; use "
             f"partition=every_step"
         )
-    if algorithm.ratio is Ratio.step and algorithm.likelihood.partition is not Partition.every_step:
+    if algorithm.ratio is Ratio.step and algorithm.likelihood.partition not in (Partition.every_step, Partition.forks):
         yield f"{cell}: with ratio=step a part of several rounds may lie on both sides of a fork; use ratio=element"
 
 
@@ -88,8 +108,11 @@ def candidate_problems(config: Config) -> Iterator[str]:
         yield f"{name} trains recorded steps; use likelihood.kind=replay and rollouts"
     if denoising.kernel is KernelKind.ode:
         yield f"{name}: kernel=ode draws no noise, so all candidates would be one; use kernel=ddim"
-    if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
-        yield f"{name} trains every step from first_step on; use rollout.denoising.window.kind=all, trained_fraction=1"
+    if denoising.window.kind is not WindowKind.all or not denoising.window.trains_all:
+        yield (
+            f"{name} trains every step from first_step on; use rollout.denoising.window.kind=all, trained_fraction=1 "
+            f"and untrained=null"
+        )
     if not 0 <= rollout.step_candidates.first_step < denoising.steps - 1:
         yield (
             f"{name}.first_step={rollout.step_candidates.first_step}: must be one of the {denoising.steps - 1} steps "

@@ -173,10 +173,11 @@ def _forwards(config: Config) -> str:
         models += 1
     if algorithm.value is not None:  # scores what it is then trained on
         models += 1 + algorithm.value.passes
-    return f"{_rows(algorithm)} x {models}"
+    return f"{_rows(config)} x {models}"
 
 
-def _rows(algorithm: AlgorithmOptions) -> str:
+def _rows(config: Config) -> str:
+    algorithm, branching = config.algorithm, config.rollout.branching
     likelihood = algorithm.likelihood
     if likelihood.kind is LikelihoodKind.elbo:
         return str(likelihood.draws * (1 + likelihood.complement + (likelihood.full_view > 0)))
@@ -189,6 +190,7 @@ def _rows(algorithm: AlgorithmOptions) -> str:
         Partition.shrink: f"T/{likelihood.shrink}",
         Partition.segments: str(likelihood.segments),
         Partition.one: "1",
+        Partition.forks: "1" if branching is None else str(len(branching.forks)),
         Partition.left_to_right: "L",
     }[likelihood.partition]
 

@@ -52,6 +52,7 @@ AT_LEAST = {
     "algorithm.clip": 0,
     "algorithm.clip_high": 0,
     "algorithm.selected_steps": 1,
+    "algorithm.extreme_samples": 1,
     "algorithm.running.buffer": 1,
     "algorithm.running.minimum": 1,
     "algorithm.value.discount": 0,
@@ -93,7 +94,9 @@ ABOVE_ZERO = (
     "algorithm.advantage_clip",
     "algorithm.beta",
     "algorithm.clip_kl",
+    "algorithm.anchor_growth",
     "algorithm.extremes",
+    "algorithm.least_difference",
     "algorithm.value.clip",
     "algorithm.value.optimizer.learning_rate",
     "algorithm.value.optimizer.eps",
@@ -256,6 +259,8 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "algorithm.objective=trust_region has no clip for ratio=guard to widen; use ratio=element"
     if objective is ObjectiveKind.group_dpo and algorithm.denominator is Denominator.step:
         yield "algorithm.denominator=step averages within samples, which objective=group_dpo sums up; use sequence"
+    if algorithm.reference_clip is not None and not 0 < algorithm.reference_clip < 1:
+        yield f"algorithm.reference_clip={algorithm.reference_clip}: must lie between 0 and 1, both excluded"
     if algorithm.solved_band is not None and not 0 <= algorithm.solved_band[0] <= algorithm.solved_band[1] <= 1:
         yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
 

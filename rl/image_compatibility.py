@@ -21,7 +21,7 @@ from configs.schema import (
 )
 from models.options import TrainedPart
 from rl.compatibility import differentiates_reward
-from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, WindowKind
+from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, UntrainedOptions, WindowKind
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
     from models.image_spec import ImageSpec
@@ -77,10 +77,12 @@ def _window(config: Config) -> Iterator[str]:
     name, window = "rollout.denoising.window", config.rollout.denoising.window
     if not 0 < window.trained_fraction <= 1:
         yield f"{name}.trained_fraction={window.trained_fraction}: must lie in (0, 1]"
-    if window.kind is WindowKind.all:
-        return
     # The last step leads to the clean image and never draws noise.
     last = config.rollout.denoising.steps - 1
+    if window.untrained is not None:
+        yield from _untrained(window.untrained, last, window.kind)
+    if window.kind is WindowKind.all:
+        return
     stop = last if window.stop is None else window.stop
     if window.size < 1 or window.every < 1 or window.start < 0:
         yield f"{name}: size and every must be at least 1 and start at least 0"
@@ -88,6 +90,19 @@ def _window(config: Config) -> Iterator[str]:
         yield (
             f"{name}: {window.size} steps from {window.start}, up to {stop}, are outside the {last} steps that draw "
             f"noise (rollout.denoising.steps={last + 1}, the last of which does not)"
+        )
+
+
+def _untrained(options: UntrainedOptions, last: int, kind: WindowKind) -> Iterator[str]:
+    name = "rollout.denoising.window.untrained"
+    if kind is not WindowKind.all:
+        yield f"{name} leaves out some of all steps, and window.kind={kind.name} chooses few; use kind=all, or null"
+    if options.size < 1 or options.every < 1 or not 0 <= options.final_start <= options.start:
+        yield f"{name}: size and every must be at least 1, and start at least final_start, which is at least 0"
+    elif options.start + options.size > last or options.size == last:
+        yield (
+            f"{name}: {options.size} steps from {options.start} are not within the {last} steps that draw noise, or "
+            f"all of them (rollout.denoising.steps={last + 1}, the last of which draws none); use less"
         )
 
 
@@ -103,11 +118,10 @@ def _algorithm(config: Config) -> Iterator[str]:
             "algorithm.likelihood.kind=proposals scores tokens that a round of a text proposed and did not keep; an "
             "image keeps every step: use kind=replay"
         )
-    fraction = config.rollout.denoising.window.trained_fraction
-    if algorithm.value is not None and fraction != 1:
+    if algorithm.value is not None and not config.rollout.denoising.window.trains_all:
         yield (
-            f"algorithm.value adds up the steps of a sample, and rollout.denoising.window.trained_fraction={fraction} "
-            f"leaves steps out; use 1"
+            "algorithm.value adds up the steps of a sample, and rollout.denoising.window leaves steps out; use "
+            "trained_fraction=1 and untrained=null"
         )
     if algorithm.selected_steps is not None:
         yield (
@@ -191,10 +205,11 @@ def _reward_gradient(config: Config) -> Iterator[str]:
             "algorithm.kl is a KL between likelihoods, and likelihood.kind=reward_gradient has none; use "
             "kl.coefficient=0, and reward_gradient.base_pull to stay near the base"
         )
-    if denoising.window.kind is not WindowKind.all or denoising.window.trained_fraction != 1:
+    if denoising.window.kind is not WindowKind.all or not denoising.window.trains_all:
         yield (
             "rollout.denoising.window chooses the steps whose log-probability is trained, and reward gradients have "
-            "none; use window.kind=all and trained_fraction=1, and choose steps by algorithm.reward_gradient.last_steps"
+            "none; use window.kind=all, trained_fraction=1 and untrained=null, and choose steps by "
+            "algorithm.reward_gradient.last_steps"
         )
     if not 1 <= options.last_steps <= steps:
         yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
@@ -260,6 +275,8 @@ def _elbo(config: Config) -> Iterator[str]:
     unread = []
     if denoising.window.trained_fraction != 1:
         unread.append("window.trained_fraction")
+    if denoising.window.untrained is not None:
+        unread.append("window.untrained")
     if denoising.log_prob is not DenoisingOptions.log_prob:
         unread.append("log_prob")
     for option in unread:

@@ -23,7 +23,7 @@ from rl.engine import Engine
 from rl.likelihood import Likelihood, ScoredRow, micro_batches
 from rl.objectives import Loss, WholeSum, clipped_ratios, kl_loss, policy_loss
 from rl.old_policy import OldPolicy
-from rl.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
+from rl.optimizer_step import NOT_FINITE, LearnerError, anchor_weight, learning_rate, optimizer_step
 from rl.parity import ParityCheck, Reference
 from rl.requirements import is_coupled, kl_is_joint, needs_old, needs_reference
 from rl.scores import Scores
@@ -138,6 +138,8 @@ class Learner:
         self.old_policy = old_policy
         self.value = value
         self.options = options
+        self.loss_options = options
+        """With the weight that the anchor has in the present update."""
         self.total_updates = total_updates
         self.device = device
         self.rows_scored = 0
@@ -157,6 +159,7 @@ class Learner:
         """
         self.engine.module.train()
         self.rows_scored = 0
+        self.loss_options = replace(self.options, anchor=anchor_weight(self.options, update, self.total_updates))
         statistics = Statistics()
         passes = self._passes(minibatches, update)
         gap = self._parity_metric(minibatches, fresh)
@@ -331,7 +334,7 @@ class Learner:
         """Scalar loss of scored entries, with the KL if that joins rows as well."""
         decisions = Decisions.of(entries, self.device)
         old = self._by_old_policy(entries)
-        objective = policy_loss(scores, decisions, self.options, self.likelihood.draws, whole_sum, old)
+        objective = policy_loss(scores, decisions, self.loss_options, self.likelihood.draws, whole_sum, old)
         loss = objective.value
         statistics.add(objective)
         if self.joint_kl:

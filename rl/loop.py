@@ -14,7 +14,7 @@ import ray
 
 from configs.schema import Config
 from rl.actors import GroupReference
-from rl.advantages import AdvantageEstimator, combined, in_band
+from rl.advantages import AdvantageEstimator, combined, differs, in_band
 from rl.evaluate import evaluate
 from rl.generation import Generation, Scored
 from rl.learners import Learners
@@ -57,9 +57,11 @@ class Loop:
             with self.run.stage("learn"):
                 metrics |= self.learners.step(self.update, groups, fresh)
         else:
-            band = "" if self.config.algorithm.solved_band is None else " or its solved fraction outside of solved_band"
+            options = self.config.algorithm
+            least = "" if options.least_difference is None else f" by more than {options.least_difference:g}"
+            band = "" if options.solved_band is None else " or its solved fraction outside of solved_band"
             nothing = "no group has rewards that tell its samples apart"
-            self.run.note(f"update {self.update}: {nothing}{band}, so the weights stay")
+            self.run.note(f"update {self.update}: {nothing}{least}{band}, so the weights stay")
         return metrics, tickets
 
     def refills(self, tickets: list[Scored]) -> list[Scored]:
@@ -124,6 +126,8 @@ class Loop:
         """
         options = self.config.algorithm
         if options.solved_band is not None and not in_band(rewards, options.solved_band, self.config.reward.solved_at):
+            return False
+        if options.least_difference is not None and not differs(rewards, options.least_difference):
             return False
         return not options.filter_zero_variance or self.advantages.teaches(rewards, advantage)
 

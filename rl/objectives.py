@@ -6,6 +6,7 @@ samples with each other (`group_dpo`) or need several numbers of one (`sandwich`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def policy_loss(
     if kind is ObjectiveKind.weighted:
         loss = _weighted(scores, decisions, draws)
     elif kind is ObjectiveKind.group_dpo:
-        loss = _group_dpo(scores, decisions, options.beta, draws)
+        loss = _group_dpo(scores, decisions, options, draws)
     elif kind is ObjectiveKind.sandwich:
         loss = _sandwich(scores, decisions, options, draws)
     elif kind is ObjectiveKind.nft:
@@ -237,19 +238,23 @@ def _sandwich(scores: Scores, decisions: Decisions, options: AlgorithmOptions, d
     return Loss(value, weight, {"bound/lower": lower.detach(), "bound/upper": upper.detach()})
 
 
-def _group_dpo(scores: Scores, decisions: Decisions, beta: float, draws: int) -> Loss:
+def _group_dpo(scores: Scores, decisions: Decisions, options: AlgorithmOptions, draws: int) -> Loss:
     """-log sigmoid(beta x sum over a group of A x (log-likelihood - the reference's)).
 
     With advantages +1 and -1 it is DPO (arXiv 2305.18290, eq. 7); with a denoising loss as the likelihood VRPO (arXiv
     2505.19223) and Diffusion-DPO (arXiv 2311.12908, eq. 14: its beta T omega is ours for minus the squared error as the
     log-likelihood; for minus the mean squared error, as in its code, our beta is half of that code's); with
-    group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G is left to beta.
+    group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G is left to beta. With `reference_clip` e the
+    difference is the logarithm of the ratio clipped to 1 - e ... 1 + e, as in the code of SPO (arXiv 2406.04314).
     """
     assert decisions.reference is not None
     units, weight = units_of(decisions, Ratio.sequence, draws)
-    gained = units.mean(decisions.advantage) * units.estimate(scores.log_prob - decisions.reference)
+    log_ratio = units.estimate(scores.log_prob - decisions.reference)
+    if (clip := options.reference_clip) is not None:
+        log_ratio = log_ratio.clamp(math.log1p(-clip), math.log1p(clip))
+    gained = units.mean(decisions.advantage) * log_ratio
     groups = Units(*numbered(units.of_each(decisions.group)), torch.ones_like(gained))
-    inside, group_weight = beta * groups.total(gained), groups.total(weight)
+    inside, group_weight = options.beta * groups.total(gained), groups.total(weight)
     measures = {"preference/accuracy": (inside > 0).to(inside).detach(), "preference/margin": inside.detach()}
     return Loss(-(group_weight * logsigmoid(inside)).sum(), group_weight, measures)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from configs.schema import OptimizerOptions, Schedule
+from configs.schema import AlgorithmOptions, OptimizerOptions, Schedule
 from rl.engine import Engine, GradientError
 
 NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
@@ -38,3 +38,12 @@ def learning_rate(options: OptimizerOptions, update: int, total_updates: int) ->
     if options.schedule is Schedule.cosine:
         return options.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
     return options.learning_rate * warmup
+
+
+def anchor_weight(options: AlgorithmOptions, update: int, total_updates: int) -> float:
+    """Of the supervised loss beside the objective; with `anchor_growth` it rises as d-TreeRPO's self-distillation does
+    (arXiv 2512.09675), from 0 in the first update."""
+    if options.anchor_growth is None:
+        return options.anchor
+    progress = update / max(total_updates, 1)
+    return options.anchor * math.expm1(options.anchor_growth * progress) / math.expm1(options.anchor_growth)

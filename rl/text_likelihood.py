@@ -16,6 +16,7 @@ from rl.masks import MaskSampler, hidden_tokens, sampled
 from rl.partitions import parts
 from rl.scores import Scores
 from rl.text_rows import Row, View, attention_blocks, collate, pack
+from rollout.branching import Tree
 from rollout.options import Remask, SamplerOptions
 from rollout.reveal import RevealKernel
 from rollout.sampler import sampling_window
@@ -29,7 +30,8 @@ class TextReplay(OwnDecisions):
     With one part a round it is the exact log-probability of the recorded decisions (TraceRL with s = 1, CJ-GRPO, DiPO);
     with fewer it is the cheaper surrogate of TraceRL's shrink (arXiv 2509.06949, section 4.2) or of d2's segments, and
     with one part the mean-field estimate of diffu-GRPO (arXiv 2504.12216). Left to right it is the autoregressive
-    factorisation of the text, whatever the recorded order (JustGRPO). A block-causal trace is cut block by block.
+    factorisation of the text, whatever the recorded order (JustGRPO). Cut at the forks of a tree, it scores a branch
+    under the canvas of its parent (d-TreeRPO, arXiv 2512.09675). A block-causal trace is cut block by block.
 
     `block_length` scores a trace of small attention blocks under larger ones, in which rounds of several small blocks
     follow each other: TraceRL's way to adapt a model to larger blocks, a curriculum in T* (arXiv 2601.11214). Another
@@ -40,8 +42,18 @@ class TextReplay(OwnDecisions):
     """
 
     def __init__(
-        self, spec: TextSpec, sampler: SamplerOptions, options: LikelihoodOptions, device: torch.device
+        self,
+        spec: TextSpec,
+        sampler: SamplerOptions,
+        options: LikelihoodOptions,
+        device: torch.device,
+        tree: Callable[[int], Tree | None] = lambda update: None,
     ) -> None:
+        """
+        Args:
+            tree: of an update, for partition=forks.
+        """
+        self.tree = tree
         self.spec = spec if options.block_length is None else replace(spec, block_length=options.block_length)
         self.sampler = sampler
         self.options = options
@@ -102,7 +114,8 @@ class TextReplay(OwnDecisions):
         reveal, mask = (np.pad(values[sample, :length], (0, behind)) for values in (trajectory.reveal, trajectory.mask))
         length += behind
         block = attention_blocks(len(prompt), length, self.spec)
-        part = parts(reveal, block, self.options)
+        tree = self.tree(trajectory.update)
+        part = parts(reveal, block, self.options, () if tree is None else tree.forks)
         views = self._views(part, block, mask)
         importance = 1.0
         wanted = self.options.sampled_parts

@@ -85,7 +85,7 @@ class TextModality:
             return TextProposals(spec, self.config.rollout.sampler, device)
         if options.kind is LikelihoodKind.elbo:
             return TextElbo(spec, options, self.config.algorithm.epochs, device)
-        return TextReplay(spec, self.config.rollout.sampler, options, device)
+        return TextReplay(spec, self.config.rollout.sampler, options, device, self.tree)
 
     def value_network(self, device: torch.device) -> TextPolicy:
         return text_value(self.policy(device))

@@ -1,4 +1,4 @@
-"""Options of a likelihood that the chosen one would never read: set, they would silently do nothing."""
+"""Options that the chosen likelihood, objective or advantage would never read: set, they would silently do nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from configs.schema import Config, Cut, LikelihoodKind, LikelihoodOptions, RewardGradientOptions
+from configs.schema import (
+    AdvantageKind,
+    AlgorithmOptions,
+    Config,
+    Cut,
+    LikelihoodKind,
+    LikelihoodOptions,
+    ObjectiveKind,
+    RewardGradientOptions,
+)
 from models.options import Modality
 
 REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)
@@ -59,6 +68,33 @@ def unused_options(config: Config) -> Iterator[str]:
         )
     if gradient.cut is not Cut.gaussian and gradient.cut_std != RewardGradientOptions.cut_std:
         yield f"algorithm.reward_gradient.cut_std={gradient.cut_std} does nothing with cut={gradient.cut.name}"
+    yield from _of_the_loss(config.algorithm)
+
+
+WITHOUT_A_SPREAD = (
+    AdvantageKind.batch,
+    AdvantageKind.running,
+    AdvantageKind.per_step,
+    AdvantageKind.raw,
+    AdvantageKind.none,
+)
+"""Advantages that a group may have although its own rewards are equal."""
+
+
+def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
+    objective, advantage = algorithm.objective, algorithm.advantage
+    if algorithm.reference_clip is not None and objective is not ObjectiveKind.group_dpo:
+        yield (
+            f"algorithm.reference_clip={algorithm.reference_clip} clips the ratio to the reference, which objective="
+            f"{objective.name} has not; leave it out, or use objective=group_dpo"
+        )
+    if algorithm.anchor_growth is not None and algorithm.anchor == 0:
+        yield f"algorithm.anchor_growth={algorithm.anchor_growth} does nothing with anchor=0; set both, or leave it out"
+    if algorithm.least_difference is not None and (advantage.offline or advantage in WITHOUT_A_SPREAD):
+        yield (
+            f"algorithm.least_difference={algorithm.least_difference} is of the rewards of a group, and advantage="
+            f"{advantage.name} does not compare these; leave it out, or use advantage=zscore or best_worst"
+        )
 
 
 def _plain(value: Any) -> Any:

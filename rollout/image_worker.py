@@ -236,7 +236,7 @@ def _window(schedule: Schedule, request: RolloutRequest) -> tuple[tuple[int, ...
         return (), ()
     origin = request.origin
     window = window_steps(options.window, schedule.kernel.stochastic_steps, origin.seed, origin.update)
-    return window, trained_steps(options.window, window, origin.seed)
+    return window, trained_steps(options.window, window, origin.seed, origin.update)
 
 
 def _decisions(

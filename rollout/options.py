@@ -135,6 +135,19 @@ class WindowKind(Enum):
 
 
 @dataclass
+class UntrainedOptions:
+    """A run of steps that draw noise and are not trained; it moves by one step towards the noise every `every` updates,
+    from `start` to `final_start` (BranchGRPO's depth pruning)."""
+
+    size: int = 4
+    start: int = 14
+    """First of these steps in the first update."""
+    final_start: int = 8
+    """First of them in the end."""
+    every: int = 30
+
+
+@dataclass
 class WindowOptions:
     kind: WindowKind = WindowKind.all
     size: int = 4
@@ -148,6 +161,13 @@ class WindowOptions:
     trained_fraction: float = 1.0
     """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6). A run with likelihood.kind=elbo
     replays none and sets it to 0, which records none."""
+    untrained: Optional[UntrainedOptions] = None  # noqa: UP045
+    """Null trains every step that draws noise (but for trained_fraction)."""
+
+    @property
+    def trains_all(self) -> bool:
+        """Every step that draws noise is trained."""
+        return self.trained_fraction == 1 and self.untrained is None
 
 
 @dataclass

@@ -8,7 +8,7 @@ import torch
 
 from rollout.kernels.errors import KernelError
 from rollout.noise import Purpose, uniform
-from rollout.options import WindowKind, WindowOptions
+from rollout.options import UntrainedOptions, WindowKind, WindowOptions
 
 
 def window_steps(options: WindowOptions, stochastic_steps: Sequence[int], seed: int, update: int) -> tuple[int, ...]:
@@ -39,16 +39,26 @@ def window_steps(options: WindowOptions, stochastic_steps: Sequence[int], seed: 
     return tuple(range(first, first + options.size))
 
 
-def trained_steps(options: WindowOptions, window: Sequence[int], seed: int) -> tuple[int, ...]:
-    """The steps of a window that are trained, in order: a `trained_fraction` drawn once per ticket, at least one of
-    them unless the fraction is 0."""
+def trained_steps(options: WindowOptions, window: Sequence[int], seed: int, update: int) -> tuple[int, ...]:
+    """The steps of a window that are trained, in order: a `trained_fraction`, drawn once per ticket, of those that are
+    not in the untrained run of this update; at least one of them unless the fraction is 0."""
     if not 0 <= options.trained_fraction <= 1:
         raise KernelError(f"trained_fraction={options.trained_fraction}: it must lie in [0, 1]")
     if options.trained_fraction == 0:
         return ()
+    if options.untrained is not None:
+        left_out = _untrained(options.untrained, update)
+        window = [step for step in window if step not in left_out]
+        if not window:
+            raise KernelError(f"all steps that draw noise lie in untrained, from {left_out.start}: lower its size")
     count = max(1, round(options.trained_fraction * len(window)))
     chosen = _uniform(seed, len(window), 1).argsort()[:count]
     return tuple(sorted(window[index] for index in chosen.tolist()))
+
+
+def _untrained(options: UntrainedOptions, update: int) -> range:
+    first = max(options.start - update // options.every, options.final_start)
+    return range(first, first + options.size)
 
 
 def _check(options: WindowOptions, stop: int, stochastic_steps: Sequence[int]) -> None:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from configs.schema import AdvantageKind, AlgorithmOptions, RunningOptions
-from rl.advantages import OFFLINE_ADVANTAGES, AdvantageEstimator, advantages, combined, has_signal, in_band
+from configs.compose import compose
+from configs.schema import AdvantageKind, AlgorithmOptions, Config, RunningOptions
+from rl.advantages import OFFLINE_ADVANTAGES, AdvantageEstimator, advantages, combined, differs, has_signal, in_band
+from rl.loop import Loop
 from rl.zscore import STD_EPSILON
 
 NAN = math.nan
@@ -115,6 +117,35 @@ def test_rounding_of_equal_sums_is_not_signal() -> None:
     assert not has_signal(np.array([0.0, 0.0, NAN]))
     assert has_signal(np.array([0.30001, 0.3]))
     assert has_signal(np.array([1e-9, 0.0]))  # small rewards are not equal ones
+
+
+def test_spo_s_threshold_is_a_difference_of_scores() -> None:
+    """Its code: a pair counts if softmax([best, worst]) differs by more than 0.3."""
+    least = math.log(1.3 / 0.7)
+    assert compose(["recipe=quickstart_image", "algorithm=spo"]).config.algorithm.least_difference == pytest.approx(
+        least, abs=1e-3
+    )
+    generator, counted = np.random.default_rng(0), []
+    for scores in generator.normal(scale=0.4, size=(200, 4)):
+        best, worst = np.exp([scores.max(), scores.min()]) / np.exp([scores.max(), scores.min()]).sum()
+        counted.append(best - worst > 0.3)
+        assert differs(scores, least) == counted[-1]
+        assert differs(np.append(scores, NAN), least) == counted[-1]
+    assert 20 < sum(counted) < 180  # else the comparison says nothing
+    assert not differs(np.array([NAN, 7.0]), least)
+    assert not differs(np.array([0.5, 0.0]), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("least", "filtered", "expected"), [(None, True, [1, 2]), (0.5, True, [2]), (0.5, False, [2]), (None, False, None)]
+)
+def test_groups_that_hardly_differ_are_left_out(least, filtered, expected) -> None:
+    """Of every group: with step candidates of every step of a prompt, and before refills are asked for."""
+    options = AlgorithmOptions(least_difference=least, filter_zero_variance=filtered)
+    loop = object.__new__(Loop)
+    loop.config, loop.advantages = Config(algorithm=options), AdvantageEstimator(options)
+    rewards = [np.full(4, 0.3), np.array([0.0, 0.4, 0.2, NAN]), np.array([0.0, 0.6, 0.2, 0.1])]
+    assert [i for i, group in enumerate(rewards) if loop.teaches(group)] == (expected or [0, 1, 2])
 
 
 def test_infinite_and_batched_rewards_are_refused() -> None:

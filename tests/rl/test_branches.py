@@ -15,7 +15,7 @@ import torch
 from configs.compose import compose
 from configs.schema import AdvantageKind, AlgorithmOptions
 from rl.advantages import AdvantageEstimator
-from rl.branches import branch_advantages, by_leaves, extremes, unshared
+from rl.branches import branch_advantages, by_leaves, extreme_leaves, extreme_samples, extremes, unshared
 from rl.compatibility import problems
 from rl.generation import Generation
 from rl.image_modality import ImageModality
@@ -77,6 +77,39 @@ def test_extremes_of_each_set_of_siblings():
     valid[7] = False
     assert extremes(advantage, valid, 3, 0.5)[1].nonzero()[0].tolist() == [0, 2, 5, 6]
     assert not extremes(advantage / 10, valid, 3, 0.5)[1].any()
+
+
+def test_the_best_and_the_worst_of_a_group():
+    advantage = np.array([0.6, 0.4, -0.7, 0.4, -0.4, -0.6, 2.0, 3.0], np.float32)
+    valid = np.arange(8) != 7
+    kept_advantage, kept = extreme_samples(advantage, valid, 2)
+    assert kept.nonzero()[0].tolist() == [0, 2, 5, 6]
+    assert (kept_advantage == np.where(kept, advantage, 0)).all()
+    assert (extreme_samples(advantage, valid, 7)[1] == valid).all()
+    assert not extreme_samples(advantage, np.zeros(8, bool), 2)[1].any()
+    options = AlgorithmOptions(advantage=AdvantageKind.zscore, extreme_samples=1)
+    ((_, chosen),) = AdvantageEstimator(options)([REWARDS], ["p"])
+    assert chosen.nonzero()[0].tolist() == [2, 3]
+
+
+def test_pruned_leaves_are_those_of_branch_grpo_s_code():
+    """It sorts all transitions behind the step of the last fork by their advantage and keeps a quarter at each end: of
+    16 leaves 4 and 4. That saves 80 of 218 transitions: the 13.6 and 8.6 evaluations a sample of its table."""
+    tree = Tree((0, 3, 6, 9), (2, 2, 2, 2), 20)
+    rewards = np.random.default_rng(0).normal(size=16)
+    advantage, valid = branch_advantages(rewards, tree, DEPTH)
+    pruned, kept = extreme_leaves(advantage, valid, tree, 4)
+    last_layer = [(leaf, step) for leaf, step in zip(*valid.nonzero(), strict=True) if step > 9]
+    ranked = sorted(last_layer, key=lambda at: advantage[at], reverse=True)
+    quarter = int(0.5 * len(ranked)) // 2
+    expected = valid.copy()
+    for at in ranked[quarter:-quarter]:
+        expected[at] = False
+    assert (kept == expected).all()
+    assert (valid.sum(), kept.sum()) == (218, 138)
+    assert (pruned == np.where(kept, advantage, 0)).all()
+    options = AlgorithmOptions(advantage=DEPTH, extreme_samples=4)
+    assert (AdvantageEstimator(options)([rewards], ["p"], tree)[0][1] == expected).all()
 
 
 def test_the_estimator_clips_then_keeps_extremes_then_looks_at_the_tree():
@@ -193,6 +226,12 @@ def test_trees_that_work(base, advantage):
     assert refused(*base, f"algorithm.advantage={advantage}") == ""
 
 
+def test_a_part_that_ends_at_a_fork_may_have_one_ratio():
+    siblings = [*TEXT, "algorithm.advantage=siblings", "algorithm.ratio=step", "algorithm.epochs=2"]
+    assert "both sides of a fork" in refused(*siblings, "algorithm.likelihood.partition=one")
+    assert refused(*siblings, "algorithm.likelihood.partition=forks") == ""
+
+
 SPO = [*IMAGE[:3], "algorithm=spo", "run.name=x"]
 SIBLING = [*TEXT, "algorithm.advantage=siblings"]
 
@@ -205,7 +244,17 @@ SIBLING = [*TEXT, "algorithm.advantage=siblings"]
         ([*SIBLING, "algorithm.ratio=sequence"], "ratio=sequence with objective=ppo_clip takes them whole"),
         ([*TEXT, "algorithm.ratio=none", "algorithm.objective=group_dpo"], "objective=group_dpo takes them whole"),
         ([*SIBLING, "algorithm.ratio=step", "algorithm.likelihood.partition=one"], "both sides of a fork"),
+        (["recipe=quickstart", "algorithm.likelihood.partition=forks"], "cuts traces where samples part"),
+        (
+            [*SIBLING, "algorithm.likelihood.partition=forks", "rollout.sampler.order=drawn_prob"],
+            "only likelihood.partition=every_step can compute",
+        ),
+        ([*TEXT, "algorithm.anchor_growth=2"], "does nothing with anchor=0"),
         ([*SIBLING, "algorithm.extremes=0.5"], "extremes compares samples"),
+        ([*SIBLING, "algorithm.extreme_samples=2"], "leaves no sample of rollout.group_size=4 out"),
+        ([*TEXT, "algorithm.extreme_samples=1", "algorithm.extremes=0.5"], "use one of them"),
+        ([TEXT[0], "algorithm.extreme_samples=1", "algorithm.advantage=per_step"], "leaves nothing to rank; use null"),
+        ([*SPO, "algorithm.extreme_samples=1"], "advantage=best_worst leaves nothing to rank; use null"),
         ([*TEXT, "algorithm.leaf_weights=true"], "trains none of them; use advantage=siblings"),
         ([*SIBLING, "rollout.group_size=8"], "has 4 leaves; use that"),
         ([*TEXT, "rollout.branching.forks=[4,0]"], "must be increasing steps"),

@@ -45,8 +45,8 @@ def test_files_are_short():
         ),
         (
             "d_tree_rpo",
-            ("replay(every_step)", "element", "ppo_clip", "siblings"),
-            "T x 2",
+            ("replay(forks)", "element", "ppo_clip", "siblings"),
+            "2 x 3",
             {"trace", "reference"},
             {"text"},
         ),

@@ -145,6 +145,14 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm.objective=weighted", "algorithm.ratio=none", "algorithm.self_normalise=true"], "has none of"),
         (["algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
         (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
+        (
+            ["algorithm.reference_clip=0.1"],
+            "objective=ppo_clip has not; leave it out",
+        ),
+        (["algorithm=online_dpo", "algorithm.reference_clip=1"], "reference_clip=1.0: must lie between 0 and 1"),
+        (["algorithm.least_difference=0"], "least_difference=0.0: must be above 0"),
+        (["algorithm.least_difference=0.1", "algorithm.advantage=batch"], "is of the rewards of a group"),
+        (["algorithm=sft", "algorithm.least_difference=0.1"], "is of the rewards of a group, and advantage=constant"),
         (["algorithm.advantage=batch", "rollout.refills=1"], "does not compare within groups; use 0"),
         (
             ["algorithm=tracerl_value", "algorithm.advantage=raw", "rollout.refills=1"],

@@ -37,6 +37,7 @@ FORWARD = [
 """A denoising loss of rollouts by the ODE, as DiffusionNFT, AWM and DGPO have it."""
 REWARD_GRADIENTS = ["draft", "draft_lv", "align_prop", "refl", "long_align", "r0", "text_craftor"]
 TEXT_ENCODER = ["algorithm=text_craftor"]
+UNTRAINED = "rollout.denoising.window.untrained"
 SUPERVISED = ["algorithm=sft", "data.train.image=picture"]
 
 
@@ -87,6 +88,12 @@ def test_texts_have_no_text_encoder():
         (["rollout.denoising.window.kind=random", "rollout.denoising.window.stop=12"], "outside the 9 steps"),
         (["rollout.denoising.window.kind=sliding", "rollout.denoising.window.size=0"], "must be at least 1"),
         (["rollout.denoising.window.trained_fraction=0"], "trained_fraction=0"),
+        (["algorithm=branch_grpo", f"{UNTRAINED}.size=0"], "size and every must be at least 1"),
+        (["algorithm=branch_grpo", f"{UNTRAINED}.start=3"], "start at least final_start"),
+        (["algorithm=branch_grpo", f"{UNTRAINED}.start=16"], "4 steps from 16 are not within the 19 steps"),
+        (["algorithm=mix_grpo", f"{UNTRAINED}.size=4"], "window.kind=sliding chooses few; use kind=all"),
+        (["algorithm=nft", f"{UNTRAINED}.size=4"], "window.untrained is for a replay of steps"),
+        (["algorithm=dpok", f"{UNTRAINED}.size=4"], "leaves steps out; use trained_fraction=1 and untrained=null"),
         (["rollout.denoising.height=30"], "multiple of 4"),
         (["rollout.denoising.height=128"], "beyond the 64"),
         (["rollout.denoising.kernel=ddim"], "eta=1.5"),

@@ -35,6 +35,7 @@ SMALLER_TREES = {
     "b2_diffu_rl": ("branching.forks=[3]", "branching.moving_updates=4", "denoising.guidance=1"),
 }
 """Options of the rollout that go with six steps."""
+UNTRAINED = "rollout.denoising.window.untrained"
 OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_band=null", "algorithm.minibatches=2"]}
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
 OFTEN = ("branch_grpo", "ddpo", "dpok", "flow_grpo", "precise_grpo", "spo")
@@ -93,6 +94,23 @@ def test_every_recipe_learns(folders, recipe):
         assert first["ratio/max_error"] <= (1e-3 if recipe == "grpo_guard" else 1e-5)
     assert all(metrics["learner/gradient_norm"] > 0 for metrics, _ in results)
     assert training.learner.engine.updates == UPDATES * min(config.algorithm.minibatches, 2)
+
+
+def test_pruned_branches_are_not_scored(folders):
+    """Of 2 + 4 + 4 + 8 + 8 branches of a tree pruning in width leaves out four at the last step, in depth the third
+    step."""
+    scored = {}
+    in_depth = (f"{UNTRAINED}.size=1", f"{UNTRAINED}.start=2", f"{UNTRAINED}.final_start=2")
+    for pruning in ((), ("algorithm.extreme_samples=2",), in_depth):
+        config = configuration(
+            folders / "sd3",
+            "algorithm=branch_grpo",
+            "rollout.denoising.steps=6",
+            *(f"rollout.{option}" for option in SMALLER_TREES["branch_grpo"]),
+            *pruning,
+        )
+        scored[pruning] = Training(config, redness).update(0)[0]["learner/decisions"]
+    assert list(scored.values()) == [2 * 26, 2 * 22, 2 * 22]
 
 
 @pytest.mark.parametrize(

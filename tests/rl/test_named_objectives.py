@@ -132,6 +132,42 @@ def test_group_dpo_at_the_reference():
 
 
 @pytest.mark.parametrize("made", MINIBATCHES)
+def test_spo_clips_the_ratio_to_the_reference(made):
+    """SPO's code: log clip(rho_w, 1 - e, 1 + e) - log clip(rho_l, 1 - e, 1 + e), whatever the sign of the advantage."""
+    minibatch, clip = pairs(made), 0.3
+    options = replace(PREFERENCE, reference_clip=clip)
+
+    def log_ratio(m: Minibatch, x: np.ndarray, s: int) -> float:
+        return log_likelihood(m, x, s) - log_likelihood(m, m.reference, s)
+
+    # Of the pairs (0, 1) and (4, 5) these lie within the clip; the others are beyond it, on either side.
+    inside = {0: 0.1, 1: 2.0, 4: -3.0, 5: -0.2}
+    moved = minibatch.new.copy()
+    for s, wanted in inside.items():
+        at = minibatch.of(sample=s)
+        moved[at] += (wanted - log_ratio(minibatch, moved, s)) / log_likelihood(minibatch, np.ones_like(moved), s)
+    minibatch = replace(minibatch, new=moved)
+
+    def reading(m: Minibatch, x: np.ndarray, worse_clipped: bool = True) -> float:
+        loss = 0.0
+        for chosen, rejected in ((0, 1), (4, 5)):
+            better, worse = (
+                np.log(np.clip(np.exp(log_ratio(m, x, s)), 1 - clip, 1 + clip)) for s in (chosen, rejected)
+            )
+            worse = worse if worse_clipped else log_ratio(m, x, rejected)
+            loss += math.log1p(math.exp(-0.7 * (better - worse))) / 2
+        return loss
+
+    assert_reads(minibatch, options, reading)
+    assert_differs(minibatch, options, lambda m, x: reading(m, x, worse_clipped=False))
+    assert_differs(minibatch, PREFERENCE, reading)
+    leaf = torch.tensor(minibatch.new, requires_grad=True)
+    (gradient,) = torch.autograd.grad(objective(minibatch, options, leaf).value, leaf)
+    moving = {s: bool(gradient[minibatch.of(sample=s)].abs().max() > 1e-6) for s in inside}
+    assert moving == {0: True, 1: False, 4: False, 5: True}
+
+
+@pytest.mark.parametrize("made", MINIBATCHES)
 def test_group_dpo_has_dgpo_s_gradient(made):
     """sigmoid(inside) A grad(loss) with inside = beta / G sum of A (loss - the reference's loss), its own form."""
     minibatch = MINIBATCHES[made](False)
@@ -164,6 +200,7 @@ CELLS = {
     "weighted": AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.weighted, anchor=0.1),
     "sandwich": AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.sandwich),
     "group_dpo": PREFERENCE,
+    "spo": replace(PREFERENCE, reference_clip=0.3),
 }
 
 

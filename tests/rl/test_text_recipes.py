@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,21 @@ def marked(recipes: Iterable[str]) -> list[Any]:
 @pytest.mark.parametrize("recipe", marked(BIDIRECTIONAL + BLOCK))
 def test_every_recipe_learns(models, recipe):
     learns(models[recipe], recipe)
+
+
+def test_an_anchor_rises_as_d_tree_rpo_s_self_distillation(models):
+    """Its code: lambda_max (e^(gamma t) - 1) / (e^gamma - 1) with t the share of the updates, here 50 of 100."""
+
+    def loss(*anchor: str) -> float:
+        forks = ["rollout.branching.forks=[0,4]", "rollout.sampler.max_new_tokens=8", "rollout.sampler.temperature=1.0"]
+        model = [f"model.path={models['d_tree_rpo']}", "algorithm.epochs=1", "algorithm.kl.coefficient=0"]
+        config = compose(["recipe=quickstart", "algorithm=d_tree_rpo", *model, *forks, *anchor]).config
+        return Training(config, reward, caption="1 2 3 4").update(50)[0]["learner/loss"]
+
+    rising = loss("algorithm.anchor=0.8")
+    half_way = 0.8 * (math.exp(1) - 1) / (math.exp(2) - 1)
+    assert rising == pytest.approx(loss(f"algorithm.anchor={half_way}", "algorithm.anchor_growth=null"), rel=1e-5)
+    assert abs(rising - loss("algorithm.anchor=0.4", "algorithm.anchor_growth=null")) > 1e-2
 
 
 def test_mdpo_learns_from_texts_that_were_masked_again(models):

@@ -17,6 +17,7 @@ from rl.likelihood import ScoredRow
 from rl.partitions import parts
 from rl.text_likelihood import TextReplay
 from rl.text_rows import View, collate, pack
+from rollout.branching import Tree
 from rollout.options import Count, Order, SamplerOptions
 from rollout.trajectory import TextTrajectory
 from tests.sampling import prompts_of, roll_out
@@ -143,8 +144,8 @@ def traces(draw):
     return np.array(reveal, np.int16), np.array(block)
 
 
-IN_THE_ORDER_OF_ROUNDS = [kind for kind in Partition if kind is not Partition.left_to_right]
-partition_options = st.sampled_from(IN_THE_ORDER_OF_ROUNDS).flatmap(
+BY_RANK = [kind for kind in Partition if kind not in (Partition.left_to_right, Partition.forks)]
+partition_options = st.sampled_from(BY_RANK).flatmap(
     lambda kind: st.builds(
         LikelihoodOptions, partition=st.just(kind), shrink=st.integers(1, 4), segments=st.integers(1, 6)
     )
@@ -185,6 +186,15 @@ def test_left_to_right_follows_positions_whatever_the_rounds():
     assert parts(reveal, block, options).tolist() == [1, 0, 2, 3, 1, 2]
 
 
+def test_forks_cut_a_trace_where_samples_part():
+    reveal, block = np.array([3, 0, 1, 2, 7, 4, 5, 5]), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    options = LikelihoodOptions(partition=Partition.forks)
+    # Round 3 is step 2. The second block begins behind the fork there and meets the one at step 6.
+    assert parts(reveal, block, options, (0, 2, 6)).tolist() == [2, 0, 1, 1, 2, 1, 1, 1]
+    assert parts(reveal, 0 * block, options, (0, 2, 6)).tolist() == [2, 0, 1, 1, 3, 2, 2, 2]
+    assert parts(reveal, 0 * block, options, (2, 3)).tolist() == [2, 0, 1, 1, 3, 3, 3, 3]
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(traces(), partition_options, st.integers(0, 2**31))
 def test_step_weights_sum_to_one_for_any_partition(trace, options, seed):
@@ -206,8 +216,10 @@ def _with_mask(mask: np.ndarray) -> TextTrajectory:
     return text_trajectory(np.zeros(1, np.int32), canvas, np.ones(canvas.shape, np.int16), mask=mask[None])
 
 
-def values_under(likelihood: LikelihoodOptions, policy, options, trajectory) -> dict[tuple[int, int], float]:
-    replay = TextReplay(policy.spec, options, likelihood, CPU)
+def values_under(
+    likelihood: LikelihoodOptions, policy, options, trajectory, tree=lambda update: None
+) -> dict[tuple[int, int], float]:
+    replay = TextReplay(policy.spec, options, likelihood, CPU, tree)
     rows = replay.rows([trajectory], 0)
     with torch.no_grad():
         values = replay.log_prob(policy, rows).tolist()
@@ -244,3 +256,37 @@ def test_the_ends_of_the_family_of_partitions(family):
             logits[:, list(policy.spec.forbidden_ids)] = -torch.inf
             for row, k in zip(logits.log_softmax(-1), selected.nonzero()[0].tolist(), strict=True):
                 assert one[sample, k] == pytest.approx(row[trajectory.canvas_ids[sample, k]].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sdar", "llada"])
+def test_a_branch_is_scored_under_the_canvas_of_its_parent(family):
+    """d-TreeRPO, by one plain forward a branch (a block of it): what its parent did not reveal is masked."""
+    policy = tiny_policy(family, scale=1.0)
+    options = SamplerOptions(order=Order.max_prob, count=Count.quota, max_new_tokens=8)
+    trajectory = roll_out(policy, options, prompts_of([5]), group_size=3)[0]
+    asked = []
+
+    def tree(update: int) -> Tree:
+        asked.append(update)
+        return Tree((0, 3), (2, 2), 8)
+
+    found = values_under(LikelihoodOptions(partition=Partition.forks), policy, options, trajectory, tree)
+    assert set(asked) == {trajectory.update}
+    checked = 0
+    for sample in range(3):
+        length = trajectory.canvas_length[sample]
+        reveal = np.where(trajectory.reveal[sample, :length] == 0, 99, trajectory.reveal[sample, :length])
+        block = (5 + np.arange(length)) // BLOCK if family == "sdar" else np.zeros(length, int)
+        for first, stop in ((0, 3), (3, 99)):
+            branch = (reveal > first) & (reveal <= stop) & trajectory.mask[sample, :length]
+            for b in np.unique(block[branch]):
+                selected = branch & (block == b)
+                view = View((block == b) & (reveal > first), selected, selected, int(b))
+                logits = alone(policy, trajectory.prompt_ids, trajectory.canvas_ids[sample, :length], view)
+                logits[:, list(policy.spec.forbidden_ids)] = -torch.inf
+                for row, k in zip(logits.log_softmax(-1), selected.nonzero()[0].tolist(), strict=True):
+                    assert found[sample, k] == pytest.approx(row[trajectory.canvas_ids[sample, k]].item(), abs=1e-5)
+                    checked += 1
+    assert checked == len(found)
+    exact = values_under(LikelihoodOptions(), policy, options, trajectory)
+    assert max(abs(found[key] - exact[key]) for key in exact) > 0.1  # the control: another likelihood than the trace's

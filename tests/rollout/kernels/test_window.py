@@ -9,7 +9,7 @@ from scipy import stats
 
 from rollout.kernels.errors import KernelError
 from rollout.kernels.window import trained_steps, window_steps
-from rollout.options import WindowKind, WindowOptions
+from rollout.options import UntrainedOptions, WindowKind, WindowOptions
 
 STEPS = tuple(range(9))
 """A ten-step schedule: its last step draws no noise."""
@@ -49,15 +49,32 @@ def test_sliding_windows_move_towards_the_image_and_return():
 
 def test_trained_fraction():
     options = WindowOptions(trained_fraction=0.6)
-    drawn = [trained_steps(options, STEPS, seed) for seed in range(1500)]
+    drawn = [trained_steps(options, STEPS, seed, 0) for seed in range(1500)]
     assert {len(steps) for steps in drawn} == {5}
     assert all(steps == tuple(sorted(set(steps))) and set(steps) <= set(STEPS) for steps in drawn)
     counts = Counter(step for steps in drawn for step in steps)
     assert all(abs(counts[step] / 1500 - 5 / 9) < 0.05 for step in STEPS)
-    assert trained_steps(options, STEPS, 5) == trained_steps(options, STEPS, 5)
-    assert trained_steps(WindowOptions(), STEPS, 5) == STEPS
-    assert len(trained_steps(WindowOptions(trained_fraction=0.01), STEPS, 5)) == 1
-    assert trained_steps(WindowOptions(trained_fraction=0.0), STEPS, 5) == ()
+    assert trained_steps(options, STEPS, 5, 0) == trained_steps(options, STEPS, 5, 0)
+    assert trained_steps(WindowOptions(), STEPS, 5, 0) == STEPS
+    assert len(trained_steps(WindowOptions(trained_fraction=0.01), STEPS, 5, 0)) == 1
+    assert trained_steps(WindowOptions(trained_fraction=0.0), STEPS, 5, 0) == ()
+
+
+def test_untrained_steps_move_towards_the_noise_and_stay_there():
+    """BranchGRPO's depth pruning: its script names the depths 15 to 18, to which the steps 14 to 17 lead, and moves
+    them every 30 updates, until the first is depth 9."""
+    steps, options = tuple(range(19)), WindowOptions(untrained=UntrainedOptions())
+    window = window_steps(options, steps, seed=1, update=0)
+    assert window == steps  # they draw noise all the same
+    for update, first in ((0, 14), (29, 14), (30, 13), (179, 9), (180, 8), (10_000, 8)):
+        left_out = sorted({*steps} - {*trained_steps(options, window, 1, update)})
+        assert left_out == list(range(first, first + 4))
+    half = WindowOptions(trained_fraction=0.5, untrained=UntrainedOptions(size=10, start=2, final_start=0, every=1))
+    drawn = [trained_steps(half, steps, seed, 1) for seed in range(50)]
+    assert {len(found) for found in drawn} == {round(0.5 * 9)}
+    assert {step for found in drawn for step in found} == {0, *range(11, 19)}
+    with pytest.raises(KernelError, match="lower its size"):
+        trained_steps(WindowOptions(untrained=UntrainedOptions(size=9, start=0, final_start=0)), STEPS, 0, 0)
 
 
 def test_the_window_and_what_is_trained_of_it_are_independent_draws():
@@ -65,7 +82,7 @@ def test_the_window_and_what_is_trained_of_it_are_independent_draws():
     pairs = []
     for seed in range(1000):
         window = window_steps(options, STEPS, seed, 0)
-        pairs.append((window[0], trained_steps(options, window, seed)[0] - window[0]))
+        pairs.append((window[0], trained_steps(options, window, seed, 0)[0] - window[0]))
     table = [[sum(pair == (a, b) for pair in pairs) for b in (0, 1)] for a in (0, 1)]
     assert stats.chi2_contingency(table).pvalue > 1e-3
 
@@ -91,4 +108,4 @@ def test_errors(options, steps, message):
 @pytest.mark.parametrize("fraction", [1.5, -0.1])
 def test_a_fraction_is_a_fraction(fraction):
     with pytest.raises(KernelError, match="must lie in"):
-        trained_steps(WindowOptions(trained_fraction=fraction), STEPS, 0)
+        trained_steps(WindowOptions(trained_fraction=fraction), STEPS, 0, 0)
