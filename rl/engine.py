@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from configs.schema import OptimizerOptions
+from configs.algorithm_options import OptimizerOptions
 
 
 def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds: float, device: torch.device) -> None:

@@ -16,7 +16,8 @@ from rich.console import Console
 from torch import nn
 
 from cluster.weights import PackedWeights
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind
+from configs.schema import Config
 from models.options import Modality as Name
 from models.policy import Policy
 from rl.data import Problem

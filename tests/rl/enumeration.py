@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import integrate
 
-from configs.schema import LikelihoodKind, LikelihoodOptions, MaskLaw, MaskWeight, Partition
+from configs.algorithm_options import LikelihoodKind, LikelihoodOptions, MaskLaw, MaskWeight, Partition
 from models.text import TextPolicy
 from rl.likelihood import ScoredRow
 from rl.text_likelihood import TextElbo, TextReplay

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from configs.schema import AlgorithmOptions, Ratio
+from configs.algorithm_options import AlgorithmOptions, Ratio
 from tests.rl.minibatches import LENGTHS, Minibatch, Reading, coupled, drawn, replayed
 
 LOW, HIGH = 0.1, 0.25

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
 from tests.rl.minibatches import (
     LENGTHS,
     Minibatch,

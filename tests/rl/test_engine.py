@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import OptimizerOptions
+from configs.algorithm_options import OptimizerOptions
 from rl.engine import Engine
 from rl.in_process import process_group
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import LikelihoodOptions, Partition
+from configs.algorithm_options import LikelihoodOptions, Partition
 from rl.text_likelihood import TextReplay
 from rollout.groups import trained_decisions
 from rollout.options import Count, Order, SamplerOptions

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, KlEstimator, KlOptions, KlTarget, LikelihoodOptions, Ratio
+from configs.algorithm_options import AlgorithmOptions, KlEstimator, KlOptions, KlTarget, LikelihoodOptions, Ratio
 from rl.objectives import kl_loss
 from rl.scores import Scores
 from rl.text_likelihood import TextReplay

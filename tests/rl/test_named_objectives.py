@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
 from rl.objectives import policy_loss
 from rl.scores import Scores
 from tests.rl.minibatches import (

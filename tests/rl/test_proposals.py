@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, KlEstimator, KlOptions
+from configs.algorithm_options import AlgorithmOptions, Denominator, KlEstimator, KlOptions
 from models.text import TextPolicy
 from rl.decisions import Decisions, Entry
 from rl.learner import Group
@@ -99,7 +99,7 @@ def test_a_trajectory_without_proposals_is_refused() -> None:
 
 
 def test_the_ordinary_replay_refuses_remasked_texts() -> None:
-    from configs.schema import LikelihoodOptions
+    from configs.algorithm_options import LikelihoodOptions
 
     with pytest.raises(TrajectoryError, match="scores each position once"):
         TextReplay(tiny_policy("llada").spec, RULES["remasked"], LikelihoodOptions(), CPU)

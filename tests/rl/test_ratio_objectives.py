@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, LikelihoodOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, Denominator, LikelihoodOptions, ObjectiveKind, Ratio
 from rl.denominators import row_weights
 from rl.text_likelihood import TextReplay
 from rollout.options import Order, SamplerOptions

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl.text_rows
-from configs.schema import Denominator, LikelihoodOptions, Partition
+from configs.algorithm_options import Denominator, LikelihoodOptions, Partition
 from models.attention import PADDING
 from models.text import TextPolicy
 from rl.denominators import row_weights

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from configs.schema import (
+from configs.algorithm_options import (
     AlgorithmOptions,
     Denominator,
     KlEstimator,
