@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from models.checkpoint import SMALL_FILES, published_config
 from models.families import FAMILIES, CheckpointError
-from models.files import read_json
+from models.files import read_json, stored
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
 from models.text import TextPolicy
 
@@ -50,16 +50,14 @@ def export_text_policy(
         )
     folder.mkdir(parents=True, exist_ok=True)
     if adapter_only:
-        _write_adapter(policy, folder, source_folder)
+        _write_adapter(policy, folder, source_folder, half)
         return
 
     for stale in folder.glob("model*.safetensors*"):
         stale.unlink()
     family = FAMILIES[policy.spec.family]
     tensors = {family.published_name(name): tensor for name, tensor in merged_state_dict(policy).items()}
-    if half:
-        tensors = {name: tensor.half() for name, tensor in tensors.items()}
-    save_torch_state_dict(tensors, folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
+    save_torch_state_dict(stored(tensors, half), folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
     if source_folder is None:
         _write_config(published_config(policy), folder)
         tokenizer.save_pretrained(folder)
@@ -76,7 +74,7 @@ def _write_config(config: dict[str, Any], folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path | None) -> None:
+def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path | None, half: bool) -> None:
     """`PeftModel.from_pretrained(published model, folder)` loads this; keys follow PEFT's own saved adapters."""
     if not has_adapters(policy):
         raise CheckpointError("adapter_only: the policy has no adapters, since it was trained without model.lora")
@@ -87,10 +85,10 @@ def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path |
         )
     family = FAMILIES[policy.spec.family]
     tensors = {
-        f"base_model.model.{family.published_name(module)}.{side}.weight": tensor.contiguous()
+        f"base_model.model.{family.published_name(module)}.{side}.weight": tensor
         for (module, side), tensor in adapter_tensors(policy).items()
     }
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(stored(tensors, half), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(adapter_config(policy))
     # Full names: LLaDA calls both the MLP's last layer and the output head `ff_out`.
     config.target_modules = sorted({family.published_name(module) for module, _ in adapter_tensors(policy)})

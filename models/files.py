@@ -1,16 +1,17 @@
-"""Finding and opening the files of a checkpoint, with errors that name the file."""
+"""Finding, opening and filling the files of a checkpoint, with errors that name the file."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -76,6 +77,11 @@ def opened(file: Path) -> Iterator[Any]:
         raise CheckpointError(
             f"{file}: truncated or corrupt safetensors file ({error}); copy or download it again"
         ) from error
+
+
+def stored(tensors: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """As a safetensors file takes them: contiguous, and fp16 if `half`."""
+    return {name: (tensor.half() if half else tensor).contiguous() for name, tensor in tensors.items()}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import ModelMixin
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.image_families import FAMILIES, NetworkInput
 from models.image_spec import Condition, Guidance, ImageSpec, Prediction
@@ -97,7 +98,12 @@ class TextEncoders(nn.ModuleDict):
     """Stays in evaluation mode: with dropout (T5's) another encoder would be trained than the one that is used."""
 
     def train(self, mode: bool = True) -> TextEncoders:
-        return super().train(False)
+        super().train(False)
+        for module in self.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                # Its own mode says whether activations are recomputed; dropout looks at those of modules inside.
+                module.training = mode and module.gradient_checkpointing
+        return self
 
 
 def _padded(rows: Tensor) -> Tensor:

@@ -84,8 +84,12 @@ def _trained_prompt_encoder(options: ModelOptions, device: torch.device | str) -
     share = options.text_encoder_share
     original = None if share == 1 else load_prompt_encoder(options, device=device)
     encoder = PromptEncoder(found.family, pipeline, limits, options.max_sequence_length, original, share)
-    for module in encoder.text_encoders.values():
+    trained: dict[str, Any] = encoder.text_encoders
+    for module in trained.values():
         module.requires_grad_(True)
+        if options.gradient_checkpointing:
+            module.gradient_checkpointing_enable({"use_reentrant": False})
+            module.disable_input_require_grads()  # for adapters in one encoder, others would be differentiated too
     return encoder
 
 

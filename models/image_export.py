@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.files import CheckpointError, find_checkpoint, listed, read_json
+from models.files import CheckpointError, find_checkpoint, listed, read_json, stored
 from models.image import ImagePolicy
 from models.image_checkpoint import SMALL_FILES
 from models.image_families import FAMILIES
@@ -43,14 +43,13 @@ def export_image_policy(
     Args:
         source: what the policy was loaded from (`ModelOptions.path`); all components that are not trained are
             copied from it.
-        half: store the trained components' weights as fp16.
+        half: store what was trained as fp16.
         adapter_only: write pytorch_lora_weights.safetensors for the pipeline's `load_lora_weights` instead, or
             ip_adapter.safetensors for its `load_ip_adapter` if the policy has a user adapter.
 
     Raises:
         CheckpointError: `adapter_only` without adapters or with some that the pipeline does not load, a user adapter
-            without `adapter_only`, `folder` is the
-            source's, or the source cannot be found.
+            without `adapter_only`, `folder` is the source's, or the source cannot be found.
     """
     folder = Path(folder)
     family = FAMILIES[policy.spec.family]
@@ -61,11 +60,12 @@ def export_image_policy(
                 "--adapter-only"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.contiguous() for name, tensor in user_adapter_tensors(policy).items()}
-        save_file(tensors, folder / "ip_adapter.safetensors")
+        save_file(stored(user_adapter_tensors(policy), half), folder / "ip_adapter.safetensors")
         return
     if adapter_only:
-        family.pipeline_class.save_lora_weights(folder, **_adapters(policy))
+        family.pipeline_class.save_lora_weights(
+            folder, **{component: stored(tensors, half) for component, tensors in _adapters(policy).items()}
+        )
         return
     origin = find_checkpoint(source, ALL_FILES)
     if folder.resolve() == origin.resolve():
@@ -123,7 +123,7 @@ def _adapters(policy: ImagePolicy) -> dict[str, dict[str, Tensor]]:
     for (module, side), tensor in adapter_tensors(policy).items():
         component, _, inner = module.partition(".") if policy.text_encoders else (family.denoiser, "", module)
         weights = layers.setdefault(f"{component}_lora_layers", {})
-        weights[f"{inner}.{side}.weight"] = (tensor * scale[side]).contiguous()
+        weights[f"{inner}.{side}.weight"] = tensor * scale[side]
     if unknown := layers.keys() - inspect.signature(family.pipeline_class.save_lora_weights).parameters.keys():
         raise CheckpointError(
             f"adapter_only: {family.pipeline_class.__name__} loads no adapters of "

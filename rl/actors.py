@@ -14,7 +14,8 @@ import torch
 from ray.util import get_node_ip_address
 
 from cluster.weights import PackedWeights, load_weights, pack_weights
-from configs.schema import Config, ObjectiveKind
+from configs.algorithm_options import ObjectiveKind
+from configs.schema import Config
 from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
 from models.policy import Policy

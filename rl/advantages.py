@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import AdvantageKind, AlgorithmOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions
 from rl.branches import branch_advantages, by_leaves, extreme_leaves, extreme_samples, extremes, unshared
 from rl.credit import step_advantages
 from rl.zscore import STD_EPSILON, zscores

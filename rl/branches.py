@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from configs.schema import AdvantageKind
+from configs.algorithm_options import AdvantageKind
 from rl.zscore import zscores
 from rollout.branching import Tree
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind, Partition, Ratio
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, Partition, Ratio
+from configs.schema import Config
 from models.options import Modality
 from rl.requirements import WHOLE_SAMPLES
 from rollout.branching import Tree

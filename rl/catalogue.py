@@ -17,16 +17,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Partition
 from configs.compose import PACKAGE, compose
 from configs.errors import UserError
-from configs.schema import (
-    AdvantageKind,
-    AlgorithmOptions,
-    Config,
-    LikelihoodKind,
-    ObjectiveKind,
-    Partition,
-)
+from configs.schema import Config
 from models.options import Modality
 from rl.compatibility import differentiates_reward, problems
 from rl.requirements import is_coupled, needs_old, needs_reference

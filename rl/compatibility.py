@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from configs.errors import ConfigError
-from configs.schema import (
-    IMAGE_ANSWERS,
-    TEXT_ANSWERS,
+from configs.algorithm_options import (
     AdvantageKind,
     AlgorithmOptions,
-    Config,
     Denominator,
     LikelihoodKind,
     ObjectiveKind,
     OldPolicyOptions,
     Partition,
     Ratio,
-    SourceKind,
-    SourceOptions,
 )
+from configs.errors import ConfigError
+from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, Config, SourceKind, SourceOptions
 from models.options import Modality, TrainedPart
 from rewards.registry import COMPLETIONS
 from rl.advantages import OFFLINE_ADVANTAGES

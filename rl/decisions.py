@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import Ratio
+from configs.algorithm_options import Ratio
 from rl.likelihood import ScoredRow
 
 NOBODY = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from configs.schema import KlEstimator
+from configs.algorithm_options import KlEstimator
 from rl.scores import Scores
 from rollout.kernels.corruption import MixingLevels
 

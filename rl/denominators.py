@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs.schema import Denominator
+from configs.algorithm_options import Denominator
 from rl.likelihood import ScoredRow
 from rollout.trajectory import Trajectory
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from configs.schema import OptimizerOptions
+from configs.algorithm_options import OptimizerOptions
 
 
 def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds: float, device: torch.device) -> None:
@@ -62,7 +62,7 @@ class Engine:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             trainable,
-            lr=options.learning_rate,
+            lr=0.0,  # `update` sets it; until then no step may move or decay a weight
             betas=(options.betas[0], options.betas[1]),
             eps=options.eps,
             weight_decay=options.weight_decay,
@@ -85,6 +85,7 @@ class Engine:
                 "steps_per_print": 10**9,
             },
         )
+        _forget_steps(optimizer)
         # DeepSpeed casts buffers along with the weights, but rotary frequencies are too coarse in bf16 to agree with
         # the rollout's.
         for name, buffer in buffers.items():
@@ -154,3 +155,11 @@ class Engine:
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
         self.updates = client_state["updates"]
+
+
+def _forget_steps(optimizer: torch.optim.AdamW) -> None:
+    """As if no step had been made. In bf16 without ZeRO, DeepSpeed makes one with zero gradients to allocate the
+    moments; Adam counts it, and its bias correction would then shrink the first updates to 0.74, 0.80, ... of what they
+    should be."""
+    for state in optimizer.state.values():
+        state["step"].zero_()

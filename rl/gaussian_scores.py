@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from configs.schema import KlEstimator, Ratio
+from configs.algorithm_options import KlEstimator, Ratio
 from rl.scores import Scores
 from rollout.kernels.gaussian import GaussianSteps, clip_from_kl
 from rollout.noise import Purpose, normal

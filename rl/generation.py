@@ -64,6 +64,7 @@ class Scored:
 
     ticket: Ticket
     trajectories: list[ray.ObjectRef]
+    """One a group; none where nothing is trained."""
     completions: ray.ObjectRef
     statistics: dict[str, float]
     rewards: np.ndarray
@@ -88,7 +89,7 @@ class Scored:
         Args:
             steps: (samples, T) rewards of all the ticket's steps.
         """
-        shape = (len(trajectories), ticket.samples)
+        shape = (len(scores.total) // ticket.samples, ticket.samples)
         return Scored(
             ticket=ticket,
             trajectories=trajectories,
@@ -162,9 +163,11 @@ class Generation:
     def _issue_rollouts(self) -> None:
         while self._idle["rollout"] and (ticket := self._next_ticket()):
             name = self._idle["rollout"].popleft()
+            request = self._request(ticket)
             groups = len(ticket.problem_indices) * self.modality.groups_per_prompt(ticket.kind)
-            call = self.processes.rollout[name].run.options(num_returns=groups + 2)
-            references = call.remote(self._request(ticket), self.weights[ticket.version])
+            trajectories = groups if request.recording.trajectories else 0
+            call = self.processes.rollout[name].run.options(num_returns=trajectories + 2)
+            references = call.remote(request, self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
 
     def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:

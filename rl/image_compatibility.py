@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import (
+from configs.algorithm_options import (
     AdvantageKind,
-    Config,
     Cut,
     Denominator,
     KlEstimator,
@@ -19,6 +18,7 @@ from configs.schema import (
     Partition,
     Ratio,
 )
+from configs.schema import Config
 from models.options import TrainedPart
 from rl.compatibility import differentiates_reward
 from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, UntrainedOptions, WindowKind

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import LikelihoodOptions, LossWeight, NoiseLaw
+from configs.algorithm_options import LikelihoodOptions, LossWeight, NoiseLaw
 from models.image_spec import Condition, ImageSpec
 from rl.denoising_scores import DenoisingScores
 from rl.inversion import invert

@@ -16,8 +16,9 @@ from rich.console import Console
 from torch import Tensor
 
 from cluster.weights import PackedWeights, load_weights
+from configs.algorithm_options import LikelihoodKind, LikelihoodOptions
 from configs.errors import UserError
-from configs.schema import Config, LikelihoodKind, LikelihoodOptions
+from configs.schema import Config
 from models.image import ImagePolicy
 from models.image_checkpoint import (
     check_image_weights,

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from configs.schema import Cut, RewardGradientOptions
+from configs.algorithm_options import Cut, RewardGradientOptions
 from models.image_spec import Condition
 from rl.likelihood import OwnDecisions, ScoredRow
 from rl.schedule import derive_seed

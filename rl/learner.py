@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, KlTarget, ObjectiveKind
+from configs.algorithm_options import AlgorithmOptions, KlTarget, ObjectiveKind
 from rl.collectives import in_step, sum_over_ranks, total
 from rl.decisions import NOBODY, Decisions, Entry
 from rl.denominators import divisor, row_weights, sample_weights

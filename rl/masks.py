@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from configs.schema import LikelihoodOptions, MaskLaw, MaskWeight
+from configs.algorithm_options import LikelihoodOptions, MaskLaw, MaskWeight
 from rl.text_rows import View
 from rollout.noise import Purpose, uniform
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from torch import nn
 
 from cluster.weights import PackedWeights
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, LikelihoodKind
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind
+from configs.schema import Config
 from models.options import Modality as Name
 from models.policy import Policy
 from rl.data import Problem
@@ -151,9 +152,10 @@ class Modality(Protocol):
 
 
 def recording_of(algorithm: AlgorithmOptions, kind: TicketKind) -> Recording:
-    """What the rollout of a ticket must record for the algorithm, whatever the modality; evaluations need nothing."""
+    """What the rollout of a ticket must record for the algorithm, whatever the modality; the samples of
+    evaluations and preference pairs are known by their completions."""
     if kind is not TicketKind.train:
-        return Recording()
+        return Recording(trajectories=False)
     return Recording(
         estimates=algorithm.advantage is AdvantageKind.per_step,
         proposals=algorithm.likelihood.kind is LikelihoodKind.proposals,

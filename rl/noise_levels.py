@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from configs.schema import LikelihoodOptions, NoiseLaw
+from configs.algorithm_options import LikelihoodOptions, NoiseLaw
 from models.image_spec import ImageSpec
 from rollout.image_sampler import Schedule
 from rollout.kernels.corruption import ForwardProcess

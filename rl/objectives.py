@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from configs.schema import AlgorithmOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
 from rl.bounds import upper_bound
 from rl.decisions import Decisions, Units, numbered, units_of
 from rl.denoising_scores import DenoisingScores, nft_loss

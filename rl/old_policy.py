@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from configs.schema import OldPolicyOptions
+from configs.algorithm_options import OldPolicyOptions
 
 FILE = "old_policy.safetensors"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from configs.schema import AlgorithmOptions, OptimizerOptions, Schedule
+from configs.algorithm_options import AlgorithmOptions, OptimizerOptions, Schedule
 from rl.engine import Engine, GradientError
 
 NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from configs.schema import LikelihoodOptions, Partition
+from configs.algorithm_options import LikelihoodOptions, Partition
 
 
 def parts(reveal: np.ndarray, block: np.ndarray, options: LikelihoodOptions, forks: Sequence[int] = ()) -> np.ndarray:

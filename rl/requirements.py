@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.schema import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
 
 WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound)
 """Objectives that have one number a sample, of all its rows."""

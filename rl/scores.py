@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from configs.schema import KlEstimator, Ratio
+from configs.algorithm_options import KlEstimator, Ratio
 
 
 class Scores:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from configs.schema import (
-    Config,
+from configs.algorithm_options import (
     KlEstimator,
     LikelihoodKind,
     LikelihoodOptions,
@@ -15,6 +14,7 @@ from configs.schema import (
     Partition,
     Ratio,
 )
+from configs.schema import Config
 from models.options import TrainedPart
 from rollout.options import Cache, Count, Order, Remask
 

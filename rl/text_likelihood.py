@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import LikelihoodOptions, Partition
+from configs.algorithm_options import LikelihoodOptions, Partition
 from models.text import TextSpec
 from rl.likelihood import OwnDecisions, ScoredRow
 from rl.masks import MaskSampler, hidden_tokens, sampled

@@ -13,8 +13,9 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from cluster.weights import PackedWeights, load_weights
+from configs.algorithm_options import LikelihoodKind, LikelihoodOptions
 from configs.errors import UserError
-from configs.schema import Config, LikelihoodKind, LikelihoodOptions
+from configs.schema import Config
 from models.checkpoint import check_weights, find_checkpoint, load_text_policy, read_text_spec, read_tokenizer
 from models.export import export_text_policy
 from models.lora import trainable_parameters

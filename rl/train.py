@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.placement import joined
+from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
-from configs.schema import Schedule as LearningRateSchedule
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
 from rl.compatibility import differentiates_reward

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from configs.schema import (
+from configs.algorithm_options import (
     AdvantageKind,
     AlgorithmOptions,
-    Config,
     Cut,
     LikelihoodKind,
     LikelihoodOptions,
     ObjectiveKind,
     RewardGradientOptions,
 )
+from configs.schema import Config
 from models.options import Modality
 
 REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.schema import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Ratio
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Ratio
 
 
 def value_problems(algorithm: AlgorithmOptions) -> Iterator[str]:

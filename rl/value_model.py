@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from configs.schema import Config, ValueOptions
+from configs.algorithm_options import ValueOptions
+from configs.schema import Config
 from rl.decisions import NOBODY, Entry
 from rl.engine import Engine
 from rl.gae import at_the_end, step_advantages

@@ -51,7 +51,8 @@ class ImageRolloutWorker:
         options = request.sampler
         schedule = Schedule(self.policy.spec, options)
         window, trained = _window(schedule, request)
-        stored = range(trained[0], trained[-1] + 1) if trained else range(0)
+        wanted = request.recording.trajectories
+        stored = range(trained[0], trained[-1] + 1) if trained and wanted else range(0)
         seen: dict[tuple[int, int], np.ndarray] = {}
         see = observe
         if request.recording.estimates:
@@ -66,7 +67,7 @@ class ImageRolloutWorker:
             for first in range(0, len(request.uids), options.samples_per_forward)
         ]
         chains = Chains(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(Chains)))
-        trajectories = self._trajectories(request, schedule, chains, stored, trained)
+        trajectories = self._trajectories(request, schedule, chains, stored, trained) if wanted else []
         estimates = self._estimates(seen, window) if seen else None
         completions = Completions(self._decoded(chains.final), estimates=estimates)
         halves = float(chains.computed.sum(0) @ np.where(schedule.guided, 2, 1))

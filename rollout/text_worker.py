@@ -45,7 +45,9 @@ class TextRolloutWorker:
             limit = request.sampler.max_new_tokens
             estimates = text_estimates(trajectories, self.policy.spec, limit, self.tokenizer)
             completions = replace(completions, estimates=estimates)
-        if not (recording.proposals or sampler.remasks):  # they were for the estimates only
+        if not recording.trajectories:
+            trajectories = []
+        elif not (recording.proposals or sampler.remasks):  # they were for the estimates only
             trajectories = [replace(t, proposed_ids=None, proposed_logp=None) for t in trajectories]
         stop = set(self.policy.spec.stop_ids)
         statistics = {name: float(value) for name, value in samples.counters.items()}

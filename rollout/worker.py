@@ -24,12 +24,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Recording:
-    """What training needs of a rollout beyond what committing decisions leaves."""
+    """What is needed of a rollout beside its completions."""
 
     estimates: bool = False
     """What each denoising step took the finished sample to be, for rewards to see."""
     proposals: bool = False
     """Text: the token that each round put at every masked position, and its log-probability."""
+    trajectories: bool = True
+    """How each sample came about."""
 
 
 @dataclass(frozen=True)
@@ -90,5 +92,6 @@ class RolloutWorker(Protocol):
     def policy(self) -> Policy: ...
 
     def run(self, request: RolloutRequest) -> tuple[Sequence[Trajectory], Completions, dict[str, float]]:
-        """One trajectory a group, the completions, and sums over the ticket's samples of what they cost."""
+        """One trajectory a group if the request records them, the completions, and sums over the ticket's samples of
+        what they cost."""
         ...

@@ -26,9 +26,10 @@ import models.image_export
 import rewards
 import rollout.options
 import tests.models.published
+from configs.algorithm_options import AdvantageKind, Denominator
 from configs.compose import compose
 from configs.errors import ConfigError
-from configs.schema import AdvantageKind, Config, Denominator
+from configs.schema import Config
 from models import image_families
 from models.checkpoint import load_text_policy, read_text_spec
 from models.export import export_text_policy

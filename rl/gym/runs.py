@@ -28,9 +28,10 @@ import torch
 from rich.console import Console
 
 from cluster.weights import pack_weights
+from configs.algorithm_options import AdvantageKind
 from configs.compose import Composed
 from configs.errors import UserError
-from configs.schema import AdvantageKind, Config
+from configs.schema import Config
 from models.lora import trainable_parameters
 from rl.catalogue import cell_of
 from rl.data import open_training

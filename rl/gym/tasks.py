@@ -15,9 +15,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.algorithm_options import AdvantageKind
 from configs.compose import PACKAGE, Composed, compose
 from configs.errors import UserError
-from configs.schema import AdvantageKind
 from models.options import Modality
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import RewardError

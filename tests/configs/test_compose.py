@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from configs.algorithm_options import Denominator
 from configs.compose import compose
 from configs.errors import ConfigError, UserError
-from configs.schema import Config, Denominator
+from configs.schema import Config
 from models.options import LoraOptions
 
 

@@ -94,6 +94,20 @@ def test_adapter_folder_is_loaded_by_peft_onto_the_same_class(load, tmp_path):
     torch.testing.assert_close(actual, all_logits(policy, clean_row(ids[0], None)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("adapter_only", [False, True])
+def test_half_is_the_nearest_fp16(load, tmp_path, adapter_only):
+    policy, _ = load("sdar")
+    add_adapters(policy, LoraOptions(rank=2), seed=0)
+    disturb(policy)
+    for name, half in (("whole", False), ("half", True)):
+        export_text_policy(policy, tiny_tokenizer(), tmp_path / name, adapter_only=adapter_only, half=half)
+    file = "adapter_model.safetensors" if adapter_only else "model.safetensors"
+    whole, halved = load_file(tmp_path / "whole" / file), load_file(tmp_path / "half" / file)
+    assert {tensor.dtype for tensor in whole.values()} == {torch.float32}
+    assert whole.keys() == halved.keys()
+    assert all(torch.equal(halved[key], whole[key].half()) for key in whole)
+
+
 def test_adapter_folder_is_loaded_by_peft_onto_the_published_module_names(load, tmp_path):
     """LLaDA's own code has other module names, and calls both the head and the MLP's last layer `ff_out`."""
     policy, tensors = load("llada")

@@ -141,6 +141,18 @@ def test_exported_adapters_are_loaded_by_the_stock_pipeline(
     torch.testing.assert_close(loaded, output(policy), rtol=0, atol=1e-5)
 
 
+def test_half_is_the_nearest_fp16(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    for name, half in (("whole", False), ("half", True)):
+        export_image_policy(
+            adapted(pipelines["sd"]), tmp_path / name, str(pipelines["sd"]), adapter_only=True, half=half
+        )
+    file = "pytorch_lora_weights.safetensors"
+    whole, halved = load_file(tmp_path / "whole" / file), load_file(tmp_path / "half" / file)
+    assert {tensor.dtype for tensor in whole.values()} == {torch.float32}
+    assert whole.keys() == halved.keys()
+    assert all(torch.equal(halved[key], whole[key].half()) for key in whole)
+
+
 def test_refusals(pipelines: dict[str, Path], tmp_path: Path) -> None:
     policy = load_image_policy(image_options(pipelines["sd"]))
     with pytest.raises(CheckpointError, match="no adapters"):

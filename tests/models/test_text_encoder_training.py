@@ -9,6 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.files import CheckpointError
 from models.image import ImagePolicy
@@ -61,6 +62,42 @@ def test_the_encoders_are_trained_and_the_network_is_not(pipelines: dict[str, Pa
     policy.prompt_encoder.encode(["red"]).embeds.square().sum().backward()
     with_gradient = {key.split(".")[1] for key, parameter in names.items() if parameter.grad is not None}
     assert with_gradient == (encoders - {"text_encoder"} if name == "flux" else encoders)  # its CLIP is pooled only
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("adapters", [False, True])
+def test_gradient_checkpointing_recomputes_and_changes_no_gradient(
+    pipelines: dict[str, Path], name: str, adapters: bool
+) -> None:
+    lora = (T5_LORA if name == "flux" else CLIP_LORA) if adapters else None
+
+    def gradients(recompute: bool, training: bool = True) -> tuple[dict[str, Tensor], list[int], list[bool]]:
+        """Of every trained weight; how often each layer of the encoders was computed, and whether it is on the way of
+        the gradient."""
+        policy = load_image_policy(
+            image_options(pipelines[name], train=TrainedPart.text_encoder, lora=lora, gradient_checkpointing=recompute)
+        ).train(training)
+        assert policy.prompt_encoder is not None
+        layers = [each for each in policy.text_encoders.modules() if isinstance(each, GradientCheckpointingLayer)]
+        calls = [0] * len(layers)
+        for place, layer in enumerate(layers):
+            first = next(part for part in layer.modules() if not list(part.children()))
+            # Seen when it starts: a recomputation ends with the last activation that is needed.
+            first.register_forward_pre_hook(lambda *_, place=place: calls.__setitem__(place, calls[place] + 1))
+        condition = policy.prompt_encoder.encode(["red"])
+        loss = condition.embeds.square().sum()
+        (loss if condition.pooled is None else loss + condition.pooled.square().sum()).backward()
+        found = {key: p.grad for key, p in trainable_parameters(policy).items() if p.grad is not None}
+        return found, calls, [any(p.grad is not None for p in layer.parameters()) for layer in layers]
+
+    plain, once, on_the_way = gradients(False)
+    recomputed, twice, _ = gradients(True)
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
+    assert set(once) == {1}
+    assert any(on_the_way)
+    assert twice == [2 if each else 1 for each in on_the_way]
+    assert gradients(True, training=False)[1] == once
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
@@ -131,6 +132,11 @@ def test_the_exported_adapter_is_loaded_by_the_stock_pipeline(
     policy = adapted(pipelines[name], scale=scale)
     export_image_policy(policy, tmp_path / "new", str(pipelines[name]), adapter_only=True)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["ip_adapter.safetensors"]
+
+    export_image_policy(policy, tmp_path / "half", str(pipelines[name]), adapter_only=True, half=True)
+    whole, halved = (load_file(tmp_path / folder / "ip_adapter.safetensors") for folder in ("new", "half"))
+    assert whole.keys() == halved.keys()
+    assert all(torch.equal(halved[key], whole[key].half()) for key in whole)
 
     stock = DiffusionPipeline.from_pretrained(pipelines[name])
     base = output(ImagePolicy(stock.unet, policy.spec), None)

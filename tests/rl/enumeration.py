@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from scipy import integrate
 
-from configs.schema import LikelihoodKind, LikelihoodOptions, MaskLaw, MaskWeight, Partition
+from configs.algorithm_options import LikelihoodKind, LikelihoodOptions, MaskLaw, MaskWeight, Partition
 from models.text import TextPolicy
 from rl.likelihood import ScoredRow
 from rl.text_likelihood import TextElbo, TextReplay
 from rollout.options import Order, SamplerOptions
-from rollout.trajectory import TextTrajectory, contract
+from rollout.trajectory import TextTrajectory
 from tests.tiny import tiny_policy
+from tests.traces import text_trajectory
 
 CPU = torch.device("cpu")
 WORDS, LENGTH = 3, 4
@@ -209,23 +210,8 @@ def replay_by_hand(family: str, name: str, ids: tuple, order: tuple[int, ...]) -
 
 def trajectory_of(ids: list[tuple], reveal: list[tuple] | None = None, uid: int = 5) -> TextTrajectory:
     rounds = reveal or [tuple(range(1, LENGTH + 1))] * len(ids)
-    canvas = np.array(ids, np.int32)
-    return TextTrajectory(
-        ticket=0,
-        update=0,
-        version=0,
-        seed=0,
-        prompt_id="golden",
-        sampler=contract(RANDOM_ORDER),
-        uid=np.arange(uid, uid + len(ids)),
-        logp=np.zeros(canvas.shape, np.float32),
-        mask=np.ones(canvas.shape, bool),
-        prompt_ids=PROMPT,
-        canvas_ids=canvas,
-        canvas_length=np.full(len(ids), LENGTH, np.int32),
-        stop_length=np.full(len(ids), LENGTH, np.int32),
-        reveal=np.array(rounds, np.int16),
-    )
+    uids = np.arange(uid, uid + len(ids))
+    return text_trajectory(PROMPT, np.array(ids, np.int32), np.array(rounds, np.int16), RANDOM_ORDER, uid=uids)
 
 
 def likelihood_of(policy: TextPolicy, options: LikelihoodOptions) -> TextElbo | TextReplay:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from models.image_spec import Guidance, ImageSpec
 from models.prediction import Prediction
 from rl.image_elbo import ImageElbo, recorded

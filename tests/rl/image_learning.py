@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from configs.compose import compose
-from configs.schema import Config, ObjectiveKind
-from models.lora import has_adapters, trainable_parameters, without_adapters
+from configs.schema import Config
+from rl.actors import LearnerActor, RolloutActor
 from rl.advantages import AdvantageEstimator
 from rl.data import Problem
-from rl.engine import Engine
 from rl.in_process import process_group as process_group
-from rl.learner import Group, Learner
+from rl.learner import Group
 from rl.modality import modality_of, recording_of
-from rl.old_policy import OldPolicy
-from rl.parity import Parity, ParityCheck, Reference
-from rl.requirements import needs_reference
+from rl.parity import Parity
 from rl.schedule import TicketKind, derive_seed, sample_uid
-from rl.value_model import value_model_of
-from rollout.worker import Estimates, Origin, RolloutRequest
+from rollout.trajectory import Trajectory
+from rollout.worker import Completions, Estimates, Origin, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
 CPU = torch.device("cpu")
@@ -37,44 +32,25 @@ def configuration(model: Path, *overrides: str) -> Config:
 
 
 class Training:
+    """The actors of a run, called directly; `process_group` must be open."""
+
     def __init__(self, config: Config, reward: Reward, caption: str = "red") -> None:
         self.config = config
         self.reward = reward
         self.caption = caption
-        self.modality = modality = modality_of(config)
-        self.worker = modality.rollout_worker(CPU)
-        self.policy = self.worker.policy
-        adapters_off = self._adapters_off if has_adapters(self.policy) else None
-        engine = Engine(self.policy, config.algorithm.optimizer, zero_stage=0, bf16=False)
-        replay = modality.exact_replay(self.policy, CPU)
-        likelihood = modality.likelihood(self.policy, CPU)
-        self.learner = Learner(
-            engine,
-            likelihood,
-            replay and ParityCheck(engine, replay, adapters_off, config.algorithm.micro_batch_tokens, CPU),
-            (adapters_off or self._frozen_copy()) if needs_reference(config.algorithm) else None,
-            config.algorithm,
-            100,
-            CPU,
-            self._old_policy(),
-            value_model_of(config, modality, likelihood, CPU),
-        )
-        self.policy.eval()
+        self.modality = modality_of(config)
+        self.rollout, self.actor = RolloutActor(config, threads=1), LearnerActor(config, 0, threads=1)
+        self.rollout.ready()
+        self.actor.load_policy()
+        self.learner, self.policy = self.actor.learner, self.actor.policy
         self.advantages = AdvantageEstimator(config.algorithm)
+        self.published = 0
 
-    def _old_policy(self) -> OldPolicy | None:
-        if self.config.algorithm.objective is not ObjectiveKind.nft:
-            return None
-        return OldPolicy(trainable_parameters(self.policy), self.config.algorithm.old)
-
-    def _frozen_copy(self) -> Reference:
-        frozen = copy.deepcopy(self.policy).requires_grad_(False)
-        return lambda: nullcontext(frozen)
-
-    @contextmanager
-    def _adapters_off(self) -> Iterator[Engine]:
-        with without_adapters(self.policy):
-            yield self.learner.engine
+    def generate(self, request: RolloutRequest) -> tuple[list[Trajectory], Completions]:
+        """Under the learner's present weights."""
+        self.published += 1
+        *trajectories, completions, _ = self.rollout.run(request, self.actor.weights(self.published))
+        return trajectories, completions
 
     def roll_out(self, update: int, prompts: int = 2, group_size: int | None = None) -> tuple[list[Group], float]:
         group_size = group_size or self.config.rollout.group_size
@@ -89,10 +65,7 @@ class Training:
             tree=self.modality.tree(update),
             candidates=self.config.rollout.step_candidates,
         )
-        self.policy.eval()
-        old = self.learner.old_policy
-        with nullcontext() if old is None else old.in_place():
-            trajectories, completions, _ = self.worker.run(request)
+        trajectories, completions = self.generate(request)
         self.completions = completions
         """Of the latest samples."""
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(-1, group_size)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from models.image import ImagePolicy
 from models.image_checkpoint import load_image_codec, load_image_policy, load_prompt_encoder
 from models.image_spec import ImagePrompt

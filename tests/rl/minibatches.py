@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions
+from configs.algorithm_options import AlgorithmOptions
 from rl.decisions import Decisions, Entry
 from rl.likelihood import ScoredRow
 from rl.objectives import Loss, policy_loss

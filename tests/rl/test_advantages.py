@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, RunningOptions
 from configs.compose import compose
-from configs.schema import AdvantageKind, AlgorithmOptions, Config, RunningOptions
+from configs.schema import Config
 from rl.advantages import OFFLINE_ADVANTAGES, AdvantageEstimator, advantages, combined, differs, has_signal, in_band
 from rl.loop import Loop
 from rl.zscore import STD_EPSILON

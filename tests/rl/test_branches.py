@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions
 from configs.compose import compose
-from configs.schema import AdvantageKind, AlgorithmOptions
 from rl.advantages import AdvantageEstimator
 from rl.branches import branch_advantages, by_leaves, extreme_leaves, extreme_samples, extremes, unshared
 from rl.compatibility import problems

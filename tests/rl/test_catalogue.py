@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from configs.algorithm_options import AdvantageKind, ObjectiveKind
 from configs.compose import PACKAGE, compose
-from configs.schema import AdvantageKind, ObjectiveKind
 from rl.catalogue import Recipe, catalogue
 from rl.compatibility import problems
 from tests.documentation import blocks, commands, run_command

@@ -9,10 +9,11 @@ from operator import attrgetter
 
 import pytest
 
+from configs.algorithm_options import LikelihoodOptions
 from configs.compose import PACKAGE, compose
 from configs.errors import ConfigError
 from configs.fields import type_of
-from configs.schema import Config, LikelihoodOptions
+from configs.schema import Config
 from models.image_spec import Guidance, ImageSpec
 from models.options import UserAdapterOptions
 from models.prediction import Prediction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from configs.schema import AdvantageKind, AlgorithmOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions
 from rl.advantages import AdvantageEstimator
 from rl.credit import step_advantages, step_scores
 

@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, stats
 
 import rl.image_elbo
-from configs.schema import KlEstimator, LossWeight, NoiseLaw
+from configs.algorithm_options import KlEstimator, LossWeight, NoiseLaw
 from models.image_spec import ImageSpec
 from models.prediction import Prediction
 from rl.denoising_scores import DenoisingScores

@@ -11,7 +11,7 @@ import torch
 from scipy import integrate
 
 import rl.text_likelihood
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from models.text import TextPolicy
 from rl.likelihood import ScoredRow
 from rl.masks import MaskSampler

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, KlEstimator, KlOptions, KlTarget, LikelihoodOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import (
+    AlgorithmOptions,
+    KlEstimator,
+    KlOptions,
+    KlTarget,
+    LikelihoodOptions,
+    ObjectiveKind,
+    Ratio,
+)
 from models.prediction import Prediction
 from rl.gaussian_scores import GaussianScores
 from rl.objectives import Loss, kl_loss, policy_loss

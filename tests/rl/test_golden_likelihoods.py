@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from rl.text_likelihood import TextReplay
 from tests.rl.enumeration import (
     CASES,

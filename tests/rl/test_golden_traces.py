@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import LikelihoodOptions, Partition
+from configs.algorithm_options import LikelihoodOptions, Partition
 from rl.text_likelihood import TextReplay
 from rollout.groups import trained_decisions
 from rollout.options import Count, Order, SamplerOptions
-from rollout.trajectory import TextTrajectory, contract
+from rollout.trajectory import TextTrajectory
 from tests.tiny import tiny_policy
+from tests.traces import text_trajectory
 
 PROMPT = np.array([0, 1, 2, 0], np.int32)
 WORDS = 3  # the last of them is the stop token
@@ -152,23 +153,7 @@ def as_trajectory(traces: dict[tuple, torch.Tensor], policy, options: SamplerOpt
                 kept = enumerator._law(enumerator._logits(state))[0][k].nonzero()[:, 0]
                 if round_index:
                     support[row, k, : len(kept)] = kept.numpy()
-    return TextTrajectory(
-        ticket=0,
-        update=0,
-        version=0,
-        seed=0,
-        prompt_id="golden",
-        sampler=contract(options),
-        uid=np.arange(len(ids)),
-        logp=np.zeros(ids.shape, np.float32),
-        mask=reveal > 0,
-        prompt_ids=PROMPT,
-        canvas_ids=ids,
-        canvas_length=np.full(len(ids), ids.shape[1], np.int32),
-        stop_length=np.array(stops, np.int32),
-        reveal=reveal,
-        support=support,
-    )
+    return text_trajectory(PROMPT, ids, reveal, options, stop_length=np.array(stops, np.int32), support=support)
 
 
 def replay_totals(policy, trajectory: TextTrajectory, options: SamplerOptions, likelihood: LikelihoodOptions):

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from configs.algorithm_options import LossWeight, NoiseLaw
 from configs.compose import compose
-from configs.schema import LossWeight, NoiseLaw
 from rl.pictures import KEPT
 from rollout.kernels.gaussian import clip_from_kl
 from rollout.options import KernelKind, Reduction, WindowKind

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from configs.algorithm_options import LikelihoodOptions, LossWeight, NoiseLaw
 from configs.compose import compose
-from configs.schema import LikelihoodOptions, LossWeight, NoiseLaw
 from models.files import CheckpointError
 from models.image_spec import Condition
 from rl.image_elbo import ImageElbo, recorded

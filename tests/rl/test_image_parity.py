@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import KlEstimator, LikelihoodOptions, Ratio
+from configs.algorithm_options import KlEstimator, LikelihoodOptions, Ratio
 from models.options import Precision
 from rl.image_likelihood import ImageReplay
 from rollout.noise import Purpose, normal

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from models.value import ImageValue
 from rl.image_likelihood import ImageReplay
 from rollout.options import DenoisingOptions

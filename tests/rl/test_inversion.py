@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from configs.schema import LossWeight, NoiseLaw
+from configs.algorithm_options import LossWeight, NoiseLaw
 from models.image_spec import ImageSpec
 from rl.image_elbo import ImageElbo
 from rl.inversion import invert

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from configs.algorithm_options import LikelihoodOptions, Partition
 from configs.compose import compose
-from configs.schema import LikelihoodOptions, Partition
 from models.attention import CLEAN
 from models.checkpoint import load_text_policy
 from models.export import export_text_policy

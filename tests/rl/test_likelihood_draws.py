@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from rl.likelihood import ScoredRow, micro_batches
 from rl.text_likelihood import TextReplay
 from tests.rl.enumeration import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from configs.schema import LikelihoodOptions, NoiseLaw
+from configs.algorithm_options import LikelihoodOptions, NoiseLaw
 from rl.noise_levels import NoiseLevels
 from rollout.image_sampler import Schedule
 from rollout.options import DenoisingOptions

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, KlEstimator, LikelihoodOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import (
+    AlgorithmOptions,
+    Denominator,
+    KlEstimator,
+    LikelihoodOptions,
+    ObjectiveKind,
+    Ratio,
+)
 from rl.decisions import Decisions, Entry
 from rl.denominators import divisor, row_weights
 from rl.likelihood import ScoredRow, micro_batches

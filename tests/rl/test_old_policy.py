@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import OldPolicyOptions
+from configs.algorithm_options import OldPolicyOptions
 from rl.old_policy import OldPolicy
 
 

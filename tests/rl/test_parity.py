@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rl.text_rows
-from configs.schema import LikelihoodOptions
+from configs.algorithm_options import LikelihoodOptions
 from models.text import TextPolicy
 from rl.likelihood import ScoredRow, micro_batches
 from rl.text_likelihood import TextReplay

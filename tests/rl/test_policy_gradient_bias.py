@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import (
+from configs.algorithm_options import (
     AlgorithmOptions,
     KlEstimator,
     KlOptions,

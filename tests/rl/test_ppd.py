@@ -77,7 +77,6 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
         pairs = open_source(composed.config.data.train)
         for update in range(UPDATES):
             training.learner.step(update, [groups_of(training, pairs, update)], fresh=False)
-        training.policy.eval()
         save_run(composed.resolved, training)
         yield Learned(folder, training, before)
 
@@ -178,7 +177,7 @@ def test_pictures_are_to_the_users_taste(learned: Learned) -> None:
     ink = []
     for prompt in prompts:
         request = sample_request(0, ["x"], [prompt], 8, training.modality.sampler(TicketKind.greedy))
-        ink.append([image.mean() for image in training.worker.run(request)[1].outputs])
+        ink.append([image.mean() for image in training.generate(request)[1].outputs])
     bold, between, thin = np.array(ink)
     assert (bold > thin).all()
     assert thin.mean() < between.mean() < bold.mean()

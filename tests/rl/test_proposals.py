@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, KlEstimator, KlOptions
+from configs.algorithm_options import AlgorithmOptions, Denominator, KlEstimator, KlOptions
 from models.text import TextPolicy
 from rl.decisions import Decisions, Entry
 from rl.learner import Group
@@ -19,13 +19,14 @@ from rl.text_likelihood import TextReplay
 from rl.text_proposals import TextProposals
 from rollout.options import Order, Remask, SamplerOptions
 from rollout.proposals import proposal_view
-from rollout.trajectory import TextTrajectory, TrajectoryError, contract
+from rollout.trajectory import TextTrajectory, TrajectoryError
 from tests.rl.image_learning import CPU, process_group
 from tests.rl.test_policy_gradient_bias import cosine, relative_error
 from tests.rl.text_learning import learn
 from tests.rl.text_learning import policy as learning_policy
 from tests.sampling import prompts_of, roll_out
 from tests.tiny import tiny_policy
+from tests.traces import text_trajectory
 
 SAMPLER = SamplerOptions(rounds_per_block=3, max_new_tokens=7, temperature=0.8)
 RULES = {
@@ -98,7 +99,7 @@ def test_a_trajectory_without_proposals_is_refused() -> None:
 
 
 def test_the_ordinary_replay_refuses_remasked_texts() -> None:
-    from configs.schema import LikelihoodOptions
+    from configs.algorithm_options import LikelihoodOptions
 
     with pytest.raises(TrajectoryError, match="scores each position once"):
         TextReplay(tiny_policy("llada").spec, RULES["remasked"], LikelihoodOptions(), CPU)
@@ -244,24 +245,8 @@ class World:
                 for k in (proposed[n, t] >= 0).nonzero()[0]:
                     logp[n, t, k] = np.log(q[k, proposed[n, t, k]])
                 canvas = np.where(reveal[n] == t + 1, proposed[n, t], canvas)
-        return TextTrajectory(
-            ticket=0,
-            update=0,
-            version=0,
-            seed=0,
-            prompt_id="golden",
-            sampler=contract(self.sampler),
-            uid=np.arange(count),
-            logp=np.zeros((count, LENGTH), np.float32),
-            mask=np.ones((count, LENGTH), bool),
-            prompt_ids=self.prompt,
-            canvas_ids=np.where(reveal == 2, proposed[:, 1], proposed[:, 0]),
-            canvas_length=np.full(count, LENGTH, np.int32),
-            stop_length=np.full(count, LENGTH, np.int32),
-            reveal=reveal,
-            proposed_ids=proposed,
-            proposed_logp=logp,
-        )
+        final = np.where(reveal == 2, proposed[:, 1], proposed[:, 0])
+        return text_trajectory(self.prompt, final, reveal, self.sampler, proposed_ids=proposed, proposed_logp=logp)
 
     def gradient(self, value: torch.Tensor) -> torch.Tensor:
         parameters = list(self.policy.parameters())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from configs.schema import Cut, RewardGradientOptions
+from configs.algorithm_options import Cut, RewardGradientOptions
 from models.image_checkpoint import load_image_codec, load_image_policy, load_prompt_encoder
 from models.image_spec import Condition, ImageSpec
 from rewards.differentiable import DifferentiableTotal, brightness

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from rl.learner import Group
 from rollout.trajectory import ImageTrajectory, TextTrajectory
+from tests.traces import text_trajectory
 
 ROUNDS = np.array([[1, 3, 2, 2, 0], [2, 1, 1, 3, 4]], np.int16)
 
-COMMON: dict[str, Any] = {
-    "ticket": 0,
-    "update": 0,
-    "version": 0,
-    "seed": 0,
-    "prompt_id": "p",
-    "sampler": "{}",
-    "uid": np.arange(2),
-}
-
 
 def text() -> TextTrajectory:
-    return TextTrajectory(
-        **COMMON,
-        prompt_ids=np.array([5], np.int32),
-        canvas_ids=np.zeros((2, 5), np.int32),
-        canvas_length=np.full(2, 5, np.int32),
+    return text_trajectory(
+        np.array([5], np.int32),
+        np.zeros((2, 5), np.int32),
+        ROUNDS,
         stop_length=np.full(2, 4, np.int32),
-        reveal=ROUNDS,
-        logp=np.zeros((2, 5), np.float32),
         mask=np.array([[1, 1, 1, 1, 0], [1, 1, 1, 1, 0]], bool),
     )
 
@@ -39,7 +25,13 @@ def text() -> TextTrajectory:
 def image() -> ImageTrajectory:
     """Steps 2, 3 and 4 of a schedule of six are stored; step 3 is not trained."""
     return ImageTrajectory(
-        **COMMON,
+        ticket=0,
+        update=0,
+        version=0,
+        seed=0,
+        prompt_id="p",
+        sampler="{}",
+        uid=np.arange(2),
         logp=np.zeros((2, 3)),
         mask=np.array([[1, 0, 1], [1, 0, 1]], bool),
         caption="red",

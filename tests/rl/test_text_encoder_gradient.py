@@ -102,8 +102,11 @@ def test_neither_checkpointing_nor_micro_batches_change_the_gradient(folder):
     whole = Tuning(folder).gradient()
     plain = Tuning(folder, "algorithm.reward_gradient.checkpointing=false").gradient()
     pieces = Tuning(folder).gradient(slice(0, 1), slice(1, 3), slice(3, 4))
+    recomputing = Tuning(folder, "model.gradient_checkpointing=true")
+    recomputing.policy.train()
+    recomputed = recomputing.gradient()
     for name, gradient in whole.items():
-        for other in (plain, pieces):
+        for other in (plain, pieces, recomputed):
             torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-7)
 
 

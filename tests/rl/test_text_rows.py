@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl.text_rows
-from configs.schema import Denominator, LikelihoodOptions, Partition
+from configs.algorithm_options import Denominator, LikelihoodOptions, Partition
 from models.attention import PADDING
 from models.text import TextPolicy
 from rl.denominators import row_weights
@@ -22,6 +22,7 @@ from rollout.options import Count, Order, SamplerOptions
 from rollout.trajectory import TextTrajectory
 from tests.sampling import prompts_of, roll_out
 from tests.tiny import tiny_policy
+from tests.traces import text_trajectory
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -211,23 +212,8 @@ def test_step_weights_sum_to_one_for_any_partition(trace, options, seed):
 
 
 def _with_mask(mask: np.ndarray) -> TextTrajectory:
-    size = (1, len(mask))
-    return TextTrajectory(
-        ticket=0,
-        update=0,
-        version=0,
-        seed=0,
-        prompt_id="p",
-        sampler="{}",
-        uid=np.zeros(1, np.int64),
-        logp=np.zeros(size, np.float32),
-        mask=mask[None],
-        prompt_ids=np.zeros(1, np.int32),
-        canvas_ids=np.zeros(size, np.int32),
-        canvas_length=np.full(1, len(mask), np.int32),
-        stop_length=np.full(1, len(mask), np.int32),
-        reveal=np.ones(size, np.int16),
-    )
+    canvas = np.zeros((1, len(mask)), np.int32)
+    return text_trajectory(np.zeros(1, np.int32), canvas, np.ones(canvas.shape, np.int16), mask=mask[None])
 
 
 def values_under(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from configs.schema import (
+from configs.algorithm_options import (
     AlgorithmOptions,
     Denominator,
     KlEstimator,
@@ -147,7 +147,7 @@ def test_self_normalised_gaussian_steps_keep_what_only_they_have(tmp_path, monke
     tiny_pipeline("sd3").save_pretrained(tmp_path)
     options = ("objective=clip_always", "self_normalise=true", "ratio=guard", "kl.estimator=exact", "clip_kl=0.5")
     gradients = []
-    monkeypatch.setattr("tests.rl.image_learning.Engine", RecordingEngine)
+    monkeypatch.setattr("rl.engine.Engine", RecordingEngine)
     for tokens in (64, LARGE):
         overrides = [f"algorithm.{option}" for option in (*options, f"micro_batch_tokens={tokens}", "minibatches=2")]
         config = configuration(tmp_path, "algorithm=precise_grpo", *overrides)

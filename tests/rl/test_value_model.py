@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import AlgorithmOptions, Denominator, LikelihoodOptions, OptimizerOptions, ValueOptions
+from configs.algorithm_options import AlgorithmOptions, Denominator, LikelihoodOptions, OptimizerOptions, ValueOptions
 from models.text import TextPolicy
 from models.value import text_value
 from rl.decisions import Entry

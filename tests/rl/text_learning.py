@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import AlgorithmOptions, LikelihoodKind, LikelihoodOptions, ValueOptions
+from configs.algorithm_options import AlgorithmOptions, LikelihoodKind, LikelihoodOptions, ValueOptions
 from models.text import TextPolicy
 from models.value import text_value
 from rl.engine import Engine
