@@ -112,7 +112,12 @@ def test_an_anchor_rises_as_d_tree_rpo_s_self_distillation(models):
 
     def loss(*anchor: str) -> float:
         forks = ["rollout.branching.forks=[0,4]", "rollout.sampler.max_new_tokens=8", "rollout.sampler.temperature=1.0"]
-        model = [f"model.path={models['d_tree_rpo']}", "algorithm.epochs=1", "algorithm.kl.coefficient=0"]
+        model = [
+            f"model.path={models['d_tree_rpo']}",
+            "algorithm.epochs=1",
+            "algorithm.kl.coefficient=0",
+            "run.updates=100",
+        ]
         config = compose(["recipe=quickstart", "algorithm=d_tree_rpo", *model, *forks, *anchor]).config
         return Training(config, reward, caption="1 2 3 4").update(50)[0]["learner/loss"]
 
