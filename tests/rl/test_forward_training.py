@@ -79,6 +79,7 @@ def test_the_distance_of_outputs_holds_the_policy_back(folder):
     assert distance[10.0] < 0.3 * distance[1e-6]
 
 
+@pytest.mark.slow
 def test_a_loss_that_joins_samples_keeps_the_kl_of_outputs(folder):
     """DGPO in one micro-batch and in many: the preference is differentiated in two passes, the KL in the second."""
     weights, divergence = [], []

@@ -38,7 +38,7 @@ SMALLER_TREES = {
 UNTRAINED = "rollout.denoising.window.untrained"
 OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_band=null", "algorithm.minibatches=2"]}
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
-OFTEN = ("branch_grpo", "ddpo", "dpok", "flow_grpo", "precise_grpo", "spo")
+OFTEN = ("branch_grpo", "dpok", "flow_grpo", "spo")
 """One of each kind; the others are run with the slow tests."""
 UPDATES = 8
 ADAPTERS = ["model.lora.rank=4", "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]"]
@@ -114,7 +114,12 @@ def test_pruned_branches_are_not_scored(folders):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "estimator"), [("flow_grpo", "flow_grpo"), ("flow_grpo", "exact"), ("ddpo", "exact")]
+    ("recipe", "estimator"),
+    [
+        ("flow_grpo", "flow_grpo"),
+        pytest.param("flow_grpo", "exact", marks=pytest.mark.slow),
+        pytest.param("ddpo", "exact", marks=pytest.mark.slow),
+    ],
 )
 def test_kl_holds_the_policy_back(folders, recipe, estimator):
     """The same run with and without the term: with it, the policy ends nearer to the reference."""

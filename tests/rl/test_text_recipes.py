@@ -46,7 +46,7 @@ BLOCK = (
     "just_grpo",
     "lightning_rl",
 )
-OFTEN = ("d_tree_rpo", "ebpo", "espo", "lightning_rl", "mdpo", "spg", "tracerl", "tracerl_value", "unigrpo", "wd1")
+OFTEN = ("d_tree_rpo", "espo", "mdpo", "spg", "tracerl_value")
 """One of each kind; the others are run with the slow tests."""
 UPDATES = 8
 

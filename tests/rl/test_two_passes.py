@@ -142,6 +142,7 @@ def test_self_normalised_by_micro_batch_would_be_another_gradient(monkeypatch):
     assert (whole.gradients[0] - apart.gradients[0]).norm() > 0.1 * whole.gradients[0].norm()
 
 
+@pytest.mark.slow
 def test_self_normalised_gaussian_steps_keep_what_only_they_have(tmp_path, monkeypatch):
     """Guard's ratio and the exact KL need means, which no slope of a log-probability stands for."""
     tiny_pipeline("sd3").save_pretrained(tmp_path)
