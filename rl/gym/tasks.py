@@ -53,6 +53,8 @@ class Entry:
     """Why it has them; shown in the report."""
     skip: str = ""
     """Why it does not run at all; shown in the report."""
+    ours: bool = False
+    """Of an algorithm file: nobody has published it."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Contestant:
     recipe: Recipe
     entry: Entry
     ours: bool
-    """A combination of the task file, not an algorithm file."""
+    """A combination of the task file, or an algorithm file that nobody has published."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,10 @@ def contestants(task: Task, config_dir: Path | None = None) -> list[Contestant]:
     if unknown := task.algorithms.keys() - recipes.keys():
         raise UserError(f"entries for algorithms that do not exist: {', '.join(sorted(unknown))}")
     published = [
-        Contestant(name, recipe, task.algorithms.get(name, Entry()), ours=False)
+        Contestant(name, recipe, entry, entry.ours)
         for name, recipe in recipes.items()
         if task.modality.value in recipe.modalities
+        for entry in [task.algorithms.get(name, Entry())]
     ]
     own = [Contestant(name, recipes[entry.algorithm], entry, True) for name, entry in task.combinations.items()]
     return published + own

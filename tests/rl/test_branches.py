@@ -212,8 +212,14 @@ def test_bias_of_the_others(family, name):
 
 # Options that cannot work
 
-TEXT = ["recipe=quickstart", "rollout.group_size=4", "rollout.branching.forks=[0,4]", "rollout.branching.factors=[2,2]"]
-IMAGE = ["model=tiny_scenes", "data=scenes", "reward=scene", "algorithm=dance_grpo", "run.name=x", *TEXT[1:]]
+TEXT = [
+    "recipe=quickstart",
+    "algorithm=trace_grpo",
+    "rollout.group_size=4",
+    "rollout.branching.forks=[0,4]",
+    "rollout.branching.factors=[2,2]",
+]
+IMAGE = ["model=tiny_scenes", "data=scenes", "reward=scene", "algorithm=dance_grpo", "run.name=x", *TEXT[2:]]
 
 
 def refused(*overrides: str) -> str:
@@ -271,7 +277,7 @@ SIBLING = [*TEXT, "algorithm.advantage=siblings"]
         ([*SPO, "rollout.denoising.kernel=ode"], "all candidates would be one"),
         ([*SPO, "rollout.step_candidates.first_step=19"], "must be one of the 19 steps"),
         ([*SPO, "rollout.denoising.window.trained_fraction=0.5"], "trains every step from first_step on"),
-        ([*SPO, *TEXT[1:]], "a tree of chains; use one of them"),
+        ([*SPO, *TEXT[2:]], "a tree of chains; use one of them"),
         ([*SPO, "rollout.refills=1"], "has a group for every step; use 0"),
         ([*IMAGE, "rollout.denoising.window.kind=fixed"], r"steps \[4\] draw no noise"),
         ([*IMAGE, "rollout.denoising.window.kind=random"], r"steps \[0, 4\] draw no noise, or not in every update"),

@@ -171,9 +171,9 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
             ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", BY_SEQUENCE],
             "objective=group_dpo compares whole samples",
         ),
-        (["algorithm.value.discount=1.5"], "algorithm.value.discount=1.5: must be at most 1"),
+        (["algorithm.anchor=0", "algorithm.value.discount=1.5"], "algorithm.value.discount=1.5: must be at most 1"),
         (
-            ["algorithm.value.optimizer.betas=[0.9,1]"],
+            ["algorithm.anchor=0", "algorithm.value.optimizer.betas=[0.9,1]"],
             "algorithm.value.optimizer.betas=[0.9, 1.0]: must be two numbers",
         ),
         (["rollout.refills=65"], "rollout.refills=65: at most 64"),
@@ -224,7 +224,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["data.evaluation=null"], "data.evaluation is null"),
         (["cluster.learner_gpus=2"], "cluster.learner_gpus=2: a process drives 0 or 1 GPU"),
         (["cluster.zero_stage=4"], "DeepSpeed has stages 0, 1, 2 and 3"),
-        (["cluster.learners=513"], "cluster.learners=513 is more than the 512 samples of an update"),
+        (["cluster.learners=257"], "cluster.learners=257 is more than the 256 samples of an update"),
         (["algorithm=sft", "cluster.learners=65"], "cluster.learners=65 is more than the 64 samples of an update"),
     ],
 )
@@ -348,4 +348,6 @@ def everything_set() -> Config:
 
 @functools.cache
 def _everything_set() -> Config:
-    return compose(["recipe=quickstart", "model.lora.rank=4", "algorithm.value.passes=1"]).config
+    return compose(
+        ["recipe=quickstart", "algorithm=trace_grpo", "model.lora.rank=4", "algorithm.value.passes=1"]
+    ).config

@@ -39,6 +39,7 @@ BLOCK = (
     "one_step",
     "online_dpo",
     "stable_drl",
+    "anchored_grpo",
     "trace_grpo",
     "tracerl",
     "tracerl_blocks",

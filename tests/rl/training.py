@@ -17,6 +17,7 @@ from rl.train import train
 
 SMALL = [
     "recipe=quickstart",
+    "algorithm=trace_grpo",
     "reward.terms.answer.function=tests.rl.training.share_of_ones",
     "reward.terms.answer.args={}",
     "rollout.prompts_per_update=4",
