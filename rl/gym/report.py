@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def write_report(
         target = folders[0] / name
         target.mkdir(parents=True, exist_ok=True)
         everyone = contestants(task, config_dir)
-        lines = lines_of(results)
+        lines = lines_of(results, {one.name for one in everyone if one.ours})
         (target / "gym.md").write_text(markdown(task, everyone, lines, results, searched))
         if lines:
             draw(lines, task.title, target / "gym.png")
@@ -84,14 +84,18 @@ def merged(folders: Sequence[Path]) -> list[Result]:
     return list(found.values())
 
 
-def lines_of(results: Sequence[Result]) -> list[Line]:
-    """A line for each contestant with at least one run that ended well, the largest gain first."""
+def lines_of(results: Sequence[Result], ours: Container[str] = ()) -> list[Line]:
+    """A line for each contestant with at least one run that ended well, the largest gain first.
+
+    Args:
+        ours: names of contestants that nobody has published.
+    """
     names = dict.fromkeys(result.name for result in results if not result.error)
-    lines = [_line([one for one in results if one.name == name and not one.error]) for name in names]
+    lines = [_line([one for one in results if one.name == name and not one.error], name in ours) for name in names]
     return sorted(lines, key=lambda line: -line.gain.value)
 
 
-def _line(runs: list[Result]) -> Line:
+def _line(runs: list[Result], ours: bool) -> Line:
     runs = sorted(runs, key=lambda run: run.seed)
     if len({(run.setting, run.learning_rate) for run in runs}) > 1:
         raise UserError(f"{runs[0].name}: its seeds differ in setting or learning rate; run them again with --again")
@@ -100,7 +104,7 @@ def _line(runs: list[Result]) -> Line:
     first = runs[0]
     return Line(
         name=first.name,
-        ours=first.ours,
+        ours=ours,
         base=first.base,
         setting=first.setting,
         cell=tuple(first.cell),

@@ -77,8 +77,6 @@ class Result:
 
     task: str
     name: str
-    algorithm: str
-    ours: bool
     seed: int
     fingerprint: str
     """Of the resolved configuration."""
@@ -86,8 +84,6 @@ class Result:
     base: str = ""
     learning_rate: float = 0.0
     cell: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    note: str = ""
     error: str = ""
     """Why there are no numbers; empty where there are."""
     before: list[float | None] | None = None
@@ -256,13 +252,9 @@ def do(job: Job, selection: Selection, folder: Path, bases: Bases) -> Result:
     result = Result(
         task=job.task,
         name=contestant.name,
-        algorithm=contestant.recipe.name,
-        ours=contestant.ours,
         seed=job.seed,
         fingerprint=CANNOT_RUN,
         cell=contestant.recipe.cell,
-        needs=contestant.recipe.needs,
-        note=contestant.entry.note,
     )
     with tempfile.TemporaryDirectory() as run_folder:
         try:
