@@ -174,7 +174,7 @@ def test_wrong_type(override: str, expected: str) -> None:
     ("overrides", "expected"),
     [
         (["recipe=quikstart"], "recipe=quikstart does not exist; did you mean quickstart?"),
-        (["recipe=quickstart", "algorithm=ppo"], "files of algorithm: agrpo, align_prop, anchored_grpo, awm"),
+        (["recipe=quickstart", "algorithm=ppo"], "files of algorithm: agrpo, align_prop, anchored_coupled"),
         (["recipe=quickstart", "model=7"], "model=7 does not exist"),
         (["recipe=quickstart", "algorithm=null"], "algorithm=null does not exist"),
         (["recipe=quickstart", "optimizer=adam"], "did you mean algorithm.optimizer?"),

@@ -133,5 +133,5 @@ def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
     from rl.catalogue import show_algorithms
 
-    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, anchored_grpo, awm"):
+    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, anchored_coupled"):
         show_algorithms("ppo", None)

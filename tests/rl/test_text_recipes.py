@@ -24,6 +24,7 @@ BIDIRECTIONAL = (
     "wd1",
     "spg",
     "espo",
+    "anchored_coupled",
     "d2_step_merge",
     "tracerl_full",
     "mdpo",
