@@ -149,6 +149,7 @@ def markdown(
 ) -> str:
     parts = [f"# {task.title}", HOW, "![Gains, and gains against the learner's rows](gym.png)" if lines else ""]
     parts += [_table(setting, [line for line in lines if line.setting == setting]) for setting in task.settings]
+    parts += [_duels([line for line in lines if line.setting == setting], results) for setting in task.settings]
     parts.append(_others(everyone, lines, results))
     parts.append(_notes(everyone))
     parts.append(_rates(searched))
@@ -203,6 +204,26 @@ def _cells(line: Line) -> list[str]:
         f"{line.rows:.0f}",
         f"{line.cpu_seconds:.0f}",
     ]
+
+
+def _duels(lines: Sequence[Line], results: Sequence[Result]) -> str:
+    """The best of ours against the published ones of one base, on the same problems and seeds."""
+    best = next((line for line in lines if line.ours), None)
+    published = [line for line in lines if not line.ours and best and line.seeds == best.seeds]
+    if best is None or not published:
+        return ""
+    mine, rows = _solved_after(best.name, results), []
+    for line in published:
+        difference = crossed_difference(_solved_after(line.name, results), mine)
+        rows.append([line.name, f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"])
+    head = f"## {best.setting}: what {best.name} solves more than each"
+    return f"{head}\n\n" + table(["algorithm", "difference"], rows)
+
+
+def _solved_after(name: str, results: Sequence[Result]) -> np.ndarray:
+    """(problems, seeds)"""
+    runs = sorted((one for one in results if one.name == name and not one.error), key=lambda one: one.seed)
+    return np.stack([run.solved[1] for run in runs], axis=1)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

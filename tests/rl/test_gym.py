@@ -194,6 +194,23 @@ def test_the_report_names_everyone(task, tmp_path):
     assert all(one.name in text for one in everyone)
 
 
+def test_the_best_of_ours_is_compared_with_each_published_one():
+    ours = [result("ours", seed, [0] * 8, [1] * 7 + [0]) for seed in (0, 1)]
+    weaker = [result("weaker", seed, [0] * 8, [1] + [0] * 7) for seed in (0, 1)]
+    other = [result("other", seed, [0] * 8, [1] * 3 + [0] * 5, setting="full") for seed in (0, 1)]
+    results = [*UP, *ours, *weaker, *other, result("one_seed", 0, [0] * 8, [1] * 8)]
+    setting = {"block": Setting(), "full": Setting()}
+    text = markdown(Task(settings=setting), [], lines_of(results, {"ours", "weaker"}), results, [])
+    _, duels = text.split("## block: what ours solves more than each")
+    assert "| up | +0.000 [" in duels
+    assert "| weaker |" not in duels
+    assert "| one_seed |" not in duels
+    assert "## full: what" not in duels
+    better = markdown(Task(settings=setting), [], lines_of(results, {"ours"}), results, [])
+    # Every problem but the first and the last: 6 of 8, as large a variance as 3/4 has: t(7) sqrt(3/16 / 7).
+    assert "| weaker | +0.750 [+0.363, +1.137] |" in better
+
+
 def test_folders_are_joined_and_drawn(task, folder, tmp_path):
     other = tmp_path / "other"
     (other / "tiny").mkdir(parents=True)
