@@ -270,16 +270,16 @@ def test_a_wrong_configuration_is_an_error_before_training(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("code", "message"),
+    ("code", "limit", "message"),
     [
-        ("import time; time.sleep(1000)", "took longer than reward.startup_timeout_seconds = 1"),
-        ("import os; os._exit(5)", "ended while importing the reward functions: .* exited with status 5"),
+        ("import time; time.sleep(1000)", 1.0, "took longer than reward.startup_timeout_seconds = 1"),
+        ("import os; os._exit(5)", 60.0, "ended while importing the reward functions: .* exited with status 5"),
     ],
 )
-def test_a_module_that_never_finishes_importing_is_an_error(tmp_path, monkeypatch, code, message):
+def test_a_module_that_never_finishes_importing_is_an_error(tmp_path, monkeypatch, code, limit, message):
     (tmp_path / "module_that_stops.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    options = RewardOptions(terms={"task": RewardTerm("module_that_stops.reward")}, startup_timeout_seconds=1.0)
+    options = RewardOptions(terms={"task": RewardTerm("module_that_stops.reward")}, startup_timeout_seconds=limit)
     with pytest.raises(RewardError, match=message):
         Scorer(options).start()
 
