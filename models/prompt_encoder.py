@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.image_families import ImageFamily
 from models.image_spec import Condition
@@ -63,21 +63,22 @@ class PromptEncoder:
             raise ValueError("no prompts to encode")
         segments = {prompt: self._limits.split(prompt) for prompt in dict.fromkeys(prompts)}
         # One at a time: in a batch, the last bits of a row depend on how many others there are.
-        encoded = {prompt: self._encoded(parts) for prompt, parts in segments.items()}
+        empty = self._whole("").embeds if self._limits.segments > 1 else None
+        encoded = {prompt: self._encoded(parts, empty) for prompt, parts in segments.items()}
         rows = [encoded[prompt] for prompt in prompts]
         pooled = [row.pooled for row in rows if row.pooled is not None]
         embeds = torch.cat([row.embeds for row in rows]).float()
         condition = Condition(embeds, torch.cat(pooled).float() if pooled else None)
         return condition if self._original is None else self._mixed(condition, self._original.encode(prompts))
 
-    def _encoded(self, segments: list[str]) -> Condition:
-        """(1, ...) of one prompt."""
+    def _encoded(self, segments: list[str], empty: Tensor | None) -> Condition:
+        """(1, ...) of one prompt; `empty` is the (1, T, W) of an empty text, None if prompts are read whole."""
         found = [self._whole(segment) for segment in segments]
-        if self._limits.segments == 1:
+        if empty is None:
             condition = found[0]
         else:
             lengths = [self._limits.tokens(segment) for segment in segments]
-            condition = joined(found, lengths, self._whole("").embeds, self._limits.segments)
+            condition = joined(found, lengths, empty, self._limits.segments)
         if segments == [""] and self._pipeline.config.get("force_zeros_for_empty_prompt"):
             return Condition(condition.embeds * 0, None if condition.pooled is None else condition.pooled * 0)
         return condition

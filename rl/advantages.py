@@ -220,9 +220,7 @@ def has_signal(rewards: np.ndarray) -> bool:
     """
     rewards = _checked(rewards)
     scored = rewards[~np.isnan(rewards)]
-    if len(scored) < 2:
-        return False
-    return bool(np.ptp(scored) > EQUAL_TOLERANCE * np.abs(scored).max())
+    return differs(scored, EQUAL_TOLERANCE * float(np.abs(scored).max(initial=0.0)))
 
 
 def _checked(rewards: np.ndarray) -> np.ndarray:

@@ -29,18 +29,28 @@ class DataError(ValueError):
     """The data cannot be used as configured; the message says which row or option, and what to change."""
 
 
+class _Kept(Sequence[Row]):
+    """The rows of a source that computes each at access, the latest of them kept."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._row = lru_cache(KEPT_ROWS)(rows.__getitem__)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self._row(index)
+
+
 class _ReasoningGymRows(Sequence[Row]):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._row = lru_cache(KEPT_ROWS)(self._computed)
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        return self._row(index)
-
-    def _computed(self, index: int) -> Row:
         entry = self._dataset[index]
         return {**entry, "entry": entry}
 
@@ -64,23 +74,19 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
         raise DataError(
             f"reasoning_gym task {options.name!r} refuses the args {dict(options.args)}: {error}; it knows {allowed}"
         ) from error
-    return _ReasoningGymRows(dataset)
+    return _Kept(_ReasoningGymRows(dataset))
 
 
 class _SceneRows(Sequence[Row]):
-    """`prompt` and `composition`, the same text; `image`, the demonstration, (32, 32, 3) uint8, drawn once."""
+    """`prompt` and `composition`, the same text; `image`, the demonstration, (32, 32, 3) uint8, drawn at access."""
 
     def __init__(self, size: int, seed: int, split: Split, careless: float) -> None:
         self._size, self._seed, self._split, self._careless = size, seed, split, careless
-        self._row = lru_cache(KEPT_ROWS)(self._computed)
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        return self._row(index)
-
-    def _computed(self, index: int) -> Row:
         composition = choose(self._split, self._seed, index)
         image = demonstration(composition, self._seed, index, self._careless)
         return {"prompt": composition.text, "composition": composition.text, "image": image}
@@ -94,12 +100,12 @@ def scene_rows(options: SourceOptions) -> Sequence[Row]:
         raise DataError(f"careless={careless!r} of scenes is the probability of a wrong picture: choose 0 to 1")
     _check_seed(options)
     if options.split == "held_out":
-        return _SceneRows(len(compositions("held_out")), options.seed, "held_out", careless)
+        return _Kept(_SceneRows(len(compositions("held_out")), options.seed, "held_out", careless))
     if options.split != "train":
         raise DataError(f"scenes have no split {options.split!r}: choose train or held_out")
     if options.size is None or options.size < 1:
         raise DataError(f"size={options.size} of the training scenes, which have no end: ask for at least one")
-    return _SceneRows(options.size, options.seed, "train", careless)
+    return _Kept(_SceneRows(options.size, options.seed, "train", careless))
 
 
 def _check_seed(options: SourceOptions) -> None:

@@ -30,6 +30,8 @@ class Line:
     gain: Estimate
     """Paired by problem; the interval is for other problems and other seeds."""
     seeds: tuple[int, ...]
+    solved: np.ndarray
+    """(problems, seeds) after training."""
     learning_rate: float
     samples: float
     """This and those below are means over the seeds."""
@@ -112,6 +114,7 @@ def _line(runs: list[Result], ours: bool) -> Line:
         after=solve_rate(after),
         gain=gain,
         seeds=tuple(run.seed for run in runs),
+        solved=after,
         learning_rate=first.learning_rate,
         samples=_mean(run.samples for run in runs),
         optimizer_updates=_mean(run.optimizer_updates for run in runs),
@@ -148,8 +151,9 @@ def markdown(
     searched: Sequence[Result],
 ) -> str:
     parts = [f"# {task.title}", HOW, "![Gains, and gains against the learner's rows](gym.png)" if lines else ""]
-    parts += [_table(setting, [line for line in lines if line.setting == setting]) for setting in task.settings]
-    parts += [_duels([line for line in lines if line.setting == setting], results) for setting in task.settings]
+    comparable = {setting: [line for line in lines if line.setting == setting] for setting in task.settings}
+    parts += [_table(setting, found) for setting, found in comparable.items()]
+    parts += [_duels(found) for found in comparable.values()]
     parts.append(_others(everyone, lines, results))
     parts.append(_notes(everyone))
     parts.append(_rates(searched))
@@ -188,13 +192,12 @@ def _table(setting: str, lines: Sequence[Line]) -> str:
 
 
 def _cells(line: Line) -> list[str]:
-    gain = line.gain
     return [
         f"**{line.name}** (ours)" if line.ours else line.name,
         ", ".join(line.cell),
         f"{line.before.value:.3f}",
         f"{line.after.value:.3f} [{line.after.low:.3f}, {line.after.high:.3f}]",
-        f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+        _signed(line.gain),
         line.verdict,
         str(len(line.seeds)),
         f"{line.learning_rate:g}",
@@ -206,24 +209,19 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _duels(lines: Sequence[Line], results: Sequence[Result]) -> str:
+def _duels(lines: Sequence[Line]) -> str:
     """The best of ours against the published ones of one base, on the same problems and seeds."""
     best = next((line for line in lines if line.ours), None)
     published = [line for line in lines if not line.ours and best and line.seeds == best.seeds]
     if best is None or not published:
         return ""
-    mine, rows = _solved_after(best.name, results), []
-    for line in published:
-        difference = crossed_difference(_solved_after(line.name, results), mine)
-        rows.append([line.name, f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"])
+    rows = [[line.name, _signed(crossed_difference(line.solved, best.solved))] for line in published]
     head = f"## {best.setting}: what {best.name} solves more than each"
     return f"{head}\n\n" + table(["algorithm", "difference"], rows)
 
 
-def _solved_after(name: str, results: Sequence[Result]) -> np.ndarray:
-    """(problems, seeds)"""
-    runs = sorted((one for one in results if one.name == name and not one.error), key=lambda one: one.seed)
-    return np.stack([run.solved[1] for run in runs], axis=1)
+def _signed(difference: Estimate) -> str:
+    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
