@@ -92,9 +92,9 @@ class Training:
         assert self.learner.parity is not None
         return self.learner.parity.likely_cause([group.trajectory for group in groups], 1e-4)
 
-    def update(self, update: int) -> tuple[dict[str, float], float]:
+    def update(self, update: int, prompts: int = 2) -> tuple[dict[str, float], float]:
         """The learner's metrics and the mean reward of the samples that it learned from."""
-        groups, reward = self.roll_out(update)
+        groups, reward = self.roll_out(update, prompts)
         pieces = min(self.config.algorithm.minibatches, len(groups))
         minibatches = [list(piece) for piece in np.array_split(np.array(groups, object), pieces)]
         return self.learner.step(update, minibatches, fresh=True), reward
