@@ -88,6 +88,8 @@ class EvaluationOptions:
     """Updates between held-out evaluations; 0 never. The first and the last update are always evaluated."""
     samples: int = 1
     """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only."""
+    images_per_prompt: int = 1
+    """Images: greedy ones of each prompt, from different first noises (GenEval, arXiv 2310.11513: 4)."""
     prompts_per_ticket: int = 128
 
 

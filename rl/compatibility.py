@@ -67,6 +67,7 @@ AT_LEAST = {
     "data.evaluation.size": 1,
     "evaluation.every": 0,
     "evaluation.samples": 0,
+    "evaluation.images_per_prompt": 1,
     "evaluation.prompts_per_ticket": 1,
     "model.lora.rank": 1,
     "model.prompt_segments": 1,

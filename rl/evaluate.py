@@ -79,7 +79,7 @@ class Evaluation:
 
 def evaluate(generation: Generation, config: Config, update: int) -> Evaluation:
     """Greedy and sampled completions of every held-out problem, by the policy of version `update`."""
-    samples = {TicketKind.greedy: 1, TicketKind.sampled: config.evaluation.samples}
+    samples = {TicketKind.greedy: config.evaluation.images_per_prompt, TicketKind.sampled: config.evaluation.samples}
     tickets = [
         ticket
         for kind, count in samples.items()

@@ -56,6 +56,11 @@ def _likelihood(config: Config) -> Iterator[str]:
             "rollout.sampler.temperature=0 is greedy: all samples of a group are equal and every log-probability is 0; "
             "use a temperature above 0"
         )
+    if config.evaluation.images_per_prompt != 1:
+        yield (
+            f"evaluation.images_per_prompt={config.evaluation.images_per_prompt} is for images, because greedy completions "
+            f"of a text are all the same: use 1, and evaluation.samples for sampled ones"
+        )
     if algorithm.objective is ObjectiveKind.nft:
         yield "algorithm.objective=nft compares the outputs of image networks; for text use objective=weighted"
     if algorithm.ratio is Ratio.guard:

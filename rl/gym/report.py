@@ -31,7 +31,7 @@ class Line:
     """Paired by problem; the interval is for other problems and other seeds."""
     seeds: tuple[int, ...]
     solved: np.ndarray
-    """(problems, seeds) after training."""
+    """(problems, seeds) after training, means over images."""
     learning_rate: float
     samples: float
     """This and those below are means over the seeds."""
@@ -101,8 +101,9 @@ def _line(runs: list[Result], ours: bool) -> Line:
     runs = sorted(runs, key=lambda run: run.seed)
     if len({(run.setting, run.learning_rate) for run in runs}) > 1:
         raise UserError(f"{runs[0].name}: its seeds differ in setting or learning rate; run them again with --again")
-    before, after = (np.stack(outcomes, axis=1) for outcomes in zip(*(run.solved for run in runs), strict=True))
-    gain = crossed_difference(before, after)  # of (problems, seeds)
+    outcomes = (np.stack(solved, axis=1) for solved in zip(*(run.solved for run in runs), strict=True))
+    before, after = outcomes  # (problems, seeds, images)
+    gain = crossed_difference(_over_images(before), _over_images(after))
     first = runs[0]
     return Line(
         name=first.name,
@@ -110,11 +111,11 @@ def _line(runs: list[Result], ours: bool) -> Line:
         base=first.base,
         setting=first.setting,
         cell=tuple(first.cell),
-        before=solve_rate(before),
-        after=solve_rate(after),
+        before=solve_rate(before.reshape(len(before), -1)),
+        after=solve_rate(after.reshape(len(after), -1)),
         gain=gain,
         seeds=tuple(run.seed for run in runs),
-        solved=after,
+        solved=_over_images(after),
         learning_rate=first.learning_rate,
         samples=_mean(run.samples for run in runs),
         optimizer_updates=_mean(run.optimizer_updates for run in runs),
@@ -123,6 +124,12 @@ def _line(runs: list[Result], ours: bool) -> Line:
         cpu_seconds=_mean(run.cpu_seconds for run in runs),
         verdict=_verdict(gain, runs),
     )
+
+
+def _over_images(solved: np.ndarray) -> np.ndarray:
+    """The mean over the last axis of what could be scored; NaN where nothing could."""
+    scored = ~np.isnan(solved)
+    return np.where(scored.any(axis=-1), np.nansum(solved, axis=-1) / np.maximum(scored.sum(axis=-1), 1), np.nan)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -86,9 +86,9 @@ class Result:
     cell: tuple[str, ...] = ()
     error: str = ""
     """Why there are no numbers; empty where there are."""
-    before: list[float | None] | None = None
-    """(problems,) 1 solved, 0 not, None unscored; greedy completions of the base"""
-    after: list[float | None] | None = None
+    before: list[list[float | None]] | None = None
+    """(problems, images) 1 solved, 0 not, None unscored; greedy completions of the base, of texts one each"""
+    after: list[list[float | None]] | None = None
     samples: int = 0
     """Drawn for training; of offline training, the demonstrations or pairs that it read."""
     forwards: float = 0.0
@@ -103,7 +103,7 @@ class Result:
 
     @property
     def solved(self) -> tuple[np.ndarray, np.ndarray]:
-        """(problems,) float before and after, NaN where unscored."""
+        """(problems, images) float before and after, NaN where unscored."""
         assert self.before is not None
         assert self.after is not None
         return np.array(self.before, float), np.array(self.after, float)
@@ -279,7 +279,10 @@ def do(job: Job, selection: Selection, folder: Path, bases: Bases) -> Result:
 
 def _with_numbers(result: Result, trained: Trained, config: Config) -> Result:
     ends = (trained.evaluations[0], trained.evaluations[-1])
-    before, after = ([sample for (sample,) in row["solved/greedy"]] for row in ends)
+    before, after = (
+        [[None if np.isnan(sample) else sample for sample in problem] for problem in row["solved/greedy"]]
+        for row in ends
+    )
     offline = config.algorithm.advantage.offline
     planned = config.run.updates * config.rollout.prompts_per_update  # groups, where nothing was generated
 
@@ -288,8 +291,8 @@ def _with_numbers(result: Result, trained: Trained, config: Config) -> Result:
 
     return replace(
         result,
-        before=[None if np.isnan(each) else each for each in before],
-        after=[None if np.isnan(each) else each for each in after],
+        before=before,
+        after=after,
         samples=int(total("groups/generated") or planned) * (1 if offline else config.rollout.group_size),
         forwards=total("rollout/forwards"),
         rows=total("learner/rows"),

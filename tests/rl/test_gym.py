@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -75,8 +76,8 @@ def test_a_run_keeps_its_outcomes_and_its_cost(folder):
     result = read_result(folder / "tiny/trace_grpo-0.json")
     assert result.error == ""
     before, after = result.solved
-    assert before.shape == after.shape == (6,)
-    assert set(before) | set(after) <= {0.0, 1.0}
+    assert before.shape == after.shape == (6, 1)
+    assert set(before.flat) | set(after.flat) <= {0.0, 1.0}
     assert result.samples == 2 * 2 * 4
     assert result.rows > 0
     assert result.forwards >= 2 * 4  # two updates of one batch with four rounds
@@ -148,8 +149,13 @@ def test_a_search_takes_the_best_rate_and_runs_wait_for_it(task, tmp_path):
     assert job.rate == rates["trace_grpo"]
 
 
-def result(name: str, seed: int, before: list, after: list, **options) -> Result:
+def result(name: str, seed: int, before: list | None, after: list | None, images: int = 1, **options) -> Result:
+    """
+    Args:
+        before, after: for each problem, or for each of the images of the first, then of the second problem, ...
+    """
     known = {"task": "tiny", "fingerprint": "f", "setting": "block", "base": "m"}
+    before, after = (ends and np.reshape(ends, (-1, images)).tolist() for ends in (before, after))
     outcome = {"before": before, "after": after, "cell": ("a", "b")}
     return Result(name=name, seed=seed, **{**known, **outcome, **options})
 
@@ -179,6 +185,16 @@ def test_lines_are_what_can_be_worked_out_by_hand():
     assert still.gain.value == 0
     assert "3 updates had no group with a signal" in still.verdict
     assert "hardly moved" in still.verdict
+
+
+def test_images_of_one_prompt_are_no_problems_of_their_own():
+    solved = [1, 1, 1, 0, 1, 1, 0, 0]
+    (one,) = lines_of([result("a", 0, [0] * 8, solved, images=2)])
+    assert (one.after.value, one.after.problems, one.gain.value) == (0.625, 4, 0.625)
+    # The problems' means are 1, 1/2, 1 and 0, with variance 11/48.
+    assert one.gain.high - one.gain.low == pytest.approx(2 * 1.959964 * (11 / 48 / 4) ** 0.5, abs=1e-6)
+    (two,) = lines_of([result("a", seed, [0] * 8, solved, images=2) for seed in (0, 1)])
+    assert two.solved.tolist() == [[1, 1], [0.5, 0.5], [1, 1], [0, 0]]
 
 
 def test_the_report_names_everyone(task, tmp_path):

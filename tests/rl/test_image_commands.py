@@ -57,6 +57,7 @@ def finished(flow: Path, tmp_path_factory: pytest.TempPathFactory, cluster: None
                 "run.updates=2",
                 "evaluation.every=2",
                 "evaluation.samples=2",
+                "evaluation.images_per_prompt=2",
                 "data.evaluation.size=12",
             ]
         )
@@ -191,13 +192,16 @@ def test_eval_reports_every_criterion_with_intervals(
 ) -> None:
     written = tmp_path / "evaluation.json"
     finished = denoiserl(
-        "eval", *fresh(flow, "data.evaluation.size=24", "reward.terms.redness.weight=0"), "--output", written
+        "eval",
+        *fresh(flow, "data.evaluation.size=24", "evaluation.images_per_prompt=2", "reward.terms.redness.weight=0"),
+        "--output",
+        written,
     )
     assert finished.code == 0, finished.output
     assert "24 held-out problems, after 0 updates: greedy 0.000 [0.000, " in finished.output
     row = json.loads(written.read_text())
     for kind in ("greedy", "sampled"):
-        assert np.array(row[f"solved/{kind}"]).shape == (24, 1)
+        assert np.array(row[f"solved/{kind}"]).shape == (24, 2 if kind == "greedy" else 1)
         for term in ("scene", "redness", *TERMS):
             name = f"evaluation/{kind}/term/{term}"
             assert 0 <= row[name] <= 1
