@@ -58,7 +58,7 @@ def _likelihood(config: Config) -> Iterator[str]:
         )
     if config.evaluation.images_per_prompt != 1:
         yield (
-            f"evaluation.images_per_prompt={config.evaluation.images_per_prompt} is for images, because greedy completions "
+            f"evaluation.images_per_prompt={config.evaluation.images_per_prompt} is for images, as greedy completions "
             f"of a text are all the same: use 1, and evaluation.samples for sampled ones"
         )
     if algorithm.objective is ObjectiveKind.nft:
