@@ -115,6 +115,7 @@ def test_the_old_policy_survives_a_resume(cluster, flow, tmp_path):
     assert metrics(tmp_path / "resumed") == metrics(tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_adapters_with_kl_and_their_export(cluster, unet, tmp_path):
     """LoRA on a UNet: only adapters move, the reference is the network without them, and diffusers loads the result."""
     from diffusers import StableDiffusionPipeline

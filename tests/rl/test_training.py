@@ -52,7 +52,7 @@ def test_rewards_rise(straight):
     assert rows[-1]["reward/mean"] > rows[0]["reward/mean"]
 
 
-@pytest.mark.parametrize("stage", [SLOW(0), 1, SLOW(2), 3])
+@pytest.mark.parametrize("stage", [SLOW(0), 1, SLOW(2), SLOW(3)])
 def test_two_learners_update_as_one_does(straight, model, tmp_path, stage):
     small_run(model, tmp_path, "run.name=two", "cluster.learners=2", f"cluster.zero_stage={stage}", "run.updates=2")
     assert_same_weights(tmp_path / "two", straight, 1e-5, update=2)
@@ -154,6 +154,7 @@ def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
     assert rows[1]["kl/reference"] > 0
 
 
+@pytest.mark.slow
 def test_bf16_replays_within_its_rounding(straight, model, tmp_path):
     """Two bf16 steps of a logit between 2 and 4; a bf16 rotary table would add a relative error of 0.4 %."""
     small_run(model, tmp_path, "run.name=bf16", "model.precision=bf16", "cluster.zero_stage=1", "run.updates=3")
@@ -162,12 +163,14 @@ def test_bf16_replays_within_its_rounding(straight, model, tmp_path):
     assert rows[2]["reward/mean"] != rows[0]["reward/mean"]
 
 
+@pytest.mark.slow
 def test_minibatches_and_epochs_are_counted_updates(straight, model, tmp_path):
     small_run(model, tmp_path, "run.name=several", "algorithm.minibatches=2", "algorithm.epochs=2", "run.updates=2")
     assert [row["learner/optimizer_updates"] for row in metrics(tmp_path / "several")] == [4, 8]
 
 
-@pytest.mark.parametrize("partition", [SLOW("shrink"), "one"])
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["shrink", "one"])
 def test_coarse_replays_measure_parity_with_an_exact_one(straight, model, tmp_path, partition):
     likelihood = [f"algorithm.likelihood.partition={partition}", "algorithm.likelihood.shrink=2"]
     small_run(model, tmp_path, "run.name=coarse", *likelihood, "algorithm.epochs=2", "run.updates=2")
