@@ -198,9 +198,16 @@ class DenoisingOptions:
     """Steps of a greedy evaluation; null is the same as in training."""
 
     def greedy(self) -> DenoisingOptions:
-        """No noise on the way: the ODE."""
+        """No noise on the way: the ODE. Images of one prompt differ by their first noise, or they would all be the same."""
         steps = self.evaluation_steps or self.steps
-        return replace(self, kernel=KernelKind.ode, steps=steps, window=WindowOptions(), evaluation_steps=None)
+        return replace(
+            self,
+            kernel=KernelKind.ode,
+            steps=steps,
+            same_noise=False,
+            window=WindowOptions(),
+            evaluation_steps=None,
+        )
 
 
 @dataclass

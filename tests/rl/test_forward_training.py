@@ -58,8 +58,8 @@ def test_rewards_rise(folder, cell):
         assert results[0][0]["learner/loss"] == pytest.approx(np.log(2), abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe", ["nft", "awm", "dgpo", "flow_dpo"])
-def test_the_published_recipes_learn(folder, recipe):
+@pytest.mark.parametrize("recipe", ["nft", "awm", "early_awm", "dgpo", "flow_dpo"])
+def test_every_recipe_learns(folder, recipe):
     """As published but for the learning rate, the KL, and a beta for a network that has not been trained."""
     beta = "algorithm.beta=1" if recipe == "nft" else "algorithm.beta=10"
     options = ["algorithm.optimizer.learning_rate=5e-3", "algorithm.kl.coefficient=0", beta]

@@ -97,7 +97,7 @@ def test_config_of_an_image_recipe(denoiserl: CommandLine) -> None:
     output = denoiserl("config", "recipe=quickstart_image", "algorithm=dance_grpo").output
     assert "modality: image" in output
     assert "kernel: dance_sde" in output
-    message = denoiserl.refuses("config", "recipe=quickstart_image", "rollout.denoising.kernel=ode")
+    message = denoiserl.refuses("config", "recipe=quickstart_image", "algorithm=dance_grpo", "rollout.denoising.kernel=ode")
     assert "kernel=ode draws no noise" in message
 
 

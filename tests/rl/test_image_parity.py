@@ -149,6 +149,8 @@ def test_siblings_share_their_first_noise_only_if_asked(workers):
     assert (shared.latents[:, 0] == shared.latents[0, 0]).all()
     assert (shared.latents[0, 1] != shared.latents[1, 1]).any()
     assert (shared.latents[0, 0] != other.latents[0, 0]).any()
+    _, drawn = roll_out(worker, replace(OPTIONS, same_noise=True).greedy())
+    assert (drawn.outputs[0] != drawn.outputs[1]).any()  # or an evaluation would see one image several times
 
 
 def test_trajectories_survive_a_file(workers, tmp_path):
