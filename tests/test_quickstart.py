@@ -70,5 +70,5 @@ def test_images_improve(tmp_path):
     assert summary["eval_after"] - summary["eval_before"] >= 0.15
     assert summary["ci95"]["gain"][0] > 0.10
     assert summary["first_ratio_error"] <= 1e-5
-    assert summary["max_logprob_gap"] <= 1e-5
+    assert summary["max_logprob_gap"] is None  # a denoising loss replays nothing
     assert (tmp_path / "quickstart-image" / "before_after_greedy.png").stat().st_size > 10_000
