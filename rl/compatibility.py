@@ -21,7 +21,7 @@ from configs.algorithm_options import (
 )
 from configs.errors import ConfigError
 from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, Config, SourceKind, SourceOptions
-from models.options import Modality, TrainedPart
+from models.options import Modality, Precision, TrainedPart
 from rewards.registry import COMPLETIONS
 from rl.advantages import OFFLINE_ADVANTAGES
 from rl.branching_compatibility import branching_problems
@@ -470,6 +470,11 @@ def _cluster(config: Config) -> Iterator[str]:
             yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"
     if cluster.zero_stage not in range(4):
         yield f"cluster.zero_stage={cluster.zero_stage}: DeepSpeed has stages 0, 1, 2 and 3"
+    if cluster.zero_stage == 0 and config.model.precision is Precision.bf16:
+        yield (
+            "cluster.zero_stage=0 with model.precision=bf16: without ZeRO, DeepSpeed adds up the gradients of "
+            "micro-batches in bf16, where small ones are lost; use stage 1, which takes no more memory"
+        )
     advantage = config.algorithm.advantage
     group_size = len(OFFLINE_ADVANTAGES[advantage]) if advantage.offline else rollout.group_size
     samples = rollout.prompts_per_update * group_size

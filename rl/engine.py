@@ -82,10 +82,11 @@ class Engine:
                 "zero_optimization": {"stage": zero_stage, "overlap_comm": False},
                 "zero_allow_untested_optimizer": True,
                 "bf16": {"enabled": bf16},
+                # In bf16 a sum of many micro-batches stops growing once it is 256 times as large as the next.
+                "data_types": {"grad_accum_dtype": "fp32"},
                 "steps_per_print": 10**9,
             },
         )
-        _forget_steps(optimizer)
         # DeepSpeed casts buffers along with the weights, but rotary frequencies are too coarse in bf16 to agree with
         # the rollout's.
         for name, buffer in buffers.items():
@@ -155,11 +156,3 @@ class Engine:
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
         self.updates = client_state["updates"]
-
-
-def _forget_steps(optimizer: torch.optim.AdamW) -> None:
-    """As if no step had been made. In bf16 without ZeRO, DeepSpeed makes one with zero gradients to allocate the
-    moments; Adam counts it, and its bias correction would then shrink the first updates to 0.74, 0.80, ... of what they
-    should be."""
-    for state in optimizer.state.values():
-        state["step"].zero_()

@@ -198,7 +198,7 @@ class DenoisingOptions:
     """Steps of a greedy evaluation; null is the same as in training."""
 
     def greedy(self) -> DenoisingOptions:
-        """No noise on the way: the ODE. Images of one prompt differ by their first noise, or they would all be the same."""
+        """No noise on the way: the ODE. Images of one prompt differ by their first noise, or all would be the same."""
         steps = self.evaluation_steps or self.steps
         return replace(
             self,

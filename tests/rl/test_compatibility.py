@@ -224,6 +224,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["data.evaluation.seed=19999"], "a seed of at least 20000"),
         (["data.evaluation=null"], "data.evaluation is null"),
         (["cluster.learner_gpus=2"], "cluster.learner_gpus=2: a process drives 0 or 1 GPU"),
+        (["model.precision=bf16"], "small ones are lost; use stage 1"),
         (["cluster.zero_stage=4"], "DeepSpeed has stages 0, 1, 2 and 3"),
         (["cluster.learners=257"], "cluster.learners=257 is more than the 256 samples of an update"),
         (["algorithm=sft", "cluster.learners=65"], "cluster.learners=65 is more than the 64 samples of an update"),

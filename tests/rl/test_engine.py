@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -42,8 +43,7 @@ def plain_adamw() -> list[Tensor]:
     return after
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(("zero_stage", "bf16"), [(0, False), *product((1, 2, 3), (False, True))])
 def test_the_first_updates_are_those_of_adamw(zero_stage, bf16):
     network = nn.Linear(4, 1, bias=False)
     network.weight.data = weights()
@@ -56,3 +56,12 @@ def test_the_first_updates_are_those_of_adamw(zero_stage, bf16):
             found = network.weight.detach().float()
         # Masters are fp32, so that what is seen of them is wrong by one rounding, however many updates there were.
         torch.testing.assert_close(found, expected, rtol=2**-8 if bf16 else 1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_gradients_of_many_micro_batches_are_added_in_fp32(zero_stage):
+    """In bf16, 1 + 2^-9 is 1, and so is 1 and any number of them."""
+    engine = Engine(nn.Linear(4, 1, bias=False), OPTIONS, zero_stage=zero_stage, bf16=True)
+    for size in [1.0] + [2**-9] * 256:
+        engine.backward(engine(torch.tensor([[size, 0, 0, 0]], dtype=torch.bfloat16)).float().sum())
+    assert engine.update(0.1) == pytest.approx(1.5, rel=1e-5)

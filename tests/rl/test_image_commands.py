@@ -94,10 +94,11 @@ def _stretches(marked: np.ndarray) -> list[slice]:
 
 
 def test_config_of_an_image_recipe(denoiserl: CommandLine) -> None:
-    output = denoiserl("config", "recipe=quickstart_image", "algorithm=dance_grpo").output
+    recipe = ["recipe=quickstart_image", "algorithm=dance_grpo"]
+    output = denoiserl("config", *recipe).output
     assert "modality: image" in output
     assert "kernel: dance_sde" in output
-    message = denoiserl.refuses("config", "recipe=quickstart_image", "algorithm=dance_grpo", "rollout.denoising.kernel=ode")
+    message = denoiserl.refuses("config", *recipe, "rollout.denoising.kernel=ode")
     assert "kernel=ode draws no noise" in message
 
 
