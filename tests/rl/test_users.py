@@ -145,7 +145,7 @@ def test_options_that_cannot_work_are_refused(overrides: list[str], message: str
 
 @pytest.mark.parametrize("model", ["sd15", "sdxl", "tiny_digits"])
 def test_the_recipe_is_for_unets(model: str) -> None:
-    config = compose([f"model={model}", *PPD]).config
+    config = compose([f"model={model}", "cluster.zero_stage=1", *PPD]).config
     assert config.model.lora is None
     check(config, None)
 
