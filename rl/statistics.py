@@ -75,7 +75,7 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
     """
     if len(before) != len(after):
         raise ValueError(f"a paired difference needs the same problems: {len(before)} before, {len(after)} after")
-    return mean(_row_means(after) - _row_means(before))
+    return mean(row_means(after) - row_means(before))
 
 
 def crossed_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -114,14 +114,14 @@ def crossed_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
 
 def _per_problem(values: np.ndarray) -> tuple[np.ndarray, int]:
     """The mean of each problem that has a scored sample, and the number of scored samples."""
-    averages = _row_means(values)
+    averages = row_means(values)
     averages = averages[~np.isnan(averages)]
     if len(averages) == 0:
         raise ValueError("no problem has a scored sample: the reward failed on all of them, look at its errors")
     return averages, int((~np.isnan(np.asarray(values, dtype=np.float64))).sum())
 
 
-def _row_means(values: np.ndarray) -> np.ndarray:
+def row_means(values: np.ndarray) -> np.ndarray:
     """(N,) float64, NaN for a row without a score."""
     values = np.asarray(values, dtype=np.float64)
     if np.isinf(values).any():

@@ -13,7 +13,7 @@ from configs.errors import UserError
 from rl.gym.picture import draw
 from rl.gym.runs import Result, best_rates, read_result
 from rl.gym.tasks import Contestant, Task, contestants
-from rl.statistics import Estimate, crossed_difference, solve_rate
+from rl.statistics import Estimate, crossed_difference, row_means, solve_rate
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def _line(runs: list[Result], ours: bool) -> Line:
     runs = sorted(runs, key=lambda run: run.seed)
     if len({(run.setting, run.learning_rate) for run in runs}) > 1:
         raise UserError(f"{runs[0].name}: its seeds differ in setting or learning rate; run them again with --again")
-    outcomes = (np.stack(solved, axis=1) for solved in zip(*(run.solved for run in runs), strict=True))
-    before, after = outcomes  # (problems, seeds, images)
-    gain = crossed_difference(_over_images(before), _over_images(after))
+    ends = list(zip(*(run.solved for run in runs), strict=True))  # before and after: of each seed (problems, images)
+    before, after = (np.stack([row_means(solved) for solved in end], axis=1) for end in ends)  # (problems, seeds)
+    gain = crossed_difference(before, after)
     first = runs[0]
     return Line(
         name=first.name,
@@ -111,11 +111,11 @@ def _line(runs: list[Result], ours: bool) -> Line:
         base=first.base,
         setting=first.setting,
         cell=tuple(first.cell),
-        before=solve_rate(before.reshape(len(before), -1)),
-        after=solve_rate(after.reshape(len(after), -1)),
+        before=solve_rate(np.concatenate(ends[0], axis=1)),
+        after=solve_rate(np.concatenate(ends[1], axis=1)),
         gain=gain,
         seeds=tuple(run.seed for run in runs),
-        solved=_over_images(after),
+        solved=after,
         learning_rate=first.learning_rate,
         samples=_mean(run.samples for run in runs),
         optimizer_updates=_mean(run.optimizer_updates for run in runs),
@@ -124,12 +124,6 @@ def _line(runs: list[Result], ours: bool) -> Line:
         cpu_seconds=_mean(run.cpu_seconds for run in runs),
         verdict=_verdict(gain, runs),
     )
-
-
-def _over_images(solved: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what could be scored; NaN where nothing could."""
-    scored = ~np.isnan(solved)
-    return np.where(scored.any(axis=-1), np.nansum(solved, axis=-1) / np.maximum(scored.sum(axis=-1), 1), np.nan)
 
 
 def _mean(values: Iterable[float]) -> float:

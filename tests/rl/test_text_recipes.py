@@ -52,7 +52,7 @@ OFTEN = ("d_tree_rpo", "espo", "mdpo", "spg", "tracerl_value")
 """One of each kind; the others are run with the slow tests."""
 UPDATES = 8
 SAMPLES = 16
-"""Of an update: with fewer, the mean reward of two updates says little about the policy."""
+"""Of an update, at least: with fewer, the mean reward of two updates says little about the policy."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,7 +157,8 @@ def learns(model: Path, recipe: str, *overrides: str) -> None:
         ]
     ).config
     training = Training(config, reward, caption="1 2 3 4")
-    results = [training.update(update, SAMPLES // config.rollout.group_size) for update in range(UPDATES)]
+    prompts = max(2, SAMPLES // config.rollout.group_size)
+    results = [training.update(update, prompts) for update in range(UPDATES)]
     rewards = [value for _, value in results]
     assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.5 * training.spread, rewards
     first = results[0][0]
