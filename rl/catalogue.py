@@ -22,8 +22,8 @@ from configs.compose import PACKAGE, compose
 from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
-from rl.compatibility import differentiates_reward, problems
-from rl.requirements import is_coupled, needs_old, needs_reference
+from rl.compatibility import problems
+from rl.requirements import differentiates_reward, is_coupled, needs_old, needs_reference
 
 PIPED_WIDTH = 150
 """Columns of the table where no terminal says how many there are."""
@@ -154,7 +154,7 @@ def _forwards(config: Config) -> str:
     """T: rounds of a text, trained steps of an image."""
     algorithm = config.algorithm
     likelihood = algorithm.likelihood
-    if differentiates_reward(config):  # the learner draws the whole chain
+    if differentiates_reward(config.algorithm):  # the learner draws the whole chain
         renoise = algorithm.reward_gradient.renoise
         return f"T+{renoise} x 1" if renoise else "T x 1"
     replay = likelihood.kind is LikelihoodKind.replay

@@ -36,7 +36,7 @@ from models.policy import Policy
 from models.prompt_limits import PromptLimits, PromptTooLongError
 from models.value import ImageValue
 from rewards.differentiable import DifferentiableTotal
-from rl.compatibility import check, differentiates_reward
+from rl.compatibility import check
 from rl.data import Problem
 from rl.image_cells import pixels
 from rl.image_elbo import Encode, ImageElbo, recorded
@@ -44,6 +44,7 @@ from rl.image_likelihood import ImageReplay
 from rl.image_reward_gradient import ImageRewardGradient
 from rl.modality import Judged, ShowOptions, answer_uids
 from rl.pictures import before_after, grid, keep_images, strips
+from rl.requirements import differentiates_reward
 from rl.rows import DataError
 from rl.schedule import TicketKind
 from rl.show import sample_request
@@ -312,7 +313,7 @@ def check_schedule(config: Config, spec: ImageSpec) -> None:
     denoising = config.rollout.denoising
     schedule = Schedule(spec, denoising)
     Schedule(spec, denoising.greedy())
-    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config))
+    rolls_out = not (config.algorithm.advantage.offline or differentiates_reward(config.algorithm))
     if rolls_out and denoising.kernel is not KernelKind.ode:
         window_steps(denoising.window, schedule.kernel.stochastic_steps, 0, 0)
         _check_shared_steps(config.rollout, schedule)

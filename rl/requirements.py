@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.algorithm_options import AlgorithmOptions, KlEstimator, KlTarget, ObjectiveKind, Ratio
+from configs.algorithm_options import AlgorithmOptions, KlEstimator, KlTarget, LikelihoodKind, ObjectiveKind, Ratio
 
 WHOLE_SAMPLES = (ObjectiveKind.group_dpo, ObjectiveKind.sandwich, ObjectiveKind.linear_bound)
 """Objectives that have one number a sample, of all its rows."""
@@ -37,3 +37,8 @@ def kl_is_joint(options: AlgorithmOptions, overlapping: bool) -> bool:
     """Whether the KL is taken of units that several rows make together, as the ratio is."""
     joint = options.ratio is Ratio.sequence or (options.ratio is Ratio.element and overlapping)
     return joint and options.kl.estimator in SAMPLED_ESTIMATORS
+
+
+def differentiates_reward(options: AlgorithmOptions) -> bool:
+    """Training by the gradient of the reward itself: the learners draw the samples."""
+    return options.likelihood.kind is LikelihoodKind.reward_gradient

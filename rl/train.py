@@ -15,7 +15,6 @@ from configs.errors import UserError
 from configs.schema import Config
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
-from rl.compatibility import differentiates_reward
 from rl.data import open_source, open_training
 from rl.generation import Generation
 from rl.learners import Learners
@@ -24,6 +23,7 @@ from rl.modality import Modality, modality_of
 from rl.offline import OfflineLoop
 from rl.processes import started
 from rl.prompts import PromptSource
+from rl.requirements import differentiates_reward
 from rl.run import Run
 from rl.schedule import Schedule, TicketKind
 from rollout.trajectory import contract
@@ -82,7 +82,7 @@ def planned(composed: Composed) -> Plan:
     modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
-    if differentiates_reward(config):
+    if differentiates_reward(config.algorithm):
         DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
     problems = open_training(config.data)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
@@ -109,7 +109,7 @@ def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
     """The loop, and the metrics whose curves are shown."""
     if config.algorithm.advantage.offline:
         return OfflineLoop, ("learner/loss",)
-    if differentiates_reward(config):
+    if differentiates_reward(config.algorithm):
         from rl.reward_gradient import RewardGradientLoop  # with diffusers, which only images need
 
         return RewardGradientLoop, ("reward/mean",)

@@ -22,8 +22,8 @@ from models.options import Modality
 from rewards.differentiable import DifferentiableTotal
 from rewards.registry import RewardError
 from rl.catalogue import Recipe, catalogue
-from rl.compatibility import differentiates_reward
 from rl.modality import modality_of
+from rl.requirements import differentiates_reward
 
 FOLDER = PACKAGE / "gym"
 WHERE = "GYM_FOLDER"
@@ -155,7 +155,7 @@ def chosen(
         try:
             composed = compose(overrides, config_dir)
             modality_of(composed.config).check()
-            if differentiates_reward(composed.config):
+            if differentiates_reward(composed.config.algorithm):
                 DifferentiableTotal(composed.config.reward.terms)
         except (UserError, RewardError) as error:
             refused = error

@@ -18,8 +18,9 @@ from models.image_spec import Guidance, ImageSpec
 from models.options import UserAdapterOptions
 from models.prediction import Prediction
 from models.text import TextSpec
-from rl.compatibility import ABOVE_ZERO, AT_LEAST, check
-from rl.unused_options import READ_BY
+from rl.compatibility import check
+from rl.compatibility.ranges import ABOVE_ZERO, AT_LEAST
+from rl.compatibility.unused import READ_BY
 
 
 def spec(family: str, block_length: int | None, max_length: int) -> TextSpec:

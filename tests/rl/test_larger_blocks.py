@@ -18,7 +18,7 @@ from models.files import CheckpointError
 from models.options import ModelOptions
 from models.text import TextPolicy
 from models.tiny.create import main as create
-from rl.text_compatibility import text_problems
+from rl.compatibility.text import text_problems
 from rl.text_likelihood import TextReplay
 from rollout.options import Order, SamplerOptions
 from rollout.trajectory import TextTrajectory

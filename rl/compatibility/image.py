@@ -7,26 +7,25 @@ from typing import TYPE_CHECKING
 
 from configs.algorithm_options import (
     AdvantageKind,
-    Cut,
     Denominator,
     KlEstimator,
     KlTarget,
     LikelihoodKind,
     LikelihoodOptions,
     NoiseLaw,
-    ObjectiveKind,
     Partition,
     Ratio,
 )
 from configs.schema import Config
 from models.options import TrainedPart
-from rl.compatibility import differentiates_reward
-from rollout.options import DenoisingOptions, KernelKind, LatentPrecision, UntrainedOptions, WindowKind
+from rl.compatibility.denoising import denoising_problems
+from rl.compatibility.reward_gradient import reward_gradient_problems
+from rl.requirements import differentiates_reward
+from rollout.options import DenoisingOptions, KernelKind, LatentPrecision
 
 if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
     from models.image_spec import ImageSpec
 
-AT_LEAST = {"steps": 1, "eta": 0, "guidance": 0, "guidance_from": 0, "samples_per_forward": 1}
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
 UNETS = ("sd", "sdxl")
 """Families that read the prompt through cross-attention."""
@@ -38,12 +37,11 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
     Args:
         spec: None leaves out what depends on the checkpoint.
     """
-    yield from _denoising(config)
-    yield from _window(config)
+    yield from denoising_problems(config)
     yield from _algorithm(config)
     yield from _trained_part(config)
-    if differentiates_reward(config):
-        yield from _reward_gradient(config)
+    if differentiates_reward(config.algorithm):
+        yield from reward_gradient_problems(config)
     else:
         yield from _replay(config) if _replays(config) else _elbo(config)
     if spec is not None:
@@ -51,62 +49,6 @@ def image_problems(config: Config, spec: ImageSpec | None) -> Iterator[str]:
         yield from _prompt_segments(config, spec)
         yield from _guidance(config, spec)
         yield from _schedule(config, spec)
-
-
-def _denoising(config: Config) -> Iterator[str]:
-    name, denoising = "rollout.denoising", config.rollout.denoising
-    for option, least in AT_LEAST.items():
-        value = getattr(denoising, option)
-        if value < least:
-            yield f"{name}.{option}={value}: must be at least {least}"
-    if denoising.evaluation_steps is not None and denoising.evaluation_steps < 1:
-        yield f"{name}.evaluation_steps={denoising.evaluation_steps}: must be at least 1"
-    until = denoising.guidance_until
-    if until is not None and denoising.evaluation_steps not in (None, denoising.steps):
-        yield (
-            f"{name}.guidance_until={until} counts steps of {denoising.steps}, but evaluation_steps="
-            f"{denoising.evaluation_steps}; with another number of steps use guidance everywhere"
-        )
-    if until is None and denoising.guidance_from >= denoising.steps > 0:
-        yield f"{name}.guidance_from={denoising.guidance_from}: no step of {denoising.steps} would be guided"
-    if until is not None and not denoising.guidance_from < until <= denoising.steps:
-        yield (
-            f"{name}.guidance_until={until}: must lie above guidance_from={denoising.guidance_from} and at most at "
-            f"steps={denoising.steps}"
-        )
-
-
-def _window(config: Config) -> Iterator[str]:
-    name, window = "rollout.denoising.window", config.rollout.denoising.window
-    if not 0 < window.trained_fraction <= 1:
-        yield f"{name}.trained_fraction={window.trained_fraction}: must lie in (0, 1]"
-    # The last step leads to the clean image and never draws noise.
-    last = config.rollout.denoising.steps - 1
-    if window.untrained is not None:
-        yield from _untrained(window.untrained, last, window.kind)
-    if window.kind is WindowKind.all:
-        return
-    stop = last if window.stop is None else window.stop
-    if window.size < 1 or window.every < 1 or window.start < 0:
-        yield f"{name}: size and every must be at least 1 and start at least 0"
-    elif stop > last or window.start + window.size > stop:
-        yield (
-            f"{name}: {window.size} steps from {window.start}, up to {stop}, are outside the {last} steps that draw "
-            f"noise (rollout.denoising.steps={last + 1}, the last of which does not)"
-        )
-
-
-def _untrained(options: UntrainedOptions, last: int, kind: WindowKind) -> Iterator[str]:
-    name = "rollout.denoising.window.untrained"
-    if kind is not WindowKind.all:
-        yield f"{name} leaves out some of all steps, and window.kind={kind.name} chooses few; use kind=all, or null"
-    if options.size < 1 or options.every < 1 or not 0 <= options.final_start <= options.start:
-        yield f"{name}: size and every must be at least 1, and start at least final_start, which is at least 0"
-    elif options.start + options.size > last or options.size == last:
-        yield (
-            f"{name}: {options.size} steps from {options.start} are not within the {last} steps that draw noise, or "
-            f"all of them (rollout.denoising.steps={last + 1}, the last of which draws none); use less"
-        )
 
 
 def _algorithm(config: Config) -> Iterator[str]:
@@ -139,7 +81,7 @@ def _algorithm(config: Config) -> Iterator[str]:
 
 def _trained_part(config: Config) -> Iterator[str]:
     model = config.model
-    if model.train is TrainedPart.text_encoder and not differentiates_reward(config):
+    if model.train is TrainedPart.text_encoder and not differentiates_reward(config.algorithm):
         yield (
             f"model.train=text_encoder: likelihood.kind={config.algorithm.likelihood.kind.name} scores the network "
             f"under encoded prompts that its samples come with, in which no text encoder has a gradient; use "
@@ -185,66 +127,6 @@ def _replay(config: Config) -> Iterator[str]:
         yield (
             f"algorithm.kl.estimator={estimator.name} estimates from one draw what Gaussian steps know in closed form, "
             f"and is off by the latent's size with log_prob=mean; use estimator=exact"
-        )
-
-
-def _reward_gradient(config: Config) -> Iterator[str]:
-    algorithm, denoising = config.algorithm, config.rollout.denoising
-    name, options, steps = "algorithm.reward_gradient", algorithm.reward_gradient, denoising.steps
-    if algorithm.advantage is not AdvantageKind.none:
-        yield (
-            f"algorithm.likelihood.kind=reward_gradient differentiates each sample's own reward, but advantage="
-            f"{algorithm.advantage.name} compares samples; use advantage=none, or algorithm=draft"
-        )
-    if algorithm.objective is not ObjectiveKind.weighted:
-        yield "algorithm.likelihood.kind=reward_gradient is no likelihood and needs objective=weighted and ratio=none"
-    if algorithm.minibatches != 1 or algorithm.epochs != 1:
-        yield (
-            f"algorithm.minibatches={algorithm.minibatches} and epochs={algorithm.epochs}: with likelihood.kind="
-            f"reward_gradient every optimizer update draws its own samples; use 1 of both and a larger run.updates"
-        )
-    if algorithm.kl.coefficient > 0:
-        yield (
-            "algorithm.kl is a KL between likelihoods, and likelihood.kind=reward_gradient has none; use "
-            "kl.coefficient=0, and reward_gradient.base_pull to stay near the base"
-        )
-    if denoising.window.kind is not WindowKind.all or not denoising.window.trains_all:
-        yield (
-            "rollout.denoising.window chooses the steps whose log-probability is trained, and reward gradients have "
-            "none; use window.kind=all, trained_fraction=1 and untrained=null, and choose steps by "
-            "algorithm.reward_gradient.last_steps"
-        )
-    if not 1 <= options.last_steps <= steps:
-        yield f"{name}.last_steps={options.last_steps}: must lie between 1 and rollout.denoising.steps={steps}"
-    if options.every < 1:
-        yield f"{name}.every={options.every}: must be at least 1"
-    if options.earliest_stop is not None and not 0 <= options.earliest_stop < steps:
-        yield (
-            f"{name}.earliest_stop={options.earliest_stop}: must be a step of the schedule, from 0 to {steps - 1} "
-            f"(rollout.denoising.steps={steps})"
-        )
-    if options.cut is Cut.gaussian and options.cut_std <= 0:
-        yield f"{name}.cut_std={options.cut_std}: must be above 0; for a fixed number of steps use cut=fixed"
-    if options.renoise < 0:
-        yield f"{name}.renoise={options.renoise}: must be at least 0"
-    if options.least_eta is not None and denoising.kernel is KernelKind.ode:
-        yield f"{name}.least_eta={options.least_eta}: kernel=ode draws no noise; use kernel=ddim, or least_eta=null"
-    elif options.least_eta is not None and not 0 <= options.least_eta < denoising.eta:
-        yield (
-            f"{name}.least_eta={options.least_eta}: must be at least 0 and below rollout.denoising.eta={denoising.eta}"
-        )
-    if options.base_pull < 0:
-        yield f"{name}.base_pull={options.base_pull}: must be at least 0"
-    if options.base_pull > 0 and config.cluster.zero_stage == 3:
-        yield (
-            f"{name}.base_pull needs whole weights outside of the network's forward, and cluster.zero_stage=3 shards "
-            f"them; use a lower stage, or adapters with algorithm.optimizer.weight_decay, which pulls them to zero"
-        )
-    one_step = options.last_steps == 1 and options.cut is Cut.fixed and options.earliest_stop is None
-    if options.renoise > 0 and not one_step:
-        yield (
-            f"{name}.renoise={options.renoise} repeats the last step of the schedule and no other; use last_steps=1, "
-            f"cut=fixed and earliest_stop=null"
         )
 
 
@@ -332,7 +214,7 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
         and (denoising.kernel is not KernelKind.ode)
     ):
         instead = "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
-        if differentiates_reward(config):
+        if differentiates_reward(config.algorithm):
             instead = "use kernel=ode, or " + instead
         yield (
             f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "

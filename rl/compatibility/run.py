@@ -1,0 +1,104 @@
+"""Rollouts, rewards, evaluations and processes that cannot make a run; each problem is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configs.algorithm_options import AdvantageKind, ObjectiveKind
+from configs.schema import Config
+from models.options import Precision
+from rewards.registry import COMPLETIONS
+from rl.advantages import OFFLINE_ADVANTAGES
+from rl.requirements import differentiates_reward
+from rl.schedule import MAX_REFILLS
+
+
+def run_problems(config: Config) -> Iterator[str]:
+    yield from _rollout(config)
+    yield from _rewards(config)
+    yield from _evaluation(config)
+    yield from _cluster(config)
+
+
+def _rollout(config: Config) -> Iterator[str]:
+    rollout, algorithm = config.rollout, config.algorithm
+    if rollout.prompts_per_ticket > 0 and rollout.prompts_per_update % rollout.prompts_per_ticket:
+        yield (
+            f"rollout.prompts_per_update={rollout.prompts_per_update} is no multiple of "
+            f"prompts_per_ticket={rollout.prompts_per_ticket}; an update consists of whole tickets"
+        )
+    if algorithm.minibatches > rollout.prompts_per_update:
+        yield (
+            f"algorithm.minibatches={algorithm.minibatches} is more than "
+            f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty"
+        )
+    if algorithm.advantage.offline:
+        return
+    if rollout.refills > MAX_REFILLS:
+        yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
+    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw):
+        yield (
+            f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
+            f"does not compare within groups; use 0"
+        )
+    if rollout.refills > 0 and algorithm.advantage is AdvantageKind.per_step:
+        yield (
+            "rollout.refills replaces groups whose final rewards are equal, but advantage=per_step learns from the way "
+            "there too; use 0"
+        )
+    alone = algorithm.advantage is AdvantageKind.raw or differentiates_reward(algorithm)
+    if rollout.group_size == 1 and not alone:
+        yield (
+            f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "
+            f"for every sample; use at least 2"
+        )
+    if not config.reward.terms:
+        yield "reward.terms is empty, there is nothing to learn from; choose a file, for example reward=math"
+
+
+def _rewards(config: Config) -> Iterator[str]:
+    modality = config.model.modality.value
+    for name, term in config.reward.terms.items():
+        scored = COMPLETIONS.get(term.function, modality)
+        if scored != modality:
+            yield (
+                f"reward.terms.{name}.function={term.function} is a reward of {scored}s, but "
+                f"model.modality={modality}; choose a reward of {modality}s, or a model of {scored}s"
+            )
+
+
+def _evaluation(config: Config) -> Iterator[str]:
+    evaluation = config.evaluation
+    if evaluation.every == 0:
+        return
+    if config.data.evaluation is None:
+        yield "evaluation.every is above 0, but data.evaluation is null; set data.evaluation.name or evaluation.every=0"
+    if not config.reward.terms and config.algorithm.advantage.offline:
+        yield "evaluation.every is above 0, but reward.terms is empty; choose a reward or set evaluation.every=0"
+
+
+def _cluster(config: Config) -> Iterator[str]:
+    cluster, rollout = config.cluster, config.rollout
+    if config.algorithm.objective is ObjectiveKind.nft and cluster.zero_stage == 3:
+        yield (
+            "algorithm.objective=nft keeps a copy of the whole trained weights, and cluster.zero_stage=3 shards them; "
+            "use a lower stage"
+        )
+    for name in ("learner_gpus", "rollout_gpus"):
+        if getattr(cluster, name) not in (0, 1):
+            yield f"cluster.{name}={getattr(cluster, name)}: a process drives 0 or 1 GPU; start more processes"
+    if cluster.zero_stage not in range(4):
+        yield f"cluster.zero_stage={cluster.zero_stage}: DeepSpeed has stages 0, 1, 2 and 3"
+    if cluster.zero_stage == 0 and config.model.precision is Precision.bf16:
+        yield (
+            "cluster.zero_stage=0 with model.precision=bf16: without ZeRO, DeepSpeed adds up the gradients of "
+            "micro-batches in bf16, where small ones are lost; use stage 1, which takes no more memory"
+        )
+    advantage = config.algorithm.advantage
+    group_size = len(OFFLINE_ADVANTAGES[advantage]) if advantage.offline else rollout.group_size
+    samples = rollout.prompts_per_update * group_size
+    if samples < cluster.learners:
+        yield (
+            f"cluster.learners={cluster.learners} is more than the {samples} samples of an update; use fewer learners "
+            f"or a larger rollout.prompts_per_update"
+        )
