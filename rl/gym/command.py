@@ -12,8 +12,8 @@ from rich.console import Console
 
 from configs.errors import UserError
 from rl.gym.report import write_report
-from rl.gym.runs import Selection, run_gym, tasks
-from rl.gym.tasks import task_names
+from rl.gym.runs import Selection, run_gym
+from rl.gym.tasks import read_tasks, task_names
 
 
 def run_or_report(
@@ -28,7 +28,7 @@ def run_or_report(
     config_dir: Path | None,
 ) -> None:
     console = Console()
-    wanted = tasks(names or task_names())
+    wanted = read_tasks(names or task_names())
     if report:
         write_report(wanted, folders, console, config_dir)
         return

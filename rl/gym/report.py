@@ -10,10 +10,12 @@ import numpy as np
 from rich.console import Console
 
 from configs.errors import UserError
+from rl.gym.outdated import current_and_outdated
 from rl.gym.picture import draw
-from rl.gym.runs import Result, best_rates, read_result
+from rl.gym.rates import best_rates
+from rl.gym.results import Result, read_result
 from rl.gym.tasks import Contestant, Task, contestants
-from rl.statistics import Estimate, crossed_difference, row_means, solve_rate
+from rl.statistics import Estimate, crossed_difference, row_means
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,12 @@ class Line:
     base: str
     setting: str
     cell: tuple[str, ...]
-    before: Estimate
-    after: Estimate
+    before: float
+    after: float
     gain: Estimate
     """Paired by problem; the interval is for other problems and other seeds."""
-    seeds: tuple[int, ...]
-    solved: np.ndarray
-    """(problems, seeds) after training, means over images."""
+    solved: dict[int, np.ndarray]
+    """Of each seed (problems,) after training, means over images."""
     learning_rate: float
     samples: float
     """This and those below are means over the seeds."""
@@ -59,12 +60,16 @@ def write_report(
         target = folders[0] / name
         target.mkdir(parents=True, exist_ok=True)
         everyone = contestants(task, config_dir)
+        results, outdated = current_and_outdated(results, task, everyone, folders[0], config_dir)
         lines = lines_of(results, {one.name for one in everyone if one.ours})
-        (target / "gym.md").write_text(markdown(task, everyone, lines, results, searched))
+        (target / "gym.md").write_text(markdown(task, everyone, lines, results, searched, outdated))
         if lines:
             draw(lines, task.title, target / "gym.png")
         written.append(target / "gym.md")
-        console.print(f"{name}: {len(results)} runs of {len(lines)} algorithms in {target / 'gym.md'}", soft_wrap=True)
+        old = f" and {len(outdated)} of earlier configurations" if outdated else ""
+        console.print(
+            f"{name}: {len(results)} runs of {len(lines)} algorithms{old} in {target / 'gym.md'}", soft_wrap=True
+        )
     if not written:
         raise UserError(f"there are no results of {', '.join(tasks)} in {', '.join(map(str, folders))}")
     return written
@@ -93,11 +98,11 @@ def lines_of(results: Sequence[Result], ours: Container[str] = ()) -> list[Line]
         ours: names of contestants that nobody has published.
     """
     names = dict.fromkeys(result.name for result in results if not result.error)
-    lines = [_line([one for one in results if one.name == name and not one.error], name in ours) for name in names]
+    lines = [line_of([one for one in results if one.name == name and not one.error], name in ours) for name in names]
     return sorted(lines, key=lambda line: -line.gain.value)
 
 
-def _line(runs: list[Result], ours: bool) -> Line:
+def line_of(runs: list[Result], ours: bool) -> Line:
     runs = sorted(runs, key=lambda run: run.seed)
     if len({(run.setting, run.learning_rate) for run in runs}) > 1:
         raise UserError(f"{runs[0].name}: its seeds differ in setting or learning rate; run them again with --again")
@@ -111,11 +116,10 @@ def _line(runs: list[Result], ours: bool) -> Line:
         base=first.base,
         setting=first.setting,
         cell=tuple(first.cell),
-        before=solve_rate(np.concatenate(ends[0], axis=1)),
-        after=solve_rate(np.concatenate(ends[1], axis=1)),
+        before=float(np.nanmean(before)),
+        after=float(np.nanmean(after)),
         gain=gain,
-        seeds=tuple(run.seed for run in runs),
-        solved=after,
+        solved={run.seed: after[:, number] for number, run in enumerate(runs)},
         learning_rate=first.learning_rate,
         samples=_mean(run.samples for run in runs),
         optimizer_updates=_mean(run.optimizer_updates for run in runs),
@@ -150,12 +154,13 @@ def markdown(
     lines: Sequence[Line],
     results: Sequence[Result],
     searched: Sequence[Result],
+    outdated: Sequence[Result] = (),
 ) -> str:
     parts = [f"# {task.title}", HOW, "![Gains, and gains against the learner's rows](gym.png)" if lines else ""]
     comparable = {setting: [line for line in lines if line.setting == setting] for setting in task.settings}
     parts += [_table(setting, found) for setting, found in comparable.items()]
     parts += [_duels(found) for found in comparable.values()]
-    parts.append(_others(everyone, lines, results))
+    parts.append(_others(everyone, lines, results, outdated))
     parts.append(_notes(everyone))
     parts.append(_rates(searched))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -163,11 +168,11 @@ def markdown(
 
 HOW = """\
 Share of held-out problems solved by greedy completions (images: without noise on the way), before and after training.
-Intervals are 95 %; the gain is paired by problem, and its interval is for other problems and other seeds. Gains are
-comparable within a base. Samples are those drawn for training, or of methods that learn from data the answers read.
-Updates are the optimizer's. Forwards are those of the rollouts as their metric counts them (text: one for a whole
-batch; images: one for each sample), rows are canvases that the learner scored with any model, s are CPU seconds without
-the rewards' process."""
+The gain is paired by problem; its 95 % interval is for other problems and other seeds, and knows little of seeds where
+there are two. Gains are comparable within a base. Samples are those drawn for training, or of methods that learn from
+data the answers read. Updates are the optimizer's. Forwards are those of the rollouts as their metric counts them
+(text: one for a whole batch; images: one for each sample), rows are canvases that the learner scored with any model, s
+are CPU seconds without the rewards' process."""
 
 COLUMNS = (
     "algorithm",
@@ -196,11 +201,11 @@ def _cells(line: Line) -> list[str]:
     return [
         f"**{line.name}** (ours)" if line.ours else line.name,
         ", ".join(line.cell),
-        f"{line.before.value:.3f}",
-        f"{line.after.value:.3f} [{line.after.low:.3f}, {line.after.high:.3f}]",
+        f"{line.before:.3f}",
+        f"{line.after:.3f}",
         _signed(line.gain),
         line.verdict,
-        str(len(line.seeds)),
+        str(len(line.solved)),
         f"{line.learning_rate:g}",
         f"{line.samples:.0f}",
         f"{line.optimizer_updates:.0f}",
@@ -211,14 +216,17 @@ def _cells(line: Line) -> list[str]:
 
 
 def _duels(lines: Sequence[Line]) -> str:
-    """The best of ours against the published ones of one base, on the same problems and seeds."""
+    """The best of ours against the published ones of one base, on the problems and seeds that both have."""
     best = next((line for line in lines if line.ours), None)
-    published = [line for line in lines if not line.ours and best and line.seeds == best.seeds]
-    if best is None or not published:
+    if best is None:
         return ""
-    rows = [[line.name, _signed(crossed_difference(line.solved, best.solved))] for line in published]
+    rows = []
+    for line in (line for line in lines if not line.ours):
+        if common := sorted(line.solved.keys() & best.solved.keys()):
+            theirs, ours = (np.stack([each.solved[seed] for seed in common], axis=1) for each in (line, best))
+            rows.append([line.name, _signed(crossed_difference(theirs, ours)), str(len(common))])
     head = f"## {best.setting}: what {best.name} solves more than each"
-    return f"{head}\n\n" + table(["algorithm", "difference"], rows)
+    return f"{head}\n\n" + table(["algorithm", "difference", "seeds"], rows) if rows else ""
 
 
 def _signed(difference: Estimate) -> str:
@@ -230,13 +238,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
-def _others(everyone: Sequence[Contestant], lines: Sequence[Line], results: Sequence[Result]) -> str:
-    """Those without a number, and runs that failed beside others that did not."""
+def _others(
+    everyone: Sequence[Contestant], lines: Sequence[Line], results: Sequence[Result], outdated: Sequence[Result]
+) -> str:
+    """Those without a number, and runs that failed or are outdated beside others that are not."""
     measured = {line.name for line in lines}
     failed = [result for result in results if result.error]
     rows = [f"- {one.name}: left out: {one.entry.skip}" for one in everyone if one.entry.skip]
     rows += [f"- {one.name}, seed {one.seed}: failed: {' '.join(one.error.split())}" for one in failed]
-    known = measured | {result.name for result in failed}
+    rows += [f"- {one.name}, seed {one.seed}: of an earlier configuration; run it again" for one in outdated]
+    known = measured | {result.name for result in [*failed, *outdated]}
     rows += [f"- {one.name}: not run yet" for one in everyone if one.name not in known and not one.entry.skip]
     return "## Without a number\n\n" + "\n".join(rows) if rows else ""
 
@@ -256,9 +267,14 @@ def _rates(searched: Sequence[Result]) -> str:
     best = best_rates(searched)
     rates = sorted({result.learning_rate for result in searched if not result.error})
     solved = {(one.name, one.learning_rate): float(np.nanmean(one.solved[1])) for one in searched if not one.error}
+    failed = {(one.name, one.learning_rate) for one in searched if one.error}
     rows = []
+
+    def missing(name: str, rate: float) -> str:
+        return "failed" if (name, rate) in failed else "-"
+
     for name in sorted(best):
-        shares = [f"{solved[name, rate]:.3f}" if (name, rate) in solved else "failed" for rate in rates]
+        shares = [f"{solved[name, rate]:.3f}" if (name, rate) in solved else missing(name, rate) for rate in rates]
         marks = ["**" if rate == best[name] else "" for rate in rates]
         rows.append([name, *(f"{mark}{share}{mark}" for mark, share in zip(marks, shares, strict=True))])
     words = "Share solved after training with each rate, on a seed that the report does not have; the best was taken."

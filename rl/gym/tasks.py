@@ -6,6 +6,7 @@ reason. An algorithm file without an entry takes part with the shared options.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Plan:
     """What one run does."""
 
     setting: str
@@ -111,6 +112,12 @@ def read_task(file: Path) -> Task:
     return task
 
 
+def read_tasks(names: Sequence[str]) -> dict[str, Task]:
+    """By name: those of configs/gym, or files of yours."""
+    files = [Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml" for name in names]
+    return {file.stem: read_task(file) for file in files}
+
+
 def contestants(task: Task, config_dir: Path | None = None) -> list[Contestant]:
     """Every algorithm file that works with the task's kind of model, then our combinations."""
     recipes = _recipes(config_dir)
@@ -121,14 +128,14 @@ def contestants(task: Task, config_dir: Path | None = None) -> list[Contestant]:
             )
     if unknown := task.algorithms.keys() - recipes.keys():
         raise UserError(f"entries for algorithms that do not exist: {', '.join(sorted(unknown))}")
-    published = [
+    of_files = [
         Contestant(name, recipe, entry, entry.ours)
         for name, recipe in recipes.items()
         if task.modality.value in recipe.modalities
         for entry in [task.algorithms.get(name, Entry())]
     ]
     own = [Contestant(name, recipes[entry.algorithm], entry, True) for name, entry in task.combinations.items()]
-    return published + own
+    return of_files + own
 
 
 @cache  # every file is composed for both kinds of model, which takes seconds
@@ -136,9 +143,7 @@ def _recipes(config_dir: Path | None) -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in catalogue(config_dir)}
 
 
-def chosen(
-    task: Task, contestant: Contestant, folder: Path, extra: list[str], config_dir: Path | None = None
-) -> Chosen:
+def plan_of(task: Task, contestant: Contestant, folder: Path, extra: list[str], config_dir: Path | None = None) -> Plan:
     """The configuration of a run, in the entry's setting or in the first one that works.
 
     Args:
@@ -160,7 +165,7 @@ def chosen(
         except (UserError, RewardError) as error:
             refused = error
             continue
-        return Chosen(name, composed)
+        return Plan(name, composed)
     raise UserError(str(refused)) from refused
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from rl.gym.command import quieten
 from rl.gym.report import lines_of, read_results, write_report
-from rl.gym.runs import Selection, run_gym, tasks
-from rl.gym.tasks import task_names
+from rl.gym.runs import Selection, run_gym
+from rl.gym.tasks import read_tasks, task_names
 
 FEW = ("trace_grpo", "espo", "precise_grpo", "draft")
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     quieten()
-    selection = Selection(tasks(arguments.task), arguments.seeds, tuple(arguments.only))
+    selection = Selection(read_tasks(arguments.task), arguments.seeds, tuple(arguments.only))
     console = Console()
     run_gym(selection, arguments.folder, console)
     write_report(selection.tasks, [arguments.folder], console)
@@ -40,8 +40,8 @@ def _summary(folder: Path, task: str) -> dict[str, dict[str, object]]:
     measured = {
         line.name: {
             "base": line.base,
-            "before": round(line.before.value, 4),
-            "after": round(line.after.value, 4),
+            "before": round(line.before, 4),
+            "after": round(line.after, 4),
             "gain": round(line.gain.value, 4),
             "ci95": [round(line.gain.low, 4), round(line.gain.high, 4)],
             "samples": line.samples,

@@ -14,9 +14,11 @@ from rich.console import Console
 from configs.compose import PACKAGE, compose
 from configs.errors import UserError
 from models.tiny.create import main as create
+from rl.gym.rates import best_rates, choose_rates, read_rates
 from rl.gym.report import lines_of, markdown, merged, write_report
-from rl.gym.runs import CANNOT_RUN, Result, Selection, best_rates, fingerprint, jobs_of, read_result, run_gym, tasks
-from rl.gym.tasks import Entry, Setting, Task, contestants, task_names
+from rl.gym.results import CANNOT_RUN, Result, fingerprint, read_result
+from rl.gym.runs import Selection, fingerprint_of, jobs_of, run_gym
+from rl.gym.tasks import Entry, Setting, Task, contestants, read_tasks, task_names
 from rl.in_process import process_group
 
 CONSOLE = Console(file=io.StringIO())
@@ -118,7 +120,7 @@ def test_another_configuration_is_refused(task, folder):
 
 def test_a_fingerprint_is_of_what_differs_from_the_defaults():
     def of(*overrides: str, folder: str = "results") -> str:
-        return fingerprint(compose(["recipe=quickstart", *overrides]), Path(folder))
+        return fingerprint(compose(["recipe=quickstart", *overrides]).config, Path(folder))
 
     assert of() == of("run.folder=elsewhere") == of("algorithm.clip=0.2")
     assert of() != of("algorithm.clip=0.3") != of("algorithm.value.discount=1.0")
@@ -134,6 +136,28 @@ def test_parts_cover_every_run_once(task, tmp_path, parts):
     files = [job.file(tmp_path) for share in shares for job in share]
     assert sorted(files) == sorted(job.file(tmp_path) for job in jobs)
     assert len(set(files)) == len(files) == 3 * (len(contestants(task)) - 1)  # dpo is left out
+
+
+def test_a_second_search_is_waited_for_too(tmp_path):
+    (tmp_path / "search").mkdir()
+    for name in ("a", "b"):
+        content = dataclasses.asdict(result(name, 9, [0], [1], learning_rate=1e-3))
+        (tmp_path / f"search/{name}-0.001.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=f"the search in .* is not done for {name}: "):
+            read_rates(tmp_path)
+        choose_rates(tmp_path)
+    assert read_rates(tmp_path) == {"a": 1e-3, "b": 1e-3}
+
+
+def test_a_rate_that_nobody_tried_has_not_failed():
+    searched = [result("a", 9, [0], [1], learning_rate=rate) for rate in (1e-4, 1e-3)]
+    searched += [
+        result("b", 9, [0], [1], learning_rate=1e-3),
+        result("b", 9, None, None, learning_rate=1e-2, error="x"),
+    ]
+    searched += [result("c", 9, [0], [1], learning_rate=1e-2)]
+    text = markdown(Task(settings={}), [], [], [], searched)
+    assert "| b | - | **1.000** | failed |" in text
 
 
 @pytest.mark.slow
@@ -175,8 +199,8 @@ def test_lines_are_what_can_be_worked_out_by_hand():
     up, still, down = lines_of([*STILL, *DOWN, *UP], ours={"up"})
     assert [line.ours for line in (up, still, down)] == [True, False, False]
     assert [line.name for line in (up, still, down)] == ["up", "still", "down"]
-    assert (up.before.value, up.after.value, up.gain.value) == (0.0, 0.875, 0.875)
-    assert up.seeds == (0, 1)
+    assert (up.before, up.after, up.gain.value) == (0.0, 0.875, 0.875)
+    assert list(up.solved) == [0, 1]
     assert up.rows == 100.5
     assert up.verdict == "yes"
     # Both seeds agree: mean 7/8, its variance that of the problems, (7/64) / 7 = 1/64, Student's t with 7 degrees.
@@ -190,11 +214,11 @@ def test_lines_are_what_can_be_worked_out_by_hand():
 def test_images_of_one_prompt_are_no_problems_of_their_own():
     solved = [1, 1, 1, 0, 1, 1, 0, 0]
     (one,) = lines_of([result("a", 0, [0] * 8, solved, images=2)])
-    assert (one.after.value, one.after.problems, one.gain.value) == (0.625, 4, 0.625)
+    assert (one.after, one.gain.value, one.gain.problems) == (0.625, 0.625, 4)
     # The problems' means are 1, 1/2, 1 and 0, with variance 11/48.
     assert one.gain.high - one.gain.low == pytest.approx(2 * 1.959964 * (11 / 48 / 4) ** 0.5, abs=1e-6)
     (two,) = lines_of([result("a", seed, [0] * 8, solved, images=2) for seed in (0, 1)])
-    assert two.solved.tolist() == [[1, 1], [0.5, 0.5], [1, 1], [0, 0]]
+    assert [two.solved[seed].tolist() for seed in (0, 1)] == [[1, 0.5, 1, 0]] * 2
 
 
 def test_the_report_names_everyone(task, tmp_path):
@@ -202,7 +226,7 @@ def test_the_report_names_everyone(task, tmp_path):
     failed = result("bgpo", 0, None, None, error="DataError: no file")
     trained = result("trace_grpo", 0, [0, 0, 0], [1, 1, 0], learning_rate=1e-3, rows=12.0)
     text = markdown(task, everyone, lines_of([trained]), [trained, failed], [])
-    assert "| trace_grpo | a, b | 0.000 | 0.667 [" in text
+    assert "| trace_grpo | a, b | 0.000 | 0.667 |" in text
     assert "- bgpo, seed 0: failed: DataError: no file" in text
     assert "- dpo: left out: this task has no pairs" in text
     assert "- calm: not run yet" in text
@@ -220,23 +244,36 @@ def test_the_best_of_ours_is_compared_with_each_published_one():
     _, duels = text.split("## block: what ours solves more than each")
     assert "| up | +0.000 [" in duels
     assert "| weaker |" not in duels
-    assert "| one_seed |" not in duels
+    (alone,) = (row for row in duels.splitlines() if row.startswith("| one_seed | -0.125 ["))
+    assert alone.endswith("| 1 |")  # on the seed that both have
     assert "## full: what" not in duels
     better = markdown(Task(settings=setting), [], lines_of(results, {"ours"}), results, [])
     # Every problem but the first and the last: 6 of 8, as large a variance as 3/4 has: t(7) sqrt(3/16 / 7).
-    assert "| weaker | +0.750 [+0.363, +1.137] |" in better
+    assert "| weaker | +0.750 [+0.363, +1.137] | 2 |" in better
 
 
 def test_folders_are_joined_and_drawn(task, folder, tmp_path):
     other = tmp_path / "other"
     (other / "tiny").mkdir(parents=True)
-    again = dataclasses.replace(read_result(folder / "tiny/trace_grpo-0.json"), seed=1)
+    first = read_result(folder / "tiny/trace_grpo-0.json")
+    (job,) = jobs_of(selection(task, "trace_grpo", seeds=[1]), other)
+    again = dataclasses.replace(first, seed=1, fingerprint=fingerprint_of(job, selection(task), other))
     (other / "tiny/trace_grpo-1.json").write_text(json.dumps(dataclasses.asdict(again)))
     (report,) = write_report({"tiny": task}, [other, folder], CONSOLE)
     assert report == other / "tiny/gym.md"
-    (row,) = (line for line in report.read_text().splitlines() if line.startswith("| trace_grpo"))
+    (row,) = (line for line in report.read_text().splitlines() if line.startswith("| trace_grpo | replay"))
     assert row.split(" | ")[6] == "2"  # seeds
     assert (other / "tiny/gym.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_of_another_configuration_have_no_line(task, folder):
+    changed = dataclasses.replace(task, overrides=[*task.overrides, "algorithm.clip=0.3"])
+    changed.combinations = {}
+    text = write_report({"tiny": changed}, [folder], CONSOLE)[0].read_text()
+    for name in ("trace_grpo", "calm", "bgpo"):
+        assert f"- {name}, seed 0: of an earlier configuration; run it again" in text
+        assert f"\n| {name} |" not in text
+    assert "- ebpo, seed 0: failed: " in text  # no setting allowed it, nor does one now
 
 
 def test_folders_that_disagree_are_refused(tmp_path):
@@ -250,14 +287,14 @@ def test_folders_that_disagree_are_refused(tmp_path):
 
 def test_every_algorithm_is_in_a_task():
     """A new algorithm file takes part by itself."""
-    found = {one.name for task in tasks(task_names()).values() for one in contestants(task)}
+    found = {one.name for task in read_tasks(task_names()).values() for one in contestants(task)}
     assert found >= {file.stem for file in (PACKAGE / "algorithm").glob("*.yaml")}
 
 
 def test_options_that_a_task_does_not_have_are_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("settings: {a: {}}\nupdates: 3\n")
     with pytest.raises(UserError, match="updates"):
-        tasks([str(tmp_path / "mine.yaml")])
+        read_tasks([str(tmp_path / "mine.yaml")])
 
 
 @pytest.mark.parametrize(
