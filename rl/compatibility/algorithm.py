@@ -103,8 +103,9 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "algorithm.denominator=step averages within samples, which objective=group_dpo sums up; use sequence"
     if algorithm.reference_clip is not None and not 0 < algorithm.reference_clip < 1:
         yield f"algorithm.reference_clip={algorithm.reference_clip}: must lie between 0 and 1, both excluded"
-    if algorithm.solved_band is not None and not 0 <= algorithm.solved_band[0] <= algorithm.solved_band[1] <= 1:
-        yield f"algorithm.solved_band={list(algorithm.solved_band)}: must be two numbers in [0, 1], the lower first"
+    band = algorithm.solved_band
+    if band is not None and (len(band) != 2 or not 0 <= band[0] <= band[1] <= 1):
+        yield f"algorithm.solved_band={list(band)}: must be two numbers in [0, 1], the lower first"
 
 
 def _steps(algorithm: AlgorithmOptions) -> Iterator[str]:

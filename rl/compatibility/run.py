@@ -12,6 +12,9 @@ from rl.advantages import OFFLINE_ADVANTAGES
 from rl.requirements import differentiates_reward
 from rl.schedule import MAX_REFILLS
 
+COMPARED_ELSEWHERE = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw)
+"""Advantages that compare a sample with others than those of its group, or with none."""
+
 
 def run_problems(config: Config) -> Iterator[str]:
     yield from _rollout(config)
@@ -36,7 +39,7 @@ def _rollout(config: Config) -> Iterator[str]:
         return
     if rollout.refills > MAX_REFILLS:
         yield f"rollout.refills={rollout.refills}: at most {MAX_REFILLS}; raise reward spread or group_size instead"
-    if rollout.refills > 0 and algorithm.advantage in (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw):
+    if rollout.refills > 0 and algorithm.advantage in COMPARED_ELSEWHERE:
         yield (
             f"rollout.refills replaces groups without a spread of their own, but advantage={algorithm.advantage.name} "
             f"does not compare within groups; use 0"
@@ -46,7 +49,7 @@ def _rollout(config: Config) -> Iterator[str]:
             "rollout.refills replaces groups whose final rewards are equal, but advantage=per_step learns from the way "
             "there too; use 0"
         )
-    alone = algorithm.advantage is AdvantageKind.raw or differentiates_reward(algorithm)
+    alone = algorithm.advantage in COMPARED_ELSEWHERE or differentiates_reward(algorithm)
     if rollout.group_size == 1 and not alone:
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "

@@ -17,6 +17,7 @@ from configs.algorithm_options import (
 )
 from configs.schema import Config
 from models.options import Modality
+from rollout.options import DenoisingOptions, SamplerOptions
 
 REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)
 READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
@@ -42,6 +43,18 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
     "unconditional_gradient": ((LikelihoodKind.replay, LikelihoodKind.reward_gradient), Modality.image),
 }
 """Which likelihoods read an option, and of what models; () and None are any."""
+
+
+CLIPPED = (ObjectiveKind.ppo_clip, ObjectiveKind.clip_always, ObjectiveKind.linear_bound)
+READ_BY_OBJECTIVE = {
+    "clip": CLIPPED,
+    "clip_high": CLIPPED,
+    "clip_kl": (*CLIPPED, ObjectiveKind.trust_region),
+    "beta": (ObjectiveKind.group_dpo, ObjectiveKind.nft),
+    "upper_power": (ObjectiveKind.sandwich,),
+    "upper_share": (ObjectiveKind.sandwich,),
+    "reference_clip": (ObjectiveKind.group_dpo,),
+}
 
 
 def unused_options(config: Config) -> Iterator[str]:
@@ -70,6 +83,10 @@ def unused_options(config: Config) -> Iterator[str]:
     if gradient.cut is not Cut.gaussian and gradient.cut_std != RewardGradientOptions.cut_std:
         yield f"algorithm.reward_gradient.cut_std={gradient.cut_std} does nothing with cut={gradient.cut.name}"
     yield from _of_the_loss(config.algorithm)
+    other = {Modality.text: ("denoising", DenoisingOptions()), Modality.image: ("sampler", SamplerOptions())}
+    section, untouched = other[modality]
+    if getattr(config.rollout, section) != untouched:
+        yield f"rollout.{section} does nothing for a model of {modality.name}s; leave it out"
 
 
 WITHOUT_A_SPREAD = (
@@ -84,10 +101,18 @@ WITHOUT_A_SPREAD = (
 
 def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
     objective, advantage = algorithm.objective, algorithm.advantage
-    if algorithm.reference_clip is not None and objective is not ObjectiveKind.group_dpo:
+    default = AlgorithmOptions()
+    for name, objectives in READ_BY_OBJECTIVE.items():
+        value = getattr(algorithm, name)
+        if value != getattr(default, name) and objective not in objectives:
+            readers = ", ".join(each.name for each in objectives)
+            yield f"algorithm.{name}={value} does nothing with objective={objective.name}; it is for {readers}"
+    if algorithm.running != default.running and advantage is not AdvantageKind.running:
+        yield f"algorithm.running does nothing with advantage={advantage.name}; leave it out, or use advantage=running"
+    if algorithm.anchor != 0 and advantage in (AdvantageKind.constant, AdvantageKind.none):
         yield (
-            f"algorithm.reference_clip={algorithm.reference_clip} clips the ratio to the reference, which objective="
-            f"{objective.name} has not; leave it out, or use objective=group_dpo"
+            f"algorithm.anchor={algorithm.anchor} is a supervised loss beside the objective, and advantage="
+            f"{advantage.name} has none beside it; use 0"
         )
     if algorithm.anchor_growth is not None and algorithm.anchor == 0:
         yield f"algorithm.anchor_growth={algorithm.anchor_growth} does nothing with anchor=0; set both, or leave it out"

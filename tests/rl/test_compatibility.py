@@ -146,7 +146,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm.dual_clip=1"], "dual_clip=1.0: must be above 1"),
         (["algorithm.objective=clip_always", "algorithm.dual_clip=3"], "dual_clip is a part of objective=ppo_clip"),
         (["algorithm.objective=weighted", "algorithm.ratio=none", "algorithm.self_normalise=true"], "has none of"),
-        (["algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
+        (["algorithm=spg", "model=tiny_full", "algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
         (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
         (
             ["algorithm.reference_clip=0.1"],
