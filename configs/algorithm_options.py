@@ -93,6 +93,9 @@ class LikelihoodOptions:
     prompt_masking: float = 0.0
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
     `canvas_block` so is a token of the blocks before."""
+    until_stop: bool = False
+    """Text: score what lies before the stop, its token included. False scores all that was sampled: a token behind the
+    stop was seen by those that came later."""
     draws: int = 1
     """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged."""
     mask_law: MaskLaw = MaskLaw.uniform_rate
@@ -203,6 +206,15 @@ class AdvantageKind(Enum):
     def of_branches(self) -> bool:
         """Compares parts of samples, which others share, and not samples."""
         return self in (AdvantageKind.siblings, AdvantageKind.depth_zscore)
+
+
+class AnchorOn(Enum):
+    """The samples that the anchor is taken of."""
+
+    better = "better"
+    """Those with a positive advantage."""
+    solved = "solved"
+    """Those that are solved (`reward.solved_at`)."""
 
 
 class Denominator(Enum):
@@ -393,7 +405,8 @@ class AlgorithmOptions:
     upper_share: float = 0.5
     """Share of the upper bound where the advantage is negative (objective=sandwich)."""
     anchor: float = 0.0
-    """Times the supervised loss on the samples with a positive advantage, beside the objective."""
+    """Times the supervised loss on some of the samples, beside the objective."""
+    anchor_on: AnchorOn = AnchorOn.better
     anchor_growth: Optional[float] = None  # noqa: UP045
     """Let the anchor rise over the run, from 0: its share after t of the updates is (e^gt - 1) / (e^g - 1), with this
     as g (d-TreeRPO: 2). Null keeps it constant."""

@@ -31,6 +31,8 @@ class RewardOptions:
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux."""
     solved_at: float = 1.0
-    """A sample counts as solved in evaluations when its total reward reaches this."""
+    """A sample counts as solved when its reward reaches this."""
+    solved_by: Optional[str] = None  # noqa: UP045
+    """Term of the reward that decides it, without its weight; null is the total."""
     max_failed_fraction: float = 0.05
     """The run stops when more than this fraction of an update's samples could not be scored."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import ray
@@ -35,8 +35,14 @@ from rollout.worker import Completions, RolloutRequest, RolloutWorker
 if TYPE_CHECKING:
     from rl.engine import Engine
 
-GroupReference = tuple[ray.ObjectRef | Trajectory, np.ndarray, np.ndarray]
-"""A trajectory (where it lies in the object store), the advantage of each sample, and which samples are valid."""
+
+class GroupReference(NamedTuple):
+    """A `Group` whose trajectory may lie in the object store."""
+
+    trajectory: ray.ObjectRef | Trajectory
+    advantage: np.ndarray
+    valid: np.ndarray
+    imitated: np.ndarray | None = None
 
 
 def device_and_threads(threads: int) -> torch.device:
@@ -208,7 +214,7 @@ class LearnerActor:
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:
     """A rank reads only its own share from the object store."""
-    return [Group(fetched(trajectory, seconds), advantage, valid) for trajectory, advantage, valid in groups]
+    return [Group(fetched(group.trajectory, seconds), *group[1:]) for group in groups]
 
 
 def fetched(value: Any, seconds: float | None = None) -> Any:

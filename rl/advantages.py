@@ -199,10 +199,14 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
     return total
 
 
-def in_band(rewards: np.ndarray, band: tuple[float, float], solved_at: float) -> bool:
-    """Whether the solved fraction of a group's scored samples lies within `band`, its ends included."""
-    scored = rewards[~np.isnan(rewards)]
-    return len(scored) > 0 and band[0] <= float((scored >= solved_at - 1e-9).mean()) <= band[1]
+def in_band(solved: np.ndarray, band: tuple[float, float]) -> bool:
+    """Whether the solved fraction of a group's scored samples lies within `band`, its ends included.
+
+    Args:
+        solved: (G,) 1 solved, 0 not, NaN unscored.
+    """
+    scored = solved[~np.isnan(solved)]
+    return len(scored) > 0 and band[0] <= float(scored.mean()) <= band[1]
 
 
 def differs(rewards: np.ndarray, least: float) -> bool:

@@ -33,6 +33,8 @@ class Entry:
     """The same for the sample as a whole."""
     advantage: np.ndarray
     """(m,) fp32"""
+    imitated: np.ndarray
+    """(m,) bool: in the anchor"""
     recorded: np.ndarray
     """(m,) log-probability under the policy that made the sample"""
     old: np.ndarray | None = None
@@ -55,6 +57,7 @@ class Entry:
             weight=np.zeros_like(self.weight),
             sample_weight=0.0,
             advantage=np.zeros_like(self.advantage),
+            imitated=np.zeros_like(self.imitated),
             recorded=self.recorded,
             old=self.old,
             reference=self.reference,
@@ -71,6 +74,8 @@ class Decisions:
     importance: Tensor
     weight: Tensor
     advantage: Tensor
+    imitated: Tensor
+    """bool"""
     old: Tensor | None
     reference: Tensor | None
     sample: Tensor
@@ -98,6 +103,7 @@ class Decisions:
             importance=spread([entry.row.importance for entry in entries], np.float32),
             weight=flat([entry.weight for entry in entries]),
             advantage=flat([entry.advantage for entry in entries]),
+            imitated=flat([entry.imitated for entry in entries]),
             old=flat(old) if old else None,
             reference=flat(reference) if reference else None,
             sample=spread([entry.sample for entry in entries], np.int64),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.schema import Config
+from rewards.options import RewardOptions
 from rewards.scorer import Failure
 from rl.generation import Generation, Scored
 from rl.schedule import TicketKind, evaluation_tickets
@@ -32,12 +33,12 @@ class Evaluation:
     """Prompts of the first ticket's completions."""
 
     @staticmethod
-    def of(update: int, tickets: list[Scored], solved_at: float, generation: Generation) -> Evaluation:
+    def of(update: int, tickets: list[Scored], reward_options: RewardOptions, generation: Generation) -> Evaluation:
         solved, reward, terms, rollout, first, prompts = {}, {}, {}, {}, {}, {}
         for kind in dict.fromkeys(ticket.ticket.kind for ticket in tickets):
             mine = [ticket for ticket in tickets if ticket.ticket.kind is kind]
             rewards = np.concatenate([ticket.rewards for ticket in mine])
-            solved[kind.value] = np.where(np.isnan(rewards), np.nan, rewards >= solved_at - 1e-9)
+            solved[kind.value] = np.concatenate([ticket.solved(reward_options) for ticket in mine])
             reward[kind.value] = float(np.nanmean(rewards)) if not np.isnan(rewards).all() else float("nan")
             terms[kind.value] = {
                 name: estimate
@@ -94,7 +95,7 @@ def evaluate(generation: Generation, config: Config, update: int) -> Evaluation:
         )
     ]
     generation.ask(tickets)
-    return Evaluation.of(update, generation.collect(tickets), config.reward.solved_at, generation)
+    return Evaluation.of(update, generation.collect(tickets), config.reward, generation)
 
 
 def mean_if_any(values: np.ndarray) -> Estimate | None:

@@ -18,6 +18,7 @@ import ray
 
 from cluster.placement import ClusterError
 from configs.schema import Config
+from rewards.options import RewardOptions
 from rewards.scorer import Scores
 from rl.modality import Modality, recording_of
 from rl.processes import ActorDied, Processes, result_of
@@ -56,6 +57,10 @@ class Restart:
     worker: str
     kind: str
     started: float = field(default_factory=time.monotonic)
+
+
+SOLVED_TOLERANCE = 1e-9
+"""A sum of weighted terms may miss `solved_at` by a rounding error."""
 
 
 @dataclass
@@ -100,6 +105,12 @@ class Scored:
             failures=scores.failures,
             steps=None if steps is None else steps.reshape(*shape, -1),
         )
+
+    def solved(self, reward: RewardOptions) -> np.ndarray:
+        """(groups, samples) 1 solved, 0 not, NaN unscored."""
+        values = self.rewards if reward.solved_by is None else self.terms[reward.solved_by]
+        unscored = np.isnan(self.rewards) | np.isnan(values)
+        return np.where(unscored, np.nan, values >= reward.solved_at - SOLVED_TOLERANCE)
 
 
 class Generation:

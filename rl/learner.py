@@ -40,19 +40,28 @@ class Group:
     """(G,) fp32 of each sample, or (G, T) of each of its denoising steps"""
     valid: np.ndarray
     """The same shape, bool: what is trained. A group with nothing keeps ranks in step and weighs nothing."""
+    imitated: np.ndarray | None = None
+    """(G,) bool: the samples that the anchor is taken of; None: decisions with a positive advantage"""
 
-    def trained(self) -> tuple[Trajectory, np.ndarray] | None:
-        """The samples that have something to train, those decisions alone in their mask, and the (g, D) advantages of
+    def trained(self) -> Group | None:
+        """The samples that have something to train, those decisions alone in their mask, with (g, D) advantages of
         their decisions. None if there are none."""
         valid = self._of_decisions(self.valid) & self.trajectory.mask
         kept = valid.any(-1).nonzero()[0]
         if len(kept) == 0:
             return None
-        trajectory, advantage = self.trajectory, self._of_decisions(self.advantage)
+        trajectory, advantage, imitated = self.trajectory, self._of_decisions(self.advantage), self.imitated
         if len(kept) < trajectory.group_size:
             trajectory, valid, advantage = trajectory.take(kept), valid[kept], advantage[kept]
-        whole = bool((valid == trajectory.mask).all())
-        return trajectory if whole else replace(trajectory, mask=valid), advantage
+            imitated = None if imitated is None else imitated[kept]
+        if not (valid == trajectory.mask).all():
+            trajectory = replace(trajectory, mask=valid)
+        return Group(trajectory, advantage, valid, imitated)
+
+    def weightless(self) -> Group:
+        """One of its samples, to keep ranks in step."""
+        one = self.trajectory.take([0])
+        return Group(one, np.zeros(one.mask.shape, np.float32), np.zeros(one.mask.shape, bool))
 
     def _of_decisions(self, values: np.ndarray) -> np.ndarray:
         """(G, D) of values (G,) or (G, T)."""
@@ -63,12 +72,6 @@ class Group:
         if last >= values.shape[1]:
             raise ValueError(f"{values.shape[1]} steps have an advantage, but step {last} was trained")
         return np.take_along_axis(values, step.clip(0, values.shape[1] - 1), axis=1)
-
-
-def _weightless(trajectory: Trajectory) -> tuple[Trajectory, np.ndarray]:
-    """One sample to keep ranks in step."""
-    one = trajectory.take([0])
-    return one, np.zeros(one.mask.shape, np.float32)
 
 
 @dataclass
@@ -204,16 +207,15 @@ class Learner:
     def _prepare(self, groups: Sequence[Group], update: int, draw: int) -> list[list[Entry]]:
         """Micro-batches of a minibatch, as many on every rank, weighted by the global divisor. None at all if
         no rank has anything to train."""
-        trajectories, advantages, scale = [], [], []
+        prepared_groups, scale = [], []
         local = 0.0
         for group in groups:
             group = replace(group, trajectory=self.likelihood.decisions_of(group.trajectory))
             trained = group.trained()
-            trajectory, advantage = trained or _weightless(group.trajectory)
-            trajectories.append(trajectory)
-            advantages.append(advantage)
+            prepared_groups.append(trained or group.weightless())
             scale.append(float(trained is not None))
-            local += divisor(trajectory, self.options.denominator) if trained else 0.0
+            local += divisor(trained.trajectory, self.options.denominator) if trained else 0.0
+        trajectories = [group.trajectory for group in prepared_groups]
         everywhere = sum_over_ranks(local, self.device)
         if everywhere == 0:  # such as trees whose samples all ended before they parted
             return []
@@ -221,7 +223,7 @@ class Learner:
         if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
             scale = [0.0] * len(scale)
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
-        entries = self._entries(rows, trajectories, advantages, [one / everywhere for one in scale])
+        entries = self._entries(rows, prepared_groups, [one / everywhere for one in scale])
         batches = micro_batches(rows, self.options.micro_batch_tokens)
         prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
         for batch in prepared:
@@ -230,14 +232,9 @@ class Learner:
             self.value.judge(prepared)
         return prepared
 
-    def _entries(
-        self,
-        rows: list[ScoredRow],
-        trajectories: list[Trajectory],
-        advantages: list[np.ndarray],
-        scale: list[float],
-    ) -> dict[int, Entry]:
+    def _entries(self, rows: list[ScoredRow], groups: list[Group], scale: list[float]) -> dict[int, Entry]:
         """By the identity of their rows."""
+        trajectories = [group.trajectory for group in groups]
         first = np.cumsum([0] + [trajectory.group_size for trajectory in trajectories])
         weights = row_weights(trajectories, rows, self.options.denominator, self.likelihood.draws)
         of_samples = [sample_weights(trajectory, self.options.denominator) for trajectory in trajectories]
@@ -245,6 +242,8 @@ class Learner:
         entries = {}
         for row, weight in zip(rows, weights, strict=True):
             group, sample = row.trajectory, row.sample
+            advantage = groups[group].advantage[sample, row.decision].astype(np.float32)
+            imitated = groups[group].imitated
             entries[id(row)] = Entry(
                 row=row,
                 sample=int(first[group]) + sample,
@@ -252,7 +251,8 @@ class Learner:
                 length=int(lengths[group][sample]),
                 weight=(weight * scale[group]).astype(np.float32),
                 sample_weight=float(of_samples[group][sample]) * scale[group],
-                advantage=advantages[group][sample, row.decision].astype(np.float32),
+                advantage=advantage,
+                imitated=advantage > 0 if imitated is None else np.full(len(advantage), imitated[sample]),
                 recorded=trajectories[group].logp[sample, row.decision],
             )
         return entries

@@ -60,8 +60,7 @@ class Learners:
         ranks, pieces = len(self.handles), min(self.config.algorithm.minibatches, len(groups))
         bounds = np.linspace(0, len(groups), pieces + 1).astype(int)
         minibatches = [groups[start:stop] for start, stop in pairwise(bounds)]
-        trajectory, advantage, valid = groups[0]
-        weightless = (trajectory, advantage, np.zeros_like(valid))
+        weightless = groups[0]._replace(valid=np.zeros_like(groups[0].valid))
         return [[minibatch[rank::ranks] or [weightless] for minibatch in minibatches] for rank in range(ranks)]
 
     def _check_parity(self, groups: list[GroupReference]) -> None:

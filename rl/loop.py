@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import ray
 
+from configs.algorithm_options import AnchorOn
 from configs.schema import Config
 from rl.actors import GroupReference
 from rl.advantages import AdvantageEstimator, combined, differs, in_band
@@ -68,8 +69,8 @@ class Loop:
         """Further tickets until there are as many groups with a signal as an update has prompts, or attempts end."""
         found: list[Scored] = []
         for attempt in range(self.config.rollout.refills):
-            rewards = [group for ticket in [*tickets, *found] for group in ticket.rewards]
-            missing = self.config.rollout.prompts_per_update - sum(map(self.teaches, rewards))
+            teaching = sum(self.teaches(*group) for group in self.outcomes([*tickets, *found]))
+            missing = self.config.rollout.prompts_per_update - teaching
             if missing <= 0:
                 break
             more = self.schedule.refill(self.update, attempt, missing)
@@ -86,7 +87,6 @@ class Loop:
 
     def groups(self, tickets: list[Scored]) -> list[GroupReference]:
         """Trajectory, advantages and what of them is valid, of all groups that can teach something, in ticket order."""
-        rewards = [group for ticket in tickets for group in ticket.rewards]
         compared = [group for ticket in tickets for group in self.compared(ticket)]
         trajectories = [trajectory for ticket in tickets for trajectory in ticket.trajectories]
         problems = self.generation.sources[TicketKind.train].problems
@@ -99,12 +99,18 @@ class Loop:
         ]
         tree = self.generation.modality.tree(self.update)
         groups: list[GroupReference] = []
-        for trajectory, reward, (advantage, valid) in zip(
-            trajectories, rewards, self.advantages(compared, prompts, tree), strict=True
+        on_solved = self.config.algorithm.anchor_on is AnchorOn.solved
+        for trajectory, (reward, solved), (advantage, valid) in zip(
+            trajectories, self.outcomes(tickets), self.advantages(compared, prompts, tree), strict=True
         ):
-            if valid.any() and self.teaches(reward, advantage):
-                groups.append((trajectory, advantage, valid))
+            if valid.any() and self.teaches(reward, solved, advantage):
+                groups.append(GroupReference(trajectory, advantage, valid, solved == 1 if on_solved else None))
         return groups
+
+    def outcomes(self, tickets: list[Scored]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(samples,) rewards of each group, and (samples,) which of them are solved (`Scored.solved`)."""
+        for ticket in tickets:
+            yield from zip(ticket.rewards, ticket.solved(self.config.reward), strict=True)
 
     def compared(self, ticket: Scored) -> np.ndarray:
         """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;
@@ -118,14 +124,15 @@ class Loop:
         sums = [combined({name: values[group] for name, values in ticket.terms.items()}, weights) for group in groups]
         return np.where(np.isnan(ticket.rewards), np.nan, np.stack(sums))
 
-    def teaches(self, rewards: np.ndarray, advantage: np.ndarray | None = None) -> bool:
+    def teaches(self, rewards: np.ndarray, solved: np.ndarray, advantage: np.ndarray | None = None) -> bool:
         """Whether the options let a group into the loss.
 
         Args:
+            solved: (samples,) 1, 0 or NaN.
             advantage: None leaves out what depends on other groups.
         """
         options = self.config.algorithm
-        if options.solved_band is not None and not in_band(rewards, options.solved_band, self.config.reward.solved_at):
+        if options.solved_band is not None and not in_band(solved, options.solved_band):
             return False
         if options.least_difference is not None and not differs(rewards, options.least_difference):
             return False

@@ -14,13 +14,14 @@ arXiv 2406.07524, eq. 10; LLaDA, arXiv 2502.09992, eq. 3). The options are indep
   1/2 [l_k(all hidden) + w_k l_k(S)] (DiffuCoder, arXiv 2506.20639), whose coefficients add up to 3/2, not 1;
 - `rising_rate` is UniGRPO's t_n = t_1 + (n - 1) / (N - 1) (1 - t_1) in pass n of N (MMaDA, arXiv 2505.15809, alg. 1);
 - `canvas_block` hides the later blocks and estimates the block-autoregressive factorisation from one random block,
-  times the number of blocks (SPG, arXiv 2510.09541, sec. 3). Only the hidden positions of that block are
-  scored. SPG's public code also scores the hidden positions of the other blocks, whose fraction is another one: its sum
-  estimates no factorisation.
+  with importance the number of blocks (SPG, arXiv 2510.09541, sec. 3). All draws of a pass are of the same block, or
+  the upper bound, a mean over the draws that hide a position, would be of a single draw. Only the hidden positions of
+  that block are scored. SPG's public code also scores the hidden positions of the other blocks, whose fraction is
+  another one: its sum estimates no factorisation.
 
 A rate range that is not (0, 1], a rising rate, weights of 1, the full view and hidden prompts make surrogates that are
-no bound. Positions that the trajectory does not train (behind the stop) keep their recorded tokens, except where
-`canvas_block` hides them as part of a later block.
+no bound. Positions that are not trained (behind the stop) keep their recorded tokens, except where nothing of the text
+is to be shown (the full view, a rate that is always 1) and where `canvas_block` hides what follows.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class MaskedText:
     views: list[View]
     coefficient: np.ndarray
     """(views, L) fp32, 0 where not scored"""
+    importance: float
+    """1 / probability that this part of the text was chosen to be scored"""
     hidden_prompt: np.ndarray
     """(P,) bool: shown as MASK"""
 
@@ -72,24 +75,25 @@ class MaskSampler:
         counters = draw * draws + np.arange(draws)
         blocks = np.unique(block[trained])
         quantiles = self._quantiles(uid, len(blocks), draw)
-        chosen = self._canvas_blocks(trained, uid, draw)
+        inside, behind, importance = self._canvas_block(trained, uid, draw)
+        if self.options.rate_range[0] >= 1.0:
+            behind = behind | ~trained
         noise = _uniform(uid, length, counters, Purpose.CORRUPTION)  # (draws, L)
         hidden = hidden_tokens(uid, prompt_length + length, self.options.prompt_masking, counters)  # (draws, P + L)
         for number in range(draws):
-            inside, later, scale = chosen[number]
-            always = later | (hidden[number, prompt_length:] & ~inside)
+            always = behind | (hidden[number, prompt_length:] & ~inside)
             views, coefficients = [], []
             for b, quantile in zip(blocks, quantiles[number], strict=True):
                 own = trained & inside & (block == b)
-                for masked, weight in self._masks(own, noise[number], quantile, scale):
+                for masked, weight in self._masks(own, noise[number], quantile):
                     views.append(View(masked | always, masked, masked, int(b)))
                     coefficients.append(masked * np.float32(weight))
             if views:
-                yield MaskedText(number, views, np.stack(coefficients), hidden[number, :prompt_length])
+                yield MaskedText(number, views, np.stack(coefficients), importance, hidden[number, :prompt_length])
         if self.options.full_view > 0:
-            views = [View(own, own, own, int(b)) for b in blocks for own in [trained & (block == b)]]
+            views = [View(own | ~trained, own, own, int(b)) for b in blocks for own in [trained & (block == b)]]
             once = np.float32(self.options.full_view * draws)  # scored once, and divided by `draws` like the others
-            yield MaskedText(draws, views, np.stack([v.scored * once for v in views]), hidden[0, :prompt_length])
+            yield MaskedText(draws, views, np.stack([v.scored * once for v in views]), 1.0, hidden[0, :prompt_length])
 
     def _quantiles(self, uid: int, blocks: int, draw: int) -> np.ndarray:
         """(draws, blocks) in [0, 1]: how much of each block is hidden.
@@ -105,24 +109,19 @@ class MaskSampler:
         quantile = ((noise[0] + order) / blocks + shift) % 1
         return quantile + epoch / (self.epochs - 1) * (1 - quantile) if rising else quantile
 
-    def _canvas_blocks(self, trained: np.ndarray, uid: int, draw: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
-        """For each draw: (L,) bool positions of its block, (L,) bool those behind it, number of blocks. The draws of a
-        sample take different blocks as long as there are enough."""
-        draws, size = self.options.draws, self.options.canvas_block
+    def _canvas_block(self, trained: np.ndarray, uid: int, draw: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """(L,) bool positions of the pass's block, (L,) bool those that it does not see, number of blocks."""
+        size = self.options.canvas_block
         if size is None:
-            return [(np.ones_like(trained), np.zeros_like(trained), 1.0)] * draws
+            return np.ones_like(trained), np.zeros_like(trained), 1.0
         own = np.arange(len(trained)) // size
         candidates = np.unique(own[trained])
-        start = _uniform(uid, 1, np.array([draw]), Purpose.PART)[0, 0]
-        quantile = (start + np.arange(draws) / draws) % 1
-        picked = candidates[(quantile * len(candidates)).astype(int)]
-        return [(own == b, own > b, float(len(candidates))) for b in picked]
+        quantile = _uniform(uid, 1, np.array([draw]), Purpose.PART)[0, 0]
+        picked = candidates[int(quantile * len(candidates))]
+        return own == picked, (own > picked) | ((own == picked) & ~trained), float(len(candidates))
 
-    def _masks(
-        self, inside: np.ndarray, noise: np.ndarray, quantile: float, scale: float
-    ) -> Iterator[tuple[np.ndarray, float]]:
-        """(L,) bool masks that hide something of `inside`, each with its weight; `scale` is for the positions that have
-        no part in it."""
+    def _masks(self, inside: np.ndarray, noise: np.ndarray, quantile: float) -> Iterator[tuple[np.ndarray, float]]:
+        """(L,) bool masks that hide something of `inside`, each with its weight."""
         if self.options.mask_law is MaskLaw.exact_count:
             size = int(inside.sum())
             count = min(int(quantile * size), size - 1) + 1
@@ -135,12 +134,12 @@ class MaskSampler:
             first = inside & (noise < fraction)
         share = 0.5 if self.options.complement and fraction < 1 else 1.0
         if first.any():
-            yield first, self._weight(share * scale, fraction)
+            yield first, self._weight(share, fraction)
         if share < 1 and (inside & ~first).any():
-            yield inside & ~first, self._weight(share * scale, 1 - fraction)
+            yield inside & ~first, self._weight(share, 1 - fraction)
 
-    def _weight(self, scale: float, fraction: float) -> float:
-        return scale / fraction if self.options.mask_weight is MaskWeight.elbo else 1.0
+    def _weight(self, share: float, fraction: float) -> float:
+        return share / fraction if self.options.mask_weight is MaskWeight.elbo else 1.0
 
 
 def hidden_tokens(uid: int, count: int, probability: float, counters: np.ndarray) -> np.ndarray:

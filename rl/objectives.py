@@ -88,10 +88,10 @@ def _weighted(scores: Scores, decisions: Decisions, draws: int) -> Loss:
 
 
 def _negative_log_likelihood(scores: Scores, decisions: Decisions, draws: int) -> Tensor:
-    """Scalar: what supervised training on the samples with a positive advantage would minimise."""
+    """Scalar: minus the log-likelihood of what the anchor imitates. Each decision weighs as in the policy's loss, which
+    is a mean over all samples: of pairs, half of what supervised training on the chosen answers would minimise."""
     units, weight = units_of(decisions, Ratio.none, draws)
-    good = units.mean(decisions.advantage) > 0
-    return -(weight * good * units.estimate(scores.log_prob)).sum()
+    return -(weight * decisions.imitated * units.estimate(scores.log_prob)).sum()
 
 
 # Ratios of units by themselves

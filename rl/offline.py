@@ -49,7 +49,7 @@ class OfflineLoop(Loop):
         problem = source.problems[ticket.problem_indices[place]]
         trajectory = source.modality.offline_group(problem, derive_seed(ticket.seed, "corruption", place), update)
         advantage = np.array(OFFLINE_ADVANTAGES[self.config.algorithm.advantage], np.float32)
-        return trajectory, advantage, np.ones(trajectory.group_size, bool)
+        return GroupReference(trajectory, advantage, np.ones(trajectory.group_size, bool))
 
     def tickets(self) -> Iterator[Ticket | None]:
         """Only evaluations are generated."""

@@ -32,5 +32,5 @@ class RewardGradientLoop(OfflineLoop):
                 uids = [sample_uid(ticket.seed, place, sample) for sample in range(ticket.samples)]
                 prompt, columns = source.encoded(index), dict(problem.columns)
                 trajectory = undrawn(problem.id, prompt.caption, columns, uids, update, prompt.user)
-                groups.append((trajectory, np.ones(len(uids), np.float32), np.ones(len(uids), bool)))
+                groups.append(GroupReference(trajectory, np.ones(len(uids), np.float32), np.ones(len(uids), bool)))
         return groups

@@ -134,10 +134,11 @@ class Run:
         self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
         sums = {name: sum(t.statistics[name] for t in tickets) for name in tickets[0].statistics}
         scored = rewards[~np.isnan(rewards)]
+        solved = np.concatenate([ticket.solved(self.config.reward) for ticket in tickets])
         metrics = {
             "reward/mean": float(scored.mean()) if len(scored) else 0.0,
             "reward/std": float(scored.std()) if len(scored) else 0.0,
-            "reward/solve_rate": float((scored >= self.config.reward.solved_at - 1e-9).mean()) if len(scored) else 0.0,
+            "reward/solve_rate": float(np.nanmean(solved)) if not np.isnan(solved).all() else 0.0,
             "reward/unscored": int(np.isnan(rewards).sum()),
             "groups/generated": len(rewards),
             "groups/used": groups,

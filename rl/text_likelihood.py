@@ -11,7 +11,7 @@ from torch import Tensor
 
 from configs.algorithm_options import LikelihoodOptions, Partition
 from models.text import TextSpec
-from rl.likelihood import OwnDecisions, ScoredRow
+from rl.likelihood import ScoredRow
 from rl.masks import MaskSampler, hidden_tokens, sampled
 from rl.partitions import parts
 from rl.scores import Scores
@@ -23,7 +23,20 @@ from rollout.sampler import sampling_window
 from rollout.trajectory import TextTrajectory, Trajectory, TrajectoryError, contract
 
 
-class TextReplay(OwnDecisions):
+class _OfText:
+    """Part of both: which of the recorded decisions are scored."""
+
+    options: LikelihoodOptions
+
+    def decisions_of(self, trajectory: Trajectory) -> Trajectory:
+        if not self.options.until_stop:
+            return trajectory
+        assert isinstance(trajectory, TextTrajectory)
+        kept = np.arange(trajectory.mask.shape[1]) < trajectory.stop_length[:, None]  # (G, D)
+        return replace(trajectory, mask=trajectory.mask & kept)
+
+
+class TextReplay(_OfText):
     """log pi(o) = sum over parts n of the trace, over tokens k revealed in part n, of log q_k(o_k | canvas at the start
     of part n).
 
@@ -152,12 +165,12 @@ class TextReplay(OwnDecisions):
         return views
 
 
-class TextElbo(OwnDecisions):
+class TextElbo(_OfText):
     """Minus the denoising loss of the finished text: hide some of its trained positions, score them with the weight of
     their mask (`rl.masks` says which laws there are). A block-causal model draws one rate a block and scores the blocks
     of a draw behind one clean copy (BD3LM, arXiv 2503.09573).
 
-    Everything else, what was recorded behind the stop included, stays as it was sampled.
+    Everything else, what was recorded behind the stop included, stays as it was sampled, or is hidden with the rest.
     """
 
     exact = False
@@ -170,6 +183,7 @@ class TextElbo(OwnDecisions):
             epochs: passes over an update's samples, over which a rising rate rises.
         """
         self.spec = spec
+        self.options = options
         self.draws = options.draws
         self.overlapping = options.draws > 1 or options.full_view > 0
         self.masks = MaskSampler(options, epochs)
@@ -208,7 +222,7 @@ class TextElbo(OwnDecisions):
             for first_view, row in enumerate(pack(shown, canvas, text.views, self.spec)):
                 coefficient = text.coefficient[first_view + row.view, row.place]
                 step = text.number * (int(block[-1]) + 1) + block[row.place]
-                scored.append(ScoredRow(row, index, sample, row.place, coefficient, step, len(row)))
+                scored.append(ScoredRow(row, index, sample, row.place, coefficient, step, len(row), text.importance))
         return scored
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from configs.algorithm_options import (
     AdvantageKind,
     AlgorithmOptions,
+    AnchorOn,
     Denominator,
     LikelihoodKind,
     ObjectiveKind,
@@ -29,6 +30,8 @@ def algorithm_problems(algorithm: AlgorithmOptions) -> Iterator[str]:
             f"a prompt would never have enough; raise the buffer"
         )
     offline = algorithm.advantage.offline
+    if offline and algorithm.anchor_on is AnchorOn.solved:
+        yield "algorithm.anchor_on=solved needs rewards, and answers in the data have none; use anchor_on=better"
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     yield from _cell(algorithm)
     yield from value_problems(algorithm)

@@ -157,6 +157,11 @@ def _elbo(config: Config) -> Iterator[str]:
             f"algorithm.likelihood.level_range={list(options.level_range)}: must be two numbers with "
             f"0 <= low < high <= 1"
         )
+    if denoising.same_noise and denoising.kernel is KernelKind.ode and not algorithm.advantage.offline:
+        yield (
+            "rollout.denoising.same_noise=true with kernel=ode makes all samples of a prompt one image, and there is "
+            "nothing to compare; use same_noise=false, or a kernel that draws noise"
+        )
     unread = []
     if denoising.window.trained_fraction != 1:
         unread.append("window.trained_fraction")

@@ -9,6 +9,7 @@ from typing import Any
 from configs.algorithm_options import (
     AdvantageKind,
     AlgorithmOptions,
+    AnchorOn,
     Cut,
     LikelihoodKind,
     LikelihoodOptions,
@@ -27,6 +28,7 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
     "sampled_parts": (REPLAY, Modality.text),
     "prompt_masking": ((LikelihoodKind.replay, LikelihoodKind.elbo), Modality.text),
     "block_length": (REPLAY, Modality.text),
+    "until_stop": ((LikelihoodKind.replay, LikelihoodKind.elbo), Modality.text),
     "draws": (ELBO, None),
     "mask_law": (ELBO, Modality.text),
     "rate_range": (ELBO, Modality.text),
@@ -114,6 +116,8 @@ def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
             f"algorithm.anchor={algorithm.anchor} is a supervised loss beside the objective, and advantage="
             f"{advantage.name} has none beside it; use 0"
         )
+    if algorithm.anchor_on is not AnchorOn.better and algorithm.anchor == 0:
+        yield f"algorithm.anchor_on={algorithm.anchor_on.name} does nothing with anchor=0; set both, or leave it out"
     if algorithm.anchor_growth is not None and algorithm.anchor == 0:
         yield f"algorithm.anchor_growth={algorithm.anchor_growth} does nothing with anchor=0; set both, or leave it out"
     if algorithm.least_difference is not None and (advantage.offline or advantage in WITHOUT_A_SPREAD):

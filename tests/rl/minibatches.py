@@ -90,6 +90,7 @@ class Minibatch:
                     weight=np.full(count, self.weight(sample)),
                     sample_weight=self.sample_weight(sample),
                     advantage=np.full(count, self.advantage[sample]),
+                    imitated=np.full(count, self.advantage[sample] > 0),
                     recorded=self.old[part],
                     old=self.old[part],
                     reference=self.reference[part],

@@ -50,9 +50,8 @@ def test_best_and_worst_make_a_pair_and_leave_the_rest_out() -> None:
 
 @pytest.mark.parametrize(("solved", "inside"), [(0, False), (1, True), (2, True), (4, True), (5, False)])
 def test_the_band_of_solved_fractions_includes_its_ends(solved: int, inside: bool) -> None:
-    rewards = np.array([1.0] * solved + [0.2] * (5 - solved) + [NAN])
-    assert in_band(rewards, (0.2, 0.8), 1.0) is inside
-    assert not in_band(np.array([NAN]), (0.0, 1.0), 1.0)
+    assert in_band(np.array([1.0] * solved + [0.0] * (5 - solved) + [NAN]), (0.2, 0.8)) is inside
+    assert not in_band(np.array([NAN]), (0.0, 1.0))
 
 
 @pytest.mark.parametrize("kind", [*RELATIVE, AdvantageKind.softmax])
@@ -146,7 +145,7 @@ def test_groups_that_hardly_differ_are_left_out(least, filtered, expected) -> No
     loop = object.__new__(Loop)
     loop.config, loop.advantages = Config(algorithm=options), AdvantageEstimator(options)
     rewards = [np.full(4, 0.3), np.array([0.0, 0.4, 0.2, NAN]), np.array([0.0, 0.6, 0.2, 0.1])]
-    assert [i for i, group in enumerate(rewards) if loop.teaches(group)] == (expected or [0, 1, 2])
+    assert [i for i, group in enumerate(rewards) if loop.teaches(group, group >= 1)] == (expected or [0, 1, 2])
 
 
 def test_infinite_and_batched_rewards_are_refused() -> None:

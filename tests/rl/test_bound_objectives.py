@@ -11,6 +11,12 @@ import pytest
 import torch
 
 from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
+from configs.compose import compose
+from rl.decisions import Decisions
+from rl.objectives import policy_loss
+from rl.scores import Scores
+from rl.text_likelihood import TextElbo
+from rollout.options import SamplerOptions
 from tests.rl.minibatches import (
     LENGTHS,
     Minibatch,
@@ -23,6 +29,9 @@ from tests.rl.minibatches import (
     with_advantage,
 )
 from tests.rl.readings import SAMPLES, clipped, clipping, log_likelihood, sequence_ratios, surrogate
+from tests.rl.test_objectives import entry
+from tests.sampling import prompts_of, roll_out
+from tests.tiny import tiny_policy
 
 
 @pytest.mark.parametrize("by_token", [True, False])
@@ -144,3 +153,26 @@ def test_sandwich_holds_the_log_likelihood():
             assert exact < above or power < length
             below += above < exact
     assert below > 0  # the control: the inequality could have failed
+
+
+@pytest.mark.parametrize(("draws", "depends"), [(2, True), (1, False)])
+def test_the_upper_bound_of_the_recipe_depends_on_its_power(draws, depends):
+    """SPG's masks hide a position in several draws. In a single one the power is a constant beside log p."""
+    policy = tiny_policy("llada")
+    overrides = ["algorithm.likelihood.canvas_block=5", f"algorithm.likelihood.draws={draws}"]
+    options = compose(["recipe=quickstart", "algorithm=spg", *overrides]).config.algorithm
+    groups = roll_out(policy, SamplerOptions(max_new_tokens=20, block_length=20), prompts_of([3, 4]), group_size=2)
+    groups = [replace(group, mask=np.ones_like(group.mask)) for group in groups]
+    rows = TextElbo(policy.spec, options.likelihood, options.epochs, torch.device("cpu")).rows(groups, 0)
+    assert {row.importance for row in rows} == {4.0}
+    entries = [entry(np.zeros(len(row.decision)), -np.ones(len(row.decision)), row=row) for row in rows]
+    decisions = Decisions.of(entries, torch.device("cpu"))
+    log_prob = -np.random.default_rng(0).exponential(1.0, len(decisions.sample))
+
+    def gradient(power: float) -> np.ndarray:
+        leaf = torch.tensor(log_prob, requires_grad=True)
+        loss = policy_loss(Scores(leaf), decisions, replace(options, upper_power=power), draws, lambda part: part)
+        return torch.autograd.grad(loss.value, leaf)[0].numpy()
+
+    low, high = gradient(1.5), gradient(8.0)
+    assert (np.linalg.norm(low - high) > 0.01 * np.linalg.norm(low)) is np.bool_(depends)

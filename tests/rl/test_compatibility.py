@@ -146,11 +146,18 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm.dual_clip=1"], "dual_clip=1.0: must be above 1"),
         (["algorithm.objective=clip_always", "algorithm.dual_clip=3"], "dual_clip is a part of objective=ppo_clip"),
         (["algorithm.objective=weighted", "algorithm.ratio=none", "algorithm.self_normalise=true"], "has none of"),
-        (["algorithm=spg", "model=tiny_full", "algorithm.upper_share=1.5"], "upper_share=1.5: must lie in [0, 1]"),
         (["algorithm.solved_band=[0.8,0.2]"], "must be two numbers in [0, 1], the lower first"),
+        (["algorithm.solved_band=[0.2]"], "must be two numbers in [0, 1], the lower first"),
+        (["algorithm.beta=5"], "beta=5.0 does nothing with objective=ppo_clip; it is for group_dpo, nft"),
+        (["algorithm=sft", "algorithm.clip=0.1"], "clip=0.1 does nothing with objective=weighted"),
+        (["algorithm.running.buffer=99"], "algorithm.running does nothing with advantage="),
+        (["algorithm=sft", "algorithm.anchor=3"], "advantage=constant has none beside it"),
+        (["algorithm=trace_grpo", "algorithm.anchor_on=solved"], "anchor_on=solved does nothing with anchor=0"),
+        (["rollout.denoising.steps=7"], "rollout.denoising does nothing for a model of texts"),
+        (["reward.solved_by=speed"], "reward.solved_by=speed is no term; there are answer"),
         (
             ["algorithm.reference_clip=0.1"],
-            "objective=ppo_clip has not; leave it out",
+            "does nothing with objective=ppo_clip; it is for group_dpo",
         ),
         (["algorithm=online_dpo", "algorithm.reference_clip=1"], "reference_clip=1.0: must lie between 0 and 1"),
         (["algorithm.least_difference=0"], "least_difference=0.0: must be above 0"),
@@ -288,6 +295,9 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        ["algorithm.advantage=batch", "rollout.group_size=1"],
+        ["algorithm.advantage=running", "rollout.group_size=1"],
+        ["algorithm=lightning_rl", "reward=reasoning_gym_speed"],
         ["algorithm=tracerl_value", "algorithm.advantage=raw", "rollout.group_size=1"],
         ["algorithm=tracerl_value", "algorithm.likelihood.partition=shrink", "algorithm.likelihood.shrink=4"],
         [f"{LIKELIHOOD}.sampled_parts=2", f"{SAMPLER}.order=drawn_prob"],
@@ -314,6 +324,8 @@ def test_likelihoods_of_bidirectional_models() -> None:
     assert problems(["algorithm=sft", masking, block, f"{LIKELIHOOD}.mask_law=exact_count"], FULL) == []
     [problem] = problems([masking], FULL)
     assert "partition=every_step is there to be exact; use partition=one" in problem
+    [problem] = problems(["algorithm=spg", "algorithm.upper_share=1.5"], FULL)
+    assert "upper_share=1.5: must lie in [0, 1]" in problem
     [problem] = problems(["algorithm=one_step", f"{LIKELIHOOD}.prompt_masking=1.5"], FULL)
     assert "a probability is at most 1" in problem
     [problem] = problems(["algorithm=sft", block, f"{LIKELIHOOD}.full_view=0.5"], FULL)

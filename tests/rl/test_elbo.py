@@ -108,8 +108,8 @@ def test_a_missing_weight_would_be_noticed(family, monkeypatch):
     policy, trajectory = finished(family)
     real = rl.text_likelihood.ScoredRow
 
-    def unweighted(row, index, sample, place, coefficient, step, tokens):
-        return real(row, index, sample, place, np.ones_like(coefficient), step, tokens)
+    def unweighted(row, index, sample, place, coefficient, *rest):
+        return real(row, index, sample, place, np.ones_like(coefficient), *rest)
 
     monkeypatch.setattr(rl.text_likelihood, "ScoredRow", unweighted)
     exact = exact_elbo(policy, trajectory, least_rate=1e-3)

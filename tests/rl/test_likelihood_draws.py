@@ -139,7 +139,7 @@ def test_steps_and_estimates_do_not_depend_on_micro_batches(family: str, name: s
 
 
 def test_what_is_not_trained_stays_as_it_was_recorded() -> None:
-    """Positions behind the stop are neither scored nor hidden, but for the later blocks of `canvas_block`."""
+    """Positions behind the stop are neither scored nor hidden, but for what `canvas_block` and empty canvases hide."""
     trajectory = dataclasses.replace(trajectory_of([TEXT]), mask=np.array([[True, True, True, False]]))
     for name, options in ELBOS.items():
         likelihood = likelihood_of(oracle("llada").policy, options)
@@ -148,15 +148,44 @@ def test_what_is_not_trained_stays_as_it_was_recorded() -> None:
             for row in likelihood.rows([trajectory], draw):
                 assert 3 not in row.decision
                 last.append(row.content.input_ids[-1] == TEXT[-1])
-        assert all(last) or name in ("block_autoregressive", "spg")
-        assert any(last)
+        hidden = name.startswith(("wd1", "block_autoregressive", "spg"))
+        assert any(last) is not hidden, name
+        assert all(last) or hidden or name == "coupled_grpo"
 
 
-def test_draws_of_a_sample_take_different_canvas_blocks() -> None:
-    likelihood = likelihood_of(oracle("llada").policy, ELBOS["spg"])
-    firsts = set()
+def test_draws_of_a_pass_are_of_one_canvas_block() -> None:
+    """So that a position is hidden by several of them, which the upper bound takes the mean of."""
+    options = dataclasses.replace(ELBOS["spg"], draws=8)
+    likelihood = likelihood_of(oracle("llada").policy, options)
+    found = set()
     for draw in range(30):
-        blocks = [int(row.decision[0]) // 2 for row in likelihood.rows([trajectory_of([TEXT])], draw)]
-        assert sorted(blocks) == [0, 1]
-        firsts.add(blocks[0])
-    assert firsts == {0, 1}
+        rows = likelihood.rows([trajectory_of([TEXT])], draw)
+        (block,) = {int(decision) // 2 for row in rows for decision in row.decision}
+        assert all(row.importance == 2 for row in rows)
+        assert len(rows) == 8
+        found.add(block)
+    assert found == {0, 1}
+
+
+def test_nothing_behind_the_stop_is_scored_until_the_stop() -> None:
+    trajectory = dataclasses.replace(trajectory_of([TEXT]), stop_length=np.array([2], np.int32))
+    for kind, options in [("elbo", ELBOS["espo"]), ("replay", LikelihoodOptions())]:
+        for until_stop, expected in [(False, {0, 1, 2, 3}), (True, {0, 1})]:
+            likelihood = likelihood_of(oracle("llada").policy, dataclasses.replace(options, until_stop=until_stop))
+            seen = likelihood.decisions_of(trajectory)
+            assert set(seen.mask[0].nonzero()[0]) == expected
+            rows = [row for draw in range(20) for row in likelihood.rows([seen], draw)]
+            assert {int(place) for row in rows for place in row.decision} == expected, kind
+    assert trajectory.mask.all()
+
+
+@pytest.mark.parametrize("name", ["coupled_grpo", "wd1"])
+def test_the_empty_canvas_shows_nothing_of_the_answer(name) -> None:
+    """Not even what is not trained, which the policy that starts from nothing does not see."""
+    policy = oracle("llada").policy
+    trajectory = dataclasses.replace(trajectory_of([TEXT]), mask=np.array([[True, True, True, False]]))
+    rows = likelihood_of(policy, ELBOS[name]).rows([trajectory], 0)
+    empty = rows if name == "wd1" else rows[-1:]  # the full view is the last
+    for row in empty:
+        assert set(row.decision) == {0, 1, 2}
+        assert (row.content.input_ids[-4:] == policy.spec.mask_id).all()

@@ -39,7 +39,7 @@ def entry(recorded, advantage, weight=None, row=None) -> Entry:
     row = row or ScoredRow(None, 0, 0, np.arange(count), np.ones(count, np.float32), np.zeros(count, np.int64), count)
     weight = np.ones(count) if weight is None else weight
     sample = 100 * row.trajectory + row.sample
-    return Entry(row, sample, row.trajectory, count, weight, 1.0, advantage, recorded, old=recorded)
+    return Entry(row, sample, row.trajectory, count, weight, 1.0, advantage, advantage > 0, recorded, old=recorded)
 
 
 def elements(leaf: torch.Tensor, old: np.ndarray, advantage: np.ndarray, options: AlgorithmOptions) -> Loss:

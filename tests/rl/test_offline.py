@@ -107,33 +107,33 @@ def test_text_pairs_become_groups_of_a_chosen_and_a_rejected_answer(text_model: 
     assert len(groups) == 3
     tokenizer = loop.generation.modality.tokenizer
     read = set()
-    for trajectory, advantage, valid in groups:
+    for trajectory, advantage, valid, _ in groups:
         assert isinstance(trajectory, TextTrajectory)
         assert (advantage.tolist(), advantage.dtype, valid.tolist()) == ([1, -1], np.float32, [True, True])
         answers = [tokenizer.decode(trajectory.completion_ids(k), skip_special_tokens=True) for k in (0, 1)]
         prompt = tokenizer.decode(trajectory.prompt_ids, skip_special_tokens=True)
         read.add((prompt, *answers))
     assert read == {(row["prompt"], row["chosen"], row["rejected"]) for row in TEXTS}
-    lengths = {tuple(trajectory.canvas_length.tolist()) for trajectory, _, _ in groups}
+    lengths = {tuple(trajectory.canvas_length.tolist()) for trajectory, *_ in groups}
     assert len(lengths) > 1  # so that padding was needed
 
 
 def test_every_sample_has_noise_of_its_own_that_follows_from_the_seed(text_model: Path, tmp_path: Path) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", TEXTS)
     loop = loop_of(text_config(text_model, name))
-    uids = [trajectory.uid.tolist() for update in (0, 1) for trajectory, _, _ in loop.groups_of(update)]
+    uids = [trajectory.uid.tolist() for update in (0, 1) for trajectory, *_ in loop.groups_of(update)]
     assert len({uid for group in uids for uid in group}) == 2 * len(uids) == 12
     again = loop_of(text_config(text_model, name))
-    assert [trajectory.uid.tolist() for trajectory, _, _ in again.groups_of(1)] == uids[3:]
+    assert [trajectory.uid.tolist() for trajectory, *_ in again.groups_of(1)] == uids[3:]
     other = loop_of(text_config(text_model, name, "run.seed=1"))
-    assert [trajectory.uid.tolist() for trajectory, _, _ in other.groups_of(1)] != uids[3:]
+    assert [trajectory.uid.tolist() for trajectory, *_ in other.groups_of(1)] != uids[3:]
 
 
 def test_a_demonstration_is_a_group_of_one(text_model: Path, tmp_path: Path) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", TEXTS)
     demonstration = ["data=jsonl", "data.train.response='{{ chosen }}'", "algorithm=sft"]
     groups = loop_of(text_config(text_model, name, *demonstration)).groups_of(0)
-    assert [(t.group_size, a.tolist(), v.tolist()) for t, a, v in groups] == [(1, [1], [True])] * 3
+    assert [(t.group_size, a.tolist(), v.tolist()) for t, a, v, _ in groups] == [(1, [1], [True])] * 3
 
 
 def image_sources(folder: Path) -> dict[str, list[str]]:
@@ -164,7 +164,7 @@ def test_image_pairs_are_the_same_in_every_kind_of_source(image_model: Path, tmp
     for name, overrides in image_sources(tmp_path).items():
         groups = loop_of(image_config(image_model, tmp_path / "unused.jsonl", *overrides)).groups_of(0)
         found = {}
-        for trajectory, advantage, valid in groups:
+        for trajectory, advantage, valid, _ in groups:
             assert isinstance(trajectory, ImageTrajectory), name
             assert (advantage.tolist(), valid.tolist()) == ([1, -1], [True, True])
             assert len(set(trajectory.uid.tolist())) == 2

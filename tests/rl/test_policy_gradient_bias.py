@@ -73,6 +73,7 @@ class World:
                     weight=np.full(count, probability[sample], np.float32),
                     sample_weight=float(probability[sample]),
                     advantage=np.full(count, self.reward[sample], np.float32),
+                    imitated=np.zeros(count, bool),
                     recorded=np.zeros(count, np.float32),
                 )
             )

@@ -274,6 +274,7 @@ class World:
                     weight=weight * (row.emphasis if emphasised else ones),
                     sample_weight=weight,
                     advantage=ones * np.float32(self.reward[row.sample]),
+                    imitated=ones > 1,
                     recorded=ones,
                 )
             )

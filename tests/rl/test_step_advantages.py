@@ -43,29 +43,39 @@ def image() -> ImageTrajectory:
 
 def test_a_decision_has_the_advantage_of_its_round():
     advantage = np.array([[10, 20, 30, 40], [50, 60, 70, 80]], np.float32)
-    trajectory, spread = Group(text(), advantage, np.ones((2, 4), bool)).trained()
+    group = Group(text(), advantage, np.ones((2, 4), bool)).trained()
+    trajectory, spread = group.trajectory, group.advantage
     assert (trajectory.mask == text().mask).all()
     assert (spread[text().mask] == [10, 30, 20, 20, 60, 50, 50, 70]).all()
 
 
 def test_a_decision_of_an_image_has_the_advantage_of_its_step():
     advantage = np.arange(12, dtype=np.float32).reshape(2, 6)
-    _, spread = Group(image(), advantage, np.ones((2, 6), bool)).trained()
+    group = Group(image(), advantage, np.ones((2, 6), bool)).trained()
+    spread = group.advantage
     assert (spread == [[2, 3, 4], [8, 9, 10]]).all()
 
 
 def test_rounds_that_are_left_out_leave_their_decisions_out():
     valid = np.array([[0, 1, 0, 0], [0, 0, 0, 1]], bool)
-    trajectory, spread = Group(text(), np.ones((2, 4), np.float32), valid).trained()
+    group = Group(text(), np.ones((2, 4), np.float32), valid).trained()
+    trajectory, spread = group.trajectory, group.advantage
     assert (trajectory.mask == [[0, 0, 1, 1, 0]]).all()  # of the second sample only an untrained token is left
     assert trajectory.uid.tolist() == [0]
     assert spread.shape == (1, 5)
 
 
 def test_samples_that_are_left_out_are_not_there():
-    trajectory, spread = Group(text(), np.array([1, 2], np.float32), np.array([False, True])).trained()
+    group = Group(text(), np.array([1, 2], np.float32), np.array([False, True])).trained()
+    trajectory, spread = group.trajectory, group.advantage
     assert trajectory.uid.tolist() == [1]
     assert (spread == 2).all()
+
+
+def test_what_is_imitated_goes_with_its_samples():
+    imitated, valid = np.array([True, False]), np.array([False, True])
+    group = Group(text(), np.ones(2, np.float32), valid, imitated).trained()
+    assert group.imitated.tolist() == [False]
 
 
 def test_a_group_with_nothing_to_train_is_none():

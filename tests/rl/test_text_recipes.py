@@ -82,6 +82,7 @@ CELLS = {
         "algorithm.leaf_weights=true",
         "algorithm.optimizer.learning_rate=6e-3",
         "algorithm.epochs=4",
+        "algorithm.minibatches=1",
         "rollout.branching.forks=[0,4]",
         "rollout.branching.factors=[4,2]",
     ),
