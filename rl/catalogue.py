@@ -23,6 +23,7 @@ from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
 from rl.compatibility import problems
+from rl.compatibility.text import attention_of
 from rl.requirements import differentiates_reward, is_coupled, needs_old, needs_reference
 
 PIPED_WIDTH = 150
@@ -52,6 +53,8 @@ class Recipe:
     paper: str
     """arXiv number, or empty"""
     modalities: tuple[str, ...]
+    attention: str
+    """Of the text models that it is for; empty if of any"""
     cell: tuple[str, str, str, str]
     """likelihood, ratio, objective, advantage"""
     forwards: str
@@ -84,6 +87,7 @@ def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
         summary=summary,
         paper=paper.group(1) if paper else "",
         modalities=tuple(modality.value for modality in suited),
+        attention=attention_of(algorithm.likelihood),
         cell=cell_of(algorithm),
         forwards=_forwards(config),
         needs=tuple(_needs(config)),
@@ -174,7 +178,7 @@ def _rows(config: Config) -> str:
     algorithm, branching = config.algorithm, config.rollout.branching
     likelihood = algorithm.likelihood
     if likelihood.kind is LikelihoodKind.elbo:
-        return str(likelihood.draws * (1 + likelihood.complement + (likelihood.full_view > 0)))
+        return str(likelihood.draws * (1 + likelihood.complement) + (likelihood.full_view > 0))
     if likelihood.sampled_parts is not None:
         return str(likelihood.sampled_parts)
     if likelihood.kind is LikelihoodKind.proposals:
@@ -195,8 +199,13 @@ def table(recipes: list[Recipe]) -> Table:
         result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
     for recipe in recipes:
         cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
-        result.add_row(recipe.name, ", ".join(recipe.modalities), *cells)
+        result.add_row(recipe.name, _models(recipe), *cells)
     return result
+
+
+def _models(recipe: Recipe) -> str:
+    attention = f" ({recipe.attention})" if recipe.attention else ""
+    return ", ".join(f"text{attention}" if name == Modality.text.value else name for name in recipe.modalities)
 
 
 def show_algorithms(name: str | None, config_dir: Path | None) -> None:

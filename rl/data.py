@@ -19,7 +19,7 @@ import numpy as np
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, DataOptions, SourceKind, SourceOptions
-from rl.image_cells import located
+from rl.image_columns import located
 from rl.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
 from rl.users import user_vector
 
@@ -36,7 +36,7 @@ class Problem:
     responses: tuple[str, ...] = ()
     """For offline training of a text model: a demonstration, or the chosen and the rejected answer."""
     images: tuple[Any, ...] = ()
-    """The same for an image model, as `rl.image_cells.pixels` takes them."""
+    """The same for an image model, as `rl.image_columns.pixels` takes them."""
     perturbed: str | None = None
     """A prompt whose completions answer `prompt` worse."""
     user: np.ndarray | None = None

@@ -38,7 +38,7 @@ from models.value import ImageValue
 from rewards.differentiable import DifferentiableTotal
 from rl.compatibility import check
 from rl.data import Problem
-from rl.image_cells import pixels
+from rl.image_columns import pixels
 from rl.image_elbo import Encode, ImageElbo, recorded
 from rl.image_likelihood import ImageReplay
 from rl.image_reward_gradient import ImageRewardGradient
@@ -74,6 +74,8 @@ class ImageModality:
 
     def check(self) -> None:
         check(self.config, self.spec)
+        if differentiates_reward(self.config.algorithm):
+            DifferentiableTotal(self.config.reward.terms)  # refuses terms without a gradient
         check_image_weights(self.config.model)
 
     @cached_property

@@ -258,8 +258,9 @@ class Learner:
         return entries
 
     def _set_old(self, batches: list[list[Entry]], several: bool) -> None:
-        """The behaviour log-probability: the recorded one where the likelihood reproduces it; else scored now, before
-        the weights change. With a single update it is the present value, and the ratio is 1."""
+        """What ratios compare with: the recorded log-probability where the likelihood reproduces it; else it is scored
+        now, before the weights change, so that ratios know nothing of updates since a stale sample was drawn. With a
+        single update it is the present value, and the ratio is 1."""
         if self.likelihood.exact:
             for entry in (entry for batch in batches for entry in batch):
                 entry.old = entry.recorded

@@ -13,7 +13,6 @@ from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
-from rewards.differentiable import DifferentiableTotal
 from rewards.registry import resolve_term
 from rl.data import open_source, open_training
 from rl.generation import Generation
@@ -82,8 +81,6 @@ def planned(composed: Composed) -> Plan:
     modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
-    if differentiates_reward(config.algorithm):
-        DifferentiableTotal(config.reward.terms)  # refuses terms without a gradient
     problems = open_training(config.data)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     sources = {TicketKind.train: PromptSource(problems, modality)}

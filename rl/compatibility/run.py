@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configs.algorithm_options import AdvantageKind, ObjectiveKind
+from configs.algorithm_options import AdvantageKind, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.registry import COMPLETIONS
@@ -34,6 +34,12 @@ def _rollout(config: Config) -> Iterator[str]:
         yield (
             f"algorithm.minibatches={algorithm.minibatches} is more than "
             f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty"
+        )
+    kl_to_old = algorithm.kl.coefficient > 0 and algorithm.kl.to is KlTarget.old
+    if kl_to_old and algorithm.minibatches * algorithm.epochs == 1 and rollout.max_staleness == 0:
+        yield (
+            "algorithm.kl.to=old: with one optimizer update for each rollout the policy is still the old one, and "
+            "the KL has no gradient; use minibatches or epochs above 1, or kl.to=reference"
         )
     if algorithm.advantage.offline:
         return

@@ -155,13 +155,20 @@ def _attention(options: LikelihoodOptions, spec: TextSpec | None) -> Iterator[st
     if options.prompt_masking > 0:
         yield (
             f"{name}.prompt_masking={options.prompt_masking}: {spec.family} is block-causal and has never seen a MASK "
-            f"in its clean text; use prompt_masking=0"
+            f"in its clean text; use a bidirectional model, such as model=tiny_full, or prompt_masking=0"
         )
     if options.canvas_block is not None:
         yield (
             f"{name}.canvas_block={options.canvas_block}: {spec.family} has blocks of its own and scores all of them "
-            f"in one forward; use canvas_block=null"
+            f"in one forward; use a bidirectional model, such as model=tiny_full, or canvas_block=null"
         )
+
+
+def attention_of(options: LikelihoodOptions) -> str:
+    """Of the text models that the options are for; empty if of any."""
+    if options.prompt_masking > 0 or options.canvas_block is not None:
+        return "bidirectional"
+    return "" if options.block_length is None else "block-causal"
 
 
 def _sampler(config: Config, spec: TextSpec | None) -> Iterator[str]:

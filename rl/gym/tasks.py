@@ -20,11 +20,9 @@ from configs.algorithm_options import AdvantageKind
 from configs.compose import PACKAGE, Composed, compose
 from configs.errors import UserError
 from models.options import Modality
-from rewards.differentiable import DifferentiableTotal
 from rewards.registry import RewardError
 from rl.catalogue import Recipe, catalogue
 from rl.modality import modality_of
-from rl.requirements import differentiates_reward
 
 FOLDER = PACKAGE / "gym"
 WHERE = "GYM_FOLDER"
@@ -160,8 +158,6 @@ def plan_of(task: Task, contestant: Contestant, folder: Path, extra: list[str], 
         try:
             composed = compose(overrides, config_dir)
             modality_of(composed.config).check()
-            if differentiates_reward(composed.config.algorithm):
-                DifferentiableTotal(composed.config.reward.terms)
         except (UserError, RewardError) as error:
             refused = error
             continue

@@ -154,6 +154,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm=sft", "algorithm.anchor=3"], "advantage=constant has none beside it"),
         (["algorithm=trace_grpo", "algorithm.anchor_on=solved"], "anchor_on=solved does nothing with anchor=0"),
         (["rollout.denoising.steps=7"], "rollout.denoising does nothing for a model of texts"),
+        (["algorithm=tracerl", "algorithm.minibatches=1"], "the KL has no gradient; use minibatches or epochs above 1"),
         (["reward.solved_by=speed"], "reward.solved_by=speed is no term; there are answer"),
         (
             ["algorithm.reference_clip=0.1"],
@@ -295,6 +296,7 @@ def test_training_scenes_need_a_size_and_held_out_ones_do_not() -> None:
         ["data.evaluation=null", "evaluation.every=0"],
         ["algorithm=one_step", "cluster.learners=128"],
         ["algorithm=sft", "rollout.group_size=1"],
+        ["algorithm=tracerl", "algorithm.minibatches=1", "rollout.max_staleness=1"],
         ["algorithm.advantage=batch", "rollout.group_size=1"],
         ["algorithm.advantage=running", "rollout.group_size=1"],
         ["algorithm=lightning_rl", "reward=reasoning_gym_speed"],

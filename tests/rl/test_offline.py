@@ -23,7 +23,7 @@ from models.policy import Policy
 from models.tiny.create import main as create
 from rl.data import open_source
 from rl.generation import Generation
-from rl.image_cells import pixels
+from rl.image_columns import pixels
 from rl.likelihood import Likelihood
 from rl.modality import modality_of
 from rl.offline import OfflineLoop

@@ -17,7 +17,7 @@ from configs.schema import Config, SourceKind, SourceOptions
 from models.tiny.create import main as create
 from rewards.registry import resolve
 from rl.data import open_source
-from rl.image_cells import located, pixels
+from rl.image_columns import located, pixels
 from rl.modality import modality_of
 from rl.pairs import Tally, best_and_worst, report
 from rl.processes import RunFailed
