@@ -232,11 +232,11 @@ def log_probs(likelihood, policy: TextPolicy, rows: list[ScoredRow]) -> list[np.
     return [known[key] for key in keys]
 
 
-def estimates(family: str, options: LikelihoodOptions, ids: tuple, number: int) -> np.ndarray:
+def estimates(family: str, options: LikelihoodOptions, ids: tuple, number: int, uid: int = 5) -> np.ndarray:
     """(number,) estimates of one text, each of another pass."""
     policy = oracle(family).policy
     likelihood = likelihood_of(policy, options)
-    trajectory = trajectory_of([ids])
+    trajectory = trajectory_of([ids], uid=uid)
     epoch = RISING_EPOCH if options.rising_rate else 0
     passes = [likelihood.rows([trajectory], EPOCHS * update + epoch) for update in range(number)]
     owner = np.array([update for update, rows in enumerate(passes) for _ in rows])

@@ -96,6 +96,11 @@ def test_bias_of_a_denoising_loss(family: str, name: str) -> None:
     assert np.exp(truth).sum() == pytest.approx(1, abs=1e-6)
     bias = np.exp(truth) @ (np.array([mean_elbo(family, name, ids) for ids in TEXTS]) - truth)
     assert bias == pytest.approx(ELBO_BIAS[family, name], abs=1e-3)
+    errors = [
+        standard_errors(estimates(family, ELBOS[name], ids, 40, uid=100 + place), mean_elbo(family, name, ids))
+        for place, ids in enumerate(TEXTS[::9])
+    ]
+    assert np.mean(np.square(errors)) < 4
 
 
 @pytest.mark.parametrize(("family", "name"), [c for c in REPLAY_CASES if c[1] not in ("diffu_grpo", "agrpo")])

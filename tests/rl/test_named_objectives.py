@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, ObjectiveKind, Ratio
+from rl.advantages import advantages
 from rl.objectives import policy_loss
 from rl.scores import Scores
 from tests.rl.minibatches import (
@@ -45,24 +46,18 @@ def test_weighted_likelihood(made, by_token):
             members = [s for s in SAMPLES if GROUPS[s] == group]
             gain = np.exp([m.advantage[s] for s in members])
             loss_weights = np.exp([-m.advantage[s] for s in members])
-            weights = loss_weights / loss_weights.sum() - gain / gain.sum()
+            weights = len(members) / sum(LENGTHS) * (loss_weights / loss_weights.sum() - gain / gain.sum())
             loss += sum(w * log_likelihood(m, x, s) for w, s in zip(weights, members, strict=True))
         return loss
 
     assert_reads(minibatch, options, reading)
     assert_differs(minibatch, options, lambda m, x: -reading(m, x))
     if by_token:
-        advantage = [
-            sum(LENGTHS)
-            * sum(
-                sign
-                * math.exp(sign * minibatch.advantage[s])
-                / sum(math.exp(sign * minibatch.advantage[j]) for j in SAMPLES if GROUPS[j] == GROUPS[s])
-                for sign in (1, -1)
-            )
-            for s in SAMPLES
-        ]
-        assert_reads(with_advantage(minibatch, advantage), options, lambda _, x: wd1(minibatch, x))
+        softmax = np.zeros(len(GROUPS))
+        for group in set(GROUPS):
+            members = np.array([s for s in SAMPLES if GROUPS[s] == group])
+            softmax[members], _ = advantages(minibatch.advantage[members], AdvantageKind.softmax)
+        assert_reads(with_advantage(minibatch, softmax.tolist()), options, lambda _, x: wd1(minibatch, x))
 
 
 @pytest.mark.parametrize("made", MINIBATCHES)
