@@ -84,7 +84,7 @@ def test_flow_grpo_learns_with_advantages_of_steps(tmp_path) -> None:
     for group in groups:
         assert group.advantage.shape == (8, STEPS - 1)
         assert group.valid.all()
-        _, spread = group.trained()
+        spread = group.trained().advantage
         assert (np.ptp(spread, axis=1) > 0).all()  # the steps of a sample are worth different things
     results = [training.update(update) for update in range(8)]
     rewards = [reward for _, reward in results]

@@ -106,6 +106,7 @@ def test_pruned_branches_are_not_scored(folders):
             folders / "sd3",
             "algorithm=branch_grpo",
             "rollout.denoising.steps=6",
+            "rollout.denoising.window.trained_fraction=1",
             *(f"rollout.{option}" for option in SMALLER_TREES["branch_grpo"]),
             *pruning,
         )
