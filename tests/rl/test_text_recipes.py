@@ -153,6 +153,7 @@ def learns(model: Path, recipe: str, *overrides: str) -> None:
             "rollout.sampler.temperature=1.0",
             *(["algorithm.likelihood.canvas_block=4"] if recipe == "spg" else []),
             *(["algorithm.clip=0.2"] if recipe in BIDIRECTIONAL else []),
+            *(["algorithm.epochs=4"] if recipe == "just_grpo" else []),
             *(["rollout.branching.forks=[0,4]"] if recipe == "d_tree_rpo" else []),
             *overrides,
         ]
