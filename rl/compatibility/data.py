@@ -1,4 +1,4 @@
-"""Problems, answers and users that the training cannot work with; each problem is one sentence."""
+"""Sources of problems and their answers that the training cannot work with; each problem is one sentence."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from configs.algorithm_options import (
 )
 from configs.schema import Config
 from models.options import Modality
+from rl.compatibility.run import COMPARED_ELSEWHERE
 from rollout.options import DenoisingOptions, SamplerOptions
 
 REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)
@@ -26,9 +27,9 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
     "shrink": (REPLAY, Modality.text),
     "segments": (REPLAY, Modality.text),
     "sampled_parts": (REPLAY, Modality.text),
-    "prompt_masking": ((LikelihoodKind.replay, LikelihoodKind.elbo), Modality.text),
+    "prompt_masking": (REPLAY + ELBO, Modality.text),
     "block_length": (REPLAY, Modality.text),
-    "until_stop": ((LikelihoodKind.replay, LikelihoodKind.elbo), Modality.text),
+    "until_stop": (REPLAY + ELBO, Modality.text),
     "draws": (ELBO, None),
     "mask_law": (ELBO, Modality.text),
     "rate_range": (ELBO, Modality.text),
@@ -91,13 +92,7 @@ def unused_options(config: Config) -> Iterator[str]:
         yield f"rollout.{section} does nothing for a model of {modality.name}s; leave it out"
 
 
-WITHOUT_A_SPREAD = (
-    AdvantageKind.batch,
-    AdvantageKind.running,
-    AdvantageKind.per_step,
-    AdvantageKind.raw,
-    AdvantageKind.none,
-)
+WITHOUT_A_SPREAD = (*COMPARED_ELSEWHERE, AdvantageKind.per_step, AdvantageKind.none)
 """Advantages that a group may have although its own rewards are equal."""
 
 

@@ -266,15 +266,13 @@ def _rates(searched: Sequence[Result]) -> str:
         return ""
     best = best_rates(searched)
     rates = sorted({result.learning_rate for result in searched if not result.error})
-    solved = {(one.name, one.learning_rate): float(np.nanmean(one.solved[1])) for one in searched if not one.error}
-    failed = {(one.name, one.learning_rate) for one in searched if one.error}
+    shown = {
+        (one.name, one.learning_rate): "failed" if one.error else f"{float(np.nanmean(one.solved[1])):.3f}"
+        for one in searched
+    }
     rows = []
-
-    def missing(name: str, rate: float) -> str:
-        return "failed" if (name, rate) in failed else "-"
-
     for name in sorted(best):
-        shares = [f"{solved[name, rate]:.3f}" if (name, rate) in solved else missing(name, rate) for rate in rates]
+        shares = [shown.get((name, rate), "-") for rate in rates]
         marks = ["**" if rate == best[name] else "" for rate in rates]
         rows.append([name, *(f"{mark}{share}{mark}" for mark, share in zip(marks, shares, strict=True))])
     words = "Share solved after training with each rate, on a seed that the report does not have; the best was taken."
