@@ -52,14 +52,14 @@ base-digits: runs/untrained/digits
 	$(BIN)/denoiserl export --half runs/sft_tiny_digits models/tiny/digits
 
 runs/untrained/scenes runs/untrained/digits: .venv/installed
-	$(BIN)/python -m rl.image_bases runs/untrained
+	$(BIN)/python -m rl.commands.image_bases runs/untrained
 
 # torch first and alone: its exact pin is what selects the CPU build where one is offered.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,image]"
-	$(BIN)/python -m rl.prebuild
+	$(BIN)/python -m rl.commands.prebuild
 	touch $@
 
 clean:  ## remove the environment and the runs

@@ -337,7 +337,8 @@ class OldPolicyOptions:
 @dataclass
 class ValueOptions:
     """A second network, which predicts from the state before each decision what the sample will be worth; advantages
-    are then GAE (`rl/gae.py`) over the sample's steps, and `advantage` says what the sample as a whole is worth."""
+    are then GAE (`rl/algorithm/gae.py`) over the sample's steps, and `advantage` says what the sample as a whole is
+    worth."""
 
     discount: float = 1.0
     """GAE's gamma: what a reward one step later counts."""

@@ -1,4 +1,4 @@
-"""The networks: text and image policies, their families, loading, LoRA and export.
+"""The networks: `text` and `images`, the embedded `tiny` ones, and what they share: files, LoRA, options, the policy.
 
 Nothing here knows about rollouts, rewards or training; `models` imports nothing of ours.
 """

@@ -5,7 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import nn
+
+from models.options import Precision
+
+DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
+"""Of stored and loaded weights."""
 
 
 class Policy(nn.Module, ABC):

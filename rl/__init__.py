@@ -1,1 +1,4 @@
-"""Learning: likelihoods, objectives, advantages, the learner, the loop, checkpoints, evaluation, the command line."""
+"""Learning, in rooms; each may import those below it and none above:
+
+cli, gym, commands, driver, run, learner, modality, compatibility, likelihood, algorithm, data; drawing stands beside.
+"""

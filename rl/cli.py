@@ -42,7 +42,7 @@ def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     composed = compose(overrides or [], config_dir)
     check(composed.config, None)  # before the imports of the next line, which take seconds
 
-    from rl.train import train as run
+    from rl.driver.train import train as run
 
     run(composed)
 
@@ -66,7 +66,7 @@ def evaluate(
     config_dir: ConfigDir = None,
 ) -> None:
     """Solve rate on held-out problems, greedy and sampled, with 95 % intervals."""
-    from rl.commands import run_evaluation
+    from rl.commands.policies import run_evaluation
 
     run_evaluation(*_policy(overrides, run, update, config_dir), output)
 
@@ -88,8 +88,8 @@ def sample(
     config_dir: ConfigDir = None,
 ) -> None:
     """Draw completions: text with its unmasking round by round, images as a grid."""
-    from rl.commands import show_samples
-    from rl.modality import ShowOptions
+    from rl.commands.policies import show_samples
+    from rl.modality.protocol import ShowOptions
 
     options = ShowOptions(count, greedy, steps, output)
     show_samples(*_policy(overrides, run, update, config_dir), prompt, problems, options)
@@ -105,7 +105,7 @@ def pairs(
     config_dir: ConfigDir = None,
 ) -> None:
     """Preference pairs from a policy's completions of the training problems: the best and the worst by reward."""
-    from rl.pairs import write_pairs
+    from rl.commands.pairs import write_pairs
 
     write_pairs(*_policy(overrides, run, update, config_dir), output, gap)
 
@@ -121,7 +121,7 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="Store weights as 16-bit floats.")] = False,
 ) -> None:
     """Write a run's policy as a checkpoint that other tools load, under the family's published names."""
-    from rl.commands import export_run
+    from rl.commands.policies import export_run
 
     export_run(run, target, update, adapter_only, half)
 
@@ -134,7 +134,7 @@ def _policy(
         from configs.compose import compose
 
         return compose(overrides or [], config_dir), None
-    from rl.saved import run_configuration, run_weights
+    from rl.run.saved import run_configuration, run_weights
 
     return run_configuration(run, overrides or []), run_weights(run, update)
 
@@ -145,7 +145,7 @@ def algorithms(
     config_dir: ConfigDir = None,
 ) -> None:
     """List the algorithms: what each is made of, what it costs and what it needs."""
-    from rl.catalogue import show_algorithms
+    from rl.commands.catalogue import show_algorithms
 
     show_algorithms(name, config_dir)
 

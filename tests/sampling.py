@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.text import TextPolicy
-from rollout.groups import to_trajectories
+from models.text.policy import TextPolicy
 from rollout.options import SamplerOptions
-from rollout.sampler import Sampler, Samples
+from rollout.text.groups import to_trajectories
+from rollout.text.sampler import Sampler, Samples
 from rollout.trajectory import TextTrajectory
 from rollout.worker import Origin
 

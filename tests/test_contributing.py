@@ -18,36 +18,37 @@ import pytest
 import torch
 from diffusers import StableDiffusionPAGPipeline
 
-import models.export
-import models.families
-import models.image
-import models.image_description
-import models.image_export
+import models.images.description
+import models.images.export
+import models.images.policy
+import models.text.export
+import models.text.families
 import rewards
 import rollout.options
-import tests.models.published
+import tests.models.text.published
 from configs.algorithm_options import AdvantageKind, Denominator
 from configs.compose import compose
 from configs.errors import ConfigError
 from configs.schema import Config
-from models import image_families
-from models.checkpoint import load_text_policy, read_text_spec
-from models.export import export_text_policy
-from models.families import FAMILIES, CheckpointError, TextFamily
-from models.image_checkpoint import load_image_policy, read_image_spec
-from models.image_export import export_image_policy
+from models.images import families as image_families
+from models.images.checkpoint import load_image_policy, read_image_spec
+from models.images.export import export_image_policy
 from models.options import LoraOptions, Modality, ModelOptions
+from models.text.checkpoint import load_text_policy, read_text_spec
+from models.text.export import export_text_policy
+from models.text.families import FAMILIES, CheckpointError, TextFamily
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import COMPLETIONS, REGISTERED, RewardError, resolve
 from rewards.scorer import Scorer, ScoreRequest
 from rl.compatibility import check
-from rollout.kernels import transition
+from rollout.images.kernels import transition
 from rollout.options import KernelKind
 from tests.documentation import ROOT, blocks, commands, run_command
-from tests.models import test_architecture, test_export, test_families, test_image_stock
+from tests.models.images import test_stock as test_image_stock
 from tests.models.pipelines import image_options, tiny_pipeline
-from tests.models.published import PUBLISHED, write_checkpoint
-from tests.rollout.kernels.schedules import SCHEDULES
+from tests.models.text import test_architecture, test_export, test_families
+from tests.models.text.published import PUBLISHED, write_checkpoint
+from tests.rollout.images.kernels.schedules import SCHEDULES
 
 PAGE = "CONTRIBUTING.md"
 FAMILY, CHECKPOINT, NUMBERS, IMAGE_FAMILY, REWARD, REGISTRATION, IMAGE_REWARD, KERNEL = blocks(PAGE, "python")
@@ -65,11 +66,11 @@ def test_every_folder_of_the_layout_exists_and_none_is_left_out():
 @pytest.fixture
 def aurora(monkeypatch: pytest.MonkeyPatch) -> TextFamily:
     """The family and its published numbers, entered into the three tables."""
-    family = eval(FAMILY, vars(models.families).copy())
+    family = eval(FAMILY, vars(models.text.families).copy())
     families = MappingProxyType({**FAMILIES, family.name: family})
-    for module in (models.families, models.export, test_families):
+    for module in (models.text.families, models.text.export, test_families):
         monkeypatch.setattr(module, "FAMILIES", families)
-    checkpoints = eval(f"{{{CHECKPOINT}}}", vars(tests.models.published).copy())
+    checkpoints = eval(f"{{{CHECKPOINT}}}", vars(tests.models.text.published).copy())
     for table, entries in ((PUBLISHED, checkpoints), (test_families.PUBLISHED_NUMBERS, eval(f"{{{NUMBERS}}}"))):
         ((name, entry),) = entries.items()
         assert name == family.name
@@ -110,14 +111,14 @@ def test_new_family_names_its_adapters_as_published(aurora, tmp_path):
 def test_without_its_names_the_checkpoint_does_not_load(aurora, tmp_path, monkeypatch, omitted, message):
     write_checkpoint(tmp_path, PUBLISHED[aurora.name])
     incomplete = dataclasses.replace(aurora, **omitted)
-    monkeypatch.setattr(models.families, "FAMILIES", {aurora.name: incomplete})
+    monkeypatch.setattr(models.text.families, "FAMILIES", {aurora.name: incomplete})
     with pytest.raises(CheckpointError, match=message):
         load_text_policy(ModelOptions(path=str(tmp_path)))
 
 
 def test_without_its_entry_the_family_is_unknown():
     with pytest.raises(CheckpointError, match="aurora"):
-        models.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
+        models.text.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def pag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A tiny pipeline of the new image family, which is entered into the table."""
     family = eval(IMAGE_FAMILY, {**vars(image_families), "StableDiffusionPAGPipeline": StableDiffusionPAGPipeline})
     families = MappingProxyType({**image_families.FAMILIES, family.name: family})
-    for module in (models.image, models.image_description, models.image_export):
+    for module in (models.images.policy, models.images.description, models.images.export):
         monkeypatch.setattr(module, "FAMILIES", families)
     pipeline = tiny_pipeline("sd")
     StableDiffusionPAGPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(tmp_path / "pag")
@@ -148,7 +149,7 @@ def test_new_image_family_draws_what_the_stock_pipeline_draws(pag, tmp_path):
 
 
 def test_without_its_entry_the_image_family_is_unknown(pag, monkeypatch):
-    monkeypatch.setattr(models.image_description, "FAMILIES", image_families.FAMILIES)
+    monkeypatch.setattr(models.images.description, "FAMILIES", image_families.FAMILIES)
     with pytest.raises(CheckpointError, match="'StableDiffusionPAGPipeline'; supported"):
         read_image_spec(image_options(pag))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from models.text import TextPolicy, TextSpec
+from models.text.policy import TextPolicy, TextSpec
 
 
 def tiny_policy(

@@ -13,8 +13,8 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from models.checkpoint import build_text_policy
-from models.export import export_text_policy
+from models.text.checkpoint import build_text_policy
+from models.text.export import export_text_policy
 
 SPECIAL = ("<|pad|>", "<|mask|>", "<|end|>", "<|answer|>")
 PRINTABLE = [chr(code) for code in range(33, 127)]

@@ -22,8 +22,8 @@ from rl.compatibility.unused import unused_options
 from rl.compatibility.users import user_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
-    from models.image import ImageSpec
-    from models.text import TextSpec
+    from models.images.policy import ImageSpec
+    from models.text.policy import TextSpec
 
 
 def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:

@@ -15,8 +15,8 @@ from configs.algorithm_options import (
     Partition,
     Ratio,
 )
+from rl.algorithm.requirements import WHOLE_SAMPLES, differentiates_reward
 from rl.compatibility.value import value_problems
-from rl.requirements import WHOLE_SAMPLES, differentiates_reward
 
 WITHOUT_RATIO = (ObjectiveKind.weighted, ObjectiveKind.sandwich, ObjectiveKind.group_dpo, ObjectiveKind.nft)
 OF_WHOLE_SAMPLES = (*WHOLE_SAMPLES, ObjectiveKind.nft)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, Partition, Ratio
 from configs.schema import Config
 from models.options import Modality
-from rl.requirements import WHOLE_SAMPLES
+from rl.algorithm.requirements import WHOLE_SAMPLES
 from rollout.branching import Tree
 from rollout.options import (
     BranchingOptions,

@@ -18,13 +18,13 @@ from configs.algorithm_options import (
 )
 from configs.schema import Config
 from models.options import TrainedPart
+from rl.algorithm.requirements import differentiates_reward
 from rl.compatibility.denoising import denoising_problems
 from rl.compatibility.reward_gradient import reward_gradient_problems
-from rl.requirements import differentiates_reward
 from rollout.options import DenoisingOptions, KernelKind, LatentPrecision
 
-if TYPE_CHECKING:  # models.image_spec imports torch, which `denoiserl config` must not wait for
-    from models.image_spec import ImageSpec
+if TYPE_CHECKING:  # models.images.spec imports torch, which `denoiserl config` must not wait for
+    from models.images.spec import ImageSpec
 
 GAUSSIAN_ESTIMATORS = (KlEstimator.exact, KlEstimator.flow_grpo)
 UNETS = ("sd", "sdxl")
@@ -205,7 +205,7 @@ def _prompt_segments(config: Config, spec: ImageSpec) -> Iterator[str]:
 
 
 def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
-    from models.image_spec import Guidance
+    from models.images.spec import Guidance
 
     denoising = config.rollout.denoising
     if spec.guidance is Guidance.none and denoising.guidance != 1.0:
@@ -229,8 +229,8 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
 
 def _schedule(config: Config, spec: ImageSpec) -> Iterator[str]:
     """Scheduler, prediction, kernel and size are put together as sampler and likelihood do it."""
-    from rl.image_modality import check_schedule
-    from rl.noise_levels import NoiseLevels
+    from rl.compatibility.image_schedule import check_schedule
+    from rl.likelihood.noise_levels import NoiseLevels
 
     try:
         check_schedule(config, spec)

@@ -8,9 +8,9 @@ from configs.algorithm_options import AdvantageKind, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.registry import COMPLETIONS
-from rl.advantages import OFFLINE_ADVANTAGES
-from rl.requirements import differentiates_reward
-from rl.schedule import MAX_REFILLS
+from rl.algorithm.advantages import OFFLINE_ADVANTAGES
+from rl.algorithm.requirements import differentiates_reward
+from rl.data.tickets import MAX_REFILLS
 
 COMPARED_ELSEWHERE = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw)
 """Advantages that compare a sample with others than those of its group, or with none."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rl.plots import BLUE, GREEN, GREY, ORANGE
-
-if TYPE_CHECKING:
-    from rl.gym.report import Line
+from rl.drawing.plots import BLUE, GREEN, GREY, ORANGE
+from rl.gym.lines import Line
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9")
 LABELLED = 12

@@ -14,14 +14,14 @@ from rich.console import Console
 from cluster.weights import pack_weights
 from configs.errors import UserError
 from models.lora import trainable_parameters
-from rl.data import open_training
+from rl.commands.pairs import draw_pairs
+from rl.data.problems import open_training
+from rl.data.prompts import PromptSource
+from rl.data.tickets import TicketKind
+from rl.driver.in_process import DirectGeneration, called_directly
 from rl.gym.results import fingerprint
 from rl.gym.tasks import Task, pairs_config
-from rl.in_process import DirectGeneration, called_directly
-from rl.modality import modality_of
-from rl.pairs import draw_pairs
-from rl.prompts import PromptSource
-from rl.schedule import TicketKind
+from rl.modality.choice import modality_of
 
 DRAWN_BY = "fingerprint"
 """File beside preference pairs."""

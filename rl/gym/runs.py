@@ -19,14 +19,14 @@ from configs.algorithm_options import AdvantageKind
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
-from rl.catalogue import cell_of
+from rl.commands.catalogue import cell_of
+from rl.data.tickets import TicketKind
+from rl.driver.in_process import Trained, train_in_process
 from rl.gym.preference_pairs import make_pairs
 from rl.gym.rates import choose_rates, read_rates
 from rl.gym.results import CANNOT_RUN, Result, fingerprint, read_result, write_json
 from rl.gym.tasks import RATE, Contestant, Plan, Task, contestants, plan_of
-from rl.in_process import Trained, train_in_process
-from rl.modality import modality_of
-from rl.schedule import TicketKind
+from rl.modality.choice import modality_of
 
 SEARCH_SEED = 1_000_000
 """Of the runs that choose a learning rate; the report has none of its seed."""

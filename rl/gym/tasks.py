@@ -21,8 +21,8 @@ from configs.compose import PACKAGE, Composed, compose
 from configs.errors import UserError
 from models.options import Modality
 from rewards.registry import RewardError
-from rl.catalogue import Recipe, catalogue
-from rl.modality import modality_of
+from rl.commands.catalogue import Recipe, catalogue
+from rl.modality.choice import modality_of
 
 FOLDER = PACKAGE / "gym"
 WHERE = "GYM_FOLDER"

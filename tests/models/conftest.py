@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from models.checkpoint import load_text_policy
 from models.options import ModelOptions
-from models.text import TextPolicy
+from models.text.checkpoint import load_text_policy
+from models.text.policy import TextPolicy
 from tests.models.pipelines import NAMES, tiny_pipeline
-from tests.models.published import PUBLISHED, write_checkpoint
+from tests.models.text.published import PUBLISHED, write_checkpoint
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from models.image import Guidance, ImagePolicy
+from models.images.policy import Guidance, ImagePolicy
 from models.options import ModelOptions
 
 CLIP_TOKENS, T5_TOKENS = 16, 18

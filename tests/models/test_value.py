@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.image_checkpoint import load_image_policy, read_prompt_width
+from models.images.checkpoint import load_image_policy, read_prompt_width
+from models.images.value import ImageValue
 from models.lora import add_adapters, trainable_parameters
 from models.options import LoraOptions
-from models.value import ImageValue, text_value
+from models.text.value import text_value
 from tests.models.pipelines import NAMES, image_options, random_inputs, tiny_pipeline
 from tests.tiny import tiny_policy
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rl.cluster import ray_cluster
-from tests.rl.command_line import CommandLine
+from tests.rl.support.cluster import ray_cluster
+from tests.rl.support.command_line import CommandLine
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from models.image_spec import ImagePrompt
+from models.images.spec import ImagePrompt
 from rollout.branching import Tree, tree_at
-from rollout.groups import to_trajectories
-from rollout.guidance import Conditions
-from rollout.image_sampler import ImageSampler, Schedule
-from rollout.image_worker import ImageRolloutWorker
+from rollout.images.guidance import Conditions
+from rollout.images.sampler import ImageSampler, Schedule
+from rollout.images.worker import ImageRolloutWorker
 from rollout.options import BranchingOptions, Count, DenoisingOptions, KernelKind, Order, SamplerOptions
-from rollout.reveal import RevealKernel
-from rollout.sampler import Sampler, Samples
+from rollout.text.groups import to_trajectories
+from rollout.text.reveal import RevealKernel
+from rollout.text.sampler import Sampler, Samples
 from rollout.worker import Origin, RolloutRequest
-from tests.rl.image_rollouts import CAPTIONS, pipeline_folder, worker_of
+from tests.rl.support.image_rollouts import CAPTIONS, pipeline_folder, worker_of
 from tests.sampling import ORIGIN, prompts_of
 from tests.tiny import tiny_policy
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rollout.denoiser import CachingDenoiser, RecomputingDenoiser
 from rollout.options import SamplerOptions
+from rollout.text.denoiser import CachingDenoiser, RecomputingDenoiser
 from rollout.trajectory import Role, TextTrajectory, Trajectory, TrajectoryError, read_parquet, write_parquet
 from tests.sampling import prompts_of, roll_out
 from tests.tiny import tiny_policy

@@ -1,0 +1,295 @@
+"""The text model families: what a published checkpoint is called, how it is laid out, and what its tokens are.
+
+Every published architecture here equals one of transformers' own classes up to names, the causal mask and, for Dream,
+a shift of the logits. One declaration per family says how the names correspond; `models.text.checkpoint` reads
+with it and `models.text.export` writes with it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from models.files import CheckpointError
+from models.text import chat_templates
+
+SHIFT_NEEDS_FULL_ATTENTION = (
+    "block-causal attention together with a logit shift is not supported: the first token of each block would be read "
+    "at the last token of the block before, which saw nothing of its own block and is not part of a block-wise forward"
+)
+
+
+@dataclass(frozen=True)
+class TextFamily:
+    name: str
+    model_types: tuple[str, ...]
+    """`model_type` of config.json."""
+    architectures: tuple[str, ...]
+    """`architectures` of config.json, for checkpoints whose model_type is missing or was changed."""
+    network_class: type[PreTrainedModel]
+    config_class: type[PreTrainedConfig]
+
+    config_fields: Mapping[str, tuple[str, ...]]
+    """Field of transformers' config <- fields of the published config.json; the first that is not null is used."""
+    optional_fields: frozenset[str]
+    """Keys of `config_fields` that may be absent; transformers' default is then the published one."""
+    fixed_fields: Mapping[str, Any]
+    """Published fields that would change the computation, with the only value that transformers' class computes."""
+    tensor_names: Mapping[str, str]
+    """Transformers' tensor name -> published name, `{}` for the layer; names that are not listed are the same."""
+
+    vocab_size: int
+    """Rows of the published embedding. The ids and the chat template below hold for this vocabulary only."""
+    mask_id: int
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    chat_template: str
+    block_length: int | None = None
+    """Block of the published attention; None is bidirectional. `block_size` in config.json overrides it."""
+    logit_shift: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block_length is not None and self.logit_shift:
+            raise ValueError(f"family {self.name}: {SHIFT_NEEDS_FULL_ATTENTION}")
+
+    def published_name(self, name: str) -> str:
+        """Published name of a tensor or module that transformers calls `name`."""
+        layer = re.search(r"\.(\d+)\.", name)
+        if layer is None:
+            return self.tensor_names.get(name, name)
+        template = name.replace(layer[0], ".{}.", 1)
+        return self.tensor_names.get(template, template).format(layer[1])
+
+    def network_config(self, config: Mapping[str, Any]) -> PreTrainedConfig:
+        """Transformers' config of a published config.json.
+
+        Raises:
+            CheckpointError: a field is missing, or asks for a computation that transformers' class does not do.
+        """
+        for name, expected in self.fixed_fields.items():
+            if config.get(name) not in (None, expected):
+                raise CheckpointError(
+                    f"config.json says {name}={config[name]!r}; family {self.name} is implemented for {expected!r} only"
+                )
+        values: dict[str, Any] = {}
+        for name, sources in self.config_fields.items():
+            value = next((config[source] for source in sources if config.get(source) is not None), None)
+            if value is not None:
+                values[name] = value
+            elif name not in self.optional_fields:
+                raise CheckpointError(f"config.json lacks {' or '.join(sources)}, which family {self.name} needs")
+        # pad_token_id stays out: transformers would freeze the embedding row of that id, which is a stop token too.
+        values |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None, "attention_dropout": 0.0}
+        return self.config_class(**values)
+
+
+_LLADA_FIELDS = MappingProxyType(
+    {
+        "vocab_size": ("embedding_size", "vocab_size"),
+        "hidden_size": ("d_model",),
+        "intermediate_size": ("mlp_hidden_size",),
+        "num_hidden_layers": ("n_layers",),
+        "num_attention_heads": ("n_heads",),
+        "num_key_value_heads": ("n_kv_heads", "n_heads"),
+        "max_position_embeddings": ("max_sequence_length",),
+        "rms_norm_eps": ("rms_norm_eps",),
+        "rope_theta": ("rope_theta",),
+        "tie_word_embeddings": ("weight_tying",),
+        "initializer_range": ("init_std",),
+    }
+)
+_LLADA_FIXED = MappingProxyType(
+    {
+        "block_type": "llama",
+        "activation_type": "silu",
+        "layer_norm_type": "rms",
+        "layer_norm_with_affine": True,
+        "attention_layer_norm": False,
+        "include_bias": False,
+        "include_qkv_bias": False,
+        "bias_for_layer_norm": False,
+        "input_emb_norm": False,
+        "scale_logits": False,
+        "multi_query_attention": False,
+        "alibi": False,
+        "rope": True,
+        "rope_full_precision": True,
+        "block_group_size": 1,
+        "quantization_config": None,
+    }
+)
+_LLADA_TENSORS = MappingProxyType(
+    {
+        "model.embed_tokens.weight": "model.transformer.wte.weight",
+        "model.norm.weight": "model.transformer.ln_f.weight",
+        "lm_head.weight": "model.transformer.ff_out.weight",
+    }
+    | {
+        f"model.layers.{{}}.{ours}{suffix}": f"model.transformer.blocks.{{}}.{published}{suffix}"
+        for ours, published in {
+            "input_layernorm": "attn_norm",
+            "post_attention_layernorm": "ff_norm",
+            "self_attn.q_proj": "q_proj",
+            "self_attn.k_proj": "k_proj",
+            "self_attn.v_proj": "v_proj",
+            "self_attn.o_proj": "attn_out",
+            "mlp.gate_proj": "ff_proj",
+            "mlp.up_proj": "up_proj",
+            "mlp.down_proj": "ff_out",
+        }.items()
+        for suffix in ("", ".weight")  # "" names the module, for adapters
+    }
+)
+
+_QWEN_FIELDS = MappingProxyType(
+    {
+        name: (name,)
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "max_position_embeddings",
+            "rms_norm_eps",
+            "rope_theta",
+            "rope_scaling",
+            "rope_parameters",
+            "tie_word_embeddings",
+            "initializer_range",
+        )
+    }
+)
+_QWEN_OPTIONAL = frozenset(
+    {"rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "initializer_range"}
+)
+_QWEN_FIXED = MappingProxyType({"hidden_act": "silu", "use_sliding_window": False, "quantization_config": None})
+_QWEN3_FIELDS = MappingProxyType({**_QWEN_FIELDS, "head_dim": ("head_dim",), "attention_bias": ("attention_bias",)})
+_QWEN3_OPTIONAL = _QWEN_OPTIONAL | {"head_dim", "attention_bias"}
+
+
+def _llada_like(name: str, **values: Any) -> TextFamily:
+    return TextFamily(
+        name=name,
+        network_class=LlamaForCausalLM,
+        config_class=LlamaConfig,
+        config_fields=_LLADA_FIELDS,
+        optional_fields=frozenset({"initializer_range"}),
+        fixed_fields=_LLADA_FIXED,
+        tensor_names=_LLADA_TENSORS,
+        mask_id=126336,  # <|mdm_mask|>
+        pad_id=126081,  # <|endoftext|>
+        stop_ids=(126081, 126348),  # <|endoftext|>, <|eot_id|>
+        **values,
+    )
+
+
+def _qwen3_like(name: str, **values: Any) -> TextFamily:
+    return TextFamily(
+        name=name,
+        network_class=Qwen3ForCausalLM,
+        config_class=Qwen3Config,
+        config_fields=_QWEN3_FIELDS,
+        optional_fields=_QWEN3_OPTIONAL,
+        fixed_fields=_QWEN_FIXED,
+        tensor_names=MappingProxyType({}),
+        vocab_size=151936,
+        mask_id=151669,  # first id after Qwen3's own tokens
+        pad_id=151643,  # <|endoftext|>
+        stop_ids=(151645, 151643),  # <|im_end|>, <|endoftext|>
+        chat_template=chat_templates.CHATML,
+        **values,
+    )
+
+
+# Sources, all public:
+# LLaDA-8B Base, Instruct and 1.5: configuration_llada.py and modeling_llada.py (ML-GSAI, names as in OLMo), also in
+#   ZHZisZZ/dllm, dllm/pipelines/llada. MMaDA-8B: Gen-Verse/MMaDA, models; 8192 image codes follow the text ids.
+# Dream-7B and DiffuCoder: configuration_dream.py and modeling_dream.py, also in ZHZisZZ/dllm, dllm/pipelines/dream.
+# SDAR and TraDo: JetAstra/SDAR, training/model/SDAR-4B-Chat (config, tensor names, tokenizer, template).
+# A2D-Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional checkpoints (MDLM) from
+#   the block-diffusion ones (BD3LM): add `"block_size": 32`, the length they were trained with, for the latter.
+FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            _llada_like(
+                "llada",
+                model_types=("llada",),
+                architectures=("LLaDAModelLM",),
+                vocab_size=126464,
+                chat_template=chat_templates.LLADA,
+            ),
+            _llada_like(
+                "mmada",
+                model_types=("mmada",),
+                architectures=("MMadaModelLM",),
+                vocab_size=134656,
+                chat_template=chat_templates.MMADA,
+            ),
+            TextFamily(
+                name="dream",
+                model_types=("Dream",),
+                architectures=("DreamModel",),
+                network_class=Qwen2ForCausalLM,
+                config_class=Qwen2Config,
+                config_fields=_QWEN_FIELDS,
+                optional_fields=_QWEN_OPTIONAL,
+                fixed_fields=_QWEN_FIXED,
+                tensor_names=MappingProxyType({}),
+                vocab_size=152064,
+                mask_id=151666,  # <|mask|>
+                pad_id=151643,  # <|endoftext|>
+                stop_ids=(151645, 151643),  # <|im_end|>, <|endoftext|>
+                chat_template=chat_templates.DREAM,
+                logit_shift=1,
+            ),
+            _qwen3_like("sdar", model_types=("sdar",), architectures=("SDARForCausalLM",), block_length=4),
+            _qwen3_like("a2d-qwen3", model_types=("a2d-qwen3",), architectures=("A2DQwen3LMHeadModel",)),
+        )
+    }
+)
+
+
+def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:
+    """Family of a checkpoint: the one named by `override`, or the one that config.json names.
+
+    Raises:
+        CheckpointError: no family matches; the message lists them and points to the nearest.
+    """
+    if override is not None:
+        if override not in FAMILIES:
+            raise CheckpointError(f"unknown model family {override!r}; {_known(override)}")
+        return FAMILIES[override]
+    model_type, architectures = config.get("model_type"), config.get("architectures") or []
+    for family in FAMILIES.values():
+        if model_type in family.model_types:
+            return family
+    for family in FAMILIES.values():
+        if set(architectures) & set(family.architectures):
+            return family
+    raise CheckpointError(
+        f"config.json (model_type={model_type!r}, architectures={architectures}) is of no known family; "
+        f"{_known(str(model_type))}; name one with model.family if the checkpoint is laid out like it"
+    )
+
+
+def _known(name: str) -> str:
+    nearest = difflib.get_close_matches(name.lower(), FAMILIES, n=1, cutoff=0.4)
+    return f"known families: {', '.join(FAMILIES)}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")

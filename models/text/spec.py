@@ -1,0 +1,114 @@
+"""Resolves what a checkpoint says about its tokens and attention into one `TextSpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from models.text.families import SHIFT_NEEDS_FULL_ATTENTION, CheckpointError, TextFamily
+from models.text.policy import TextSpec
+
+
+def text_spec(
+    family: TextFamily,
+    config: Mapping[str, Any],
+    generation_config: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+) -> TextSpec:
+    """Spec of a checkpoint; what it declares itself goes before the family's published values.
+
+    Args:
+        config: the published config.json.
+        generation_config: generation_config.json, empty if there is none.
+
+    Raises:
+        CheckpointError: a token is declared nowhere, twice differently, or outside the vocabulary.
+    """
+    network_config = family.network_config(config)
+    rows = network_config.vocab_size
+    defaults = family if rows == family.vocab_size else None  # the published ids mean nothing in another vocabulary
+    tokenizer_size = max(tokenizer.get_vocab().values()) + 1
+    if tokenizer_size > rows:
+        raise CheckpointError(
+            f"the tokenizer has ids up to {tokenizer_size - 1}, but the embedding of config.json has {rows} rows only; "
+            "this is the tokenizer of another checkpoint"
+        )
+
+    block_length = config.get("block_size", family.block_length)
+    if block_length is not None and (not isinstance(block_length, int) or block_length < 1):
+        raise CheckpointError(f"config.json says block_size={block_length!r}; it must be a positive integer or null")
+    if block_length is not None and family.logit_shift:
+        raise CheckpointError(
+            f"config.json says block_size={block_length}, but family {family.name} shifts its logits by "
+            f"{family.logit_shift}: {SHIFT_NEEDS_FULL_ATTENTION}"
+        )
+
+    mask_id = _mask_id(family, config, tokenizer, defaults)
+    pad_id = _first(config.get("pad_token_id"), tokenizer.pad_token_id, defaults.pad_id if defaults else None)
+    stop_ids = _distinct(
+        [
+            *(defaults.stop_ids if defaults else ()),
+            *_as_list(generation_config.get("eos_token_id")),
+            *_as_list(config.get("eos_token_id")),
+            *_as_list(tokenizer.eos_token_id),
+        ]
+    )
+    if pad_id is None:
+        raise CheckpointError(
+            "no padding token: declare pad_token_id in config.json or pad_token in tokenizer_config.json"
+        )
+    if not stop_ids:
+        raise CheckpointError(
+            "no stop token: declare eos_token in tokenizer_config.json or eos_token_id in config.json"
+        )
+    for role, token_id in [("mask", mask_id), ("pad", pad_id), *(("stop", stop_id) for stop_id in stop_ids)]:
+        if not 0 <= token_id < rows:
+            raise CheckpointError(f"the {role} token {token_id} is outside the embedding's {rows} rows")
+    if mask_id in (pad_id, *stop_ids):
+        raise CheckpointError(f"the mask token {mask_id} is also the padding token or a stop token; it must be its own")
+
+    return TextSpec(
+        family=family.name,
+        block_length=block_length,
+        logit_shift=family.logit_shift,
+        mask_id=mask_id,
+        pad_id=pad_id,
+        stop_ids=stop_ids,
+        vocab_size=rows,
+        tokenizer_size=tokenizer_size,
+        max_length=network_config.max_position_embeddings,
+    )
+
+
+def _mask_id(
+    family: TextFamily, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, defaults: TextFamily | None
+) -> int:
+    declared, known = config.get("mask_token_id"), tokenizer.mask_token_id
+    if declared is not None and known is not None and declared != known:
+        raise CheckpointError(
+            f"config.json says mask_token_id={declared}, but the tokenizer's mask token {tokenizer.mask_token!r} is "
+            f"{known}; correct the wrong one"
+        )
+    mask_id = _first(declared, known, defaults.mask_id if defaults else None)
+    if mask_id is None:
+        raise CheckpointError(
+            "tokenizer without a mask token: neither config.json (mask_token_id) nor the tokenizer (mask_token) has "
+            f"one, and the vocabulary is not the published one of family {family.name}. If the model was trained with "
+            'a mask token, add "mask_token_id" to config.json; if not, it is no diffusion model yet: '
+            "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), then train it"
+        )
+    return mask_id
+
+
+def _first(*candidates: int | None) -> int | None:
+    return next((candidate for candidate in candidates if candidate is not None), None)
+
+
+def _as_list(ids: int | list[int] | None) -> list[int]:
+    return [] if ids is None else ids if isinstance(ids, list) else [ids]
+
+
+def _distinct(ids: list[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(ids))

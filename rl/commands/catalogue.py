@@ -1,0 +1,224 @@
+"""`denoiserl algorithms`: what each file of configs/algorithm is, worked out from the file itself.
+
+Nothing is listed twice: the cell, what it needs and what it costs follow from the composed options, the models it is
+for from the compatibility check, and the words from the comment at the head of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Partition
+from configs.compose import PACKAGE, compose
+from configs.errors import UserError
+from configs.schema import Config
+from models.options import Modality
+from rl.algorithm.requirements import differentiates_reward, is_coupled, needs_old, needs_reference
+from rl.compatibility import problems
+from rl.compatibility.text import attention_of
+
+PIPED_WIDTH = 150
+"""Columns of the table where no terminal says how many there are."""
+OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
+"""Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
+REST = {
+    Modality.text: ["model=tiny_block", "data=mini_sudoku", "reward=reasoning_gym"],
+    Modality.image: ["model=tiny_scenes", "data=scenes", "reward=scene"],
+}
+
+ANSWERS = {
+    (AdvantageKind.constant, Modality.text): ["data.train.response=x"],
+    (AdvantageKind.constant, Modality.image): ["data.train.image=x"],
+    (AdvantageKind.preference, Modality.text): ["data.train.chosen=x", "data.train.rejected=y"],
+    (AdvantageKind.preference, Modality.image): ["data.train.chosen_image=x", "data.train.rejected_image=y"],
+}
+
+
+USERS = [f"data.{part}.user=x" for part in ("train", "evaluation")]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    summary: str
+    paper: str
+    """arXiv number, or empty"""
+    modalities: tuple[str, ...]
+    attention: str
+    """Of the text models that it is for; empty if of any"""
+    cell: tuple[str, str, str, str]
+    """likelihood, ratio, objective, advantage"""
+    forwards: str
+    """Rows scored for each sample in one pass over it, times the models that score them."""
+    needs: tuple[str, ...]
+
+
+def catalogue(config_dir: Path | None = None) -> list[Recipe]:
+    """Every algorithm file, in alphabetical order."""
+    folders = [PACKAGE] if config_dir is None else [PACKAGE, config_dir]
+    rest = {
+        modality: cast(
+            DictConfig, OmegaConf.merge(OmegaConf.structured(Config), compose(["run.name=x", *chosen]).resolved)
+        )
+        for modality, chosen in REST.items()
+    }
+    files = (file for folder in folders for file in (folder / "algorithm").glob("*.yaml"))
+    return [_recipe(file, rest) for file in sorted(files, key=lambda file: file.stem)]
+
+
+def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
+    configs = {modality: _with_data(file, modality, tree) for modality, tree in rest.items()}
+    suited = {modality: config for modality, config in configs.items() if _suits(config)}
+    config = next(iter(suited.values()), configs[Modality.text])
+    algorithm = config.algorithm
+    summary = _summary(file)
+    paper = re.search(r"arXiv (\d{4}\.\d{5})", summary)
+    return Recipe(
+        name=file.stem,
+        summary=summary,
+        paper=paper.group(1) if paper else "",
+        modalities=tuple(modality.value for modality in suited),
+        attention=attention_of(algorithm.likelihood),
+        cell=cell_of(algorithm),
+        forwards=_forwards(config),
+        needs=tuple(_needs(config)),
+    )
+
+
+def _with_data(file: Path, modality: Modality, rest: DictConfig) -> Config:
+    """The recipe on an embedded model, with the data that it asks for."""
+    own = OmegaConf.load(file)
+    if "# @package _global_" not in file.read_text():
+        own = OmegaConf.create({"algorithm": own})
+    tree = OmegaConf.merge(rest, own)
+    columns = ANSWERS.get((tree.algorithm.advantage, modality), [])
+    if tree.model.user_adapter is not None:
+        columns = [*columns, *USERS]
+    tree.merge_with_dotlist(columns)
+    return cast(Config, OmegaConf.to_object(tree))
+
+
+def _suits(config: Config) -> bool:
+    return not any(problem.startswith(OF_THE_ALGORITHM) for problem in problems(config, None))
+
+
+def _summary(file: Path) -> str:
+    """The comment at the head of a file."""
+    lines = []
+    for line in file.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def cell_of(algorithm: AlgorithmOptions) -> tuple[str, str, str, str]:
+    """likelihood, ratio, objective, advantage"""
+    return _likelihood(algorithm), algorithm.ratio.value, algorithm.objective.value, algorithm.advantage.value
+
+
+def _likelihood(algorithm: AlgorithmOptions) -> str:
+    likelihood = algorithm.likelihood
+    if likelihood.kind is LikelihoodKind.replay:
+        return f"replay({likelihood.partition.value})"
+    return likelihood.kind.value
+
+
+def _needs(config: Config) -> Iterator[str]:
+    algorithm = config.algorithm
+    if algorithm.likelihood.kind in (LikelihoodKind.replay, LikelihoodKind.proposals):
+        yield "trace"
+    if algorithm.advantage is AdvantageKind.per_step:
+        yield "rewards of steps"
+    if needs_reference(algorithm):
+        yield "reference"
+    if algorithm.value is not None:
+        yield "value"
+    if algorithm.likelihood.kind is LikelihoodKind.reward_gradient:
+        yield "differentiable reward"
+    elif algorithm.advantage is AdvantageKind.constant:
+        yield "demonstrations"
+    if algorithm.advantage is AdvantageKind.preference:
+        yield "pairs"
+    if config.model.user_adapter is not None:
+        yield "user embeddings"
+
+
+def _forwards(config: Config) -> str:
+    """T: rounds of a text, trained steps of an image."""
+    algorithm = config.algorithm
+    likelihood = algorithm.likelihood
+    if differentiates_reward(config.algorithm):  # the learner draws the whole chain
+        renoise = algorithm.reward_gradient.renoise
+        return f"T+{renoise} x 1" if renoise else "T x 1"
+    replay = likelihood.kind is LikelihoodKind.replay
+    overlapping = likelihood.kind is LikelihoodKind.elbo and (likelihood.draws > 1 or likelihood.full_view > 0)
+    slow_copy = algorithm.objective is ObjectiveKind.nft
+    models = 1 + needs_reference(algorithm) + is_coupled(algorithm, overlapping) + slow_copy
+    recorded = replay and likelihood.partition is Partition.every_step and likelihood.prompt_masking == 0
+    recorded = recorded or likelihood.kind is LikelihoodKind.proposals
+    if needs_old(algorithm) and not recorded and algorithm.epochs * algorithm.minibatches > 1:
+        models += 1
+    if algorithm.value is not None:  # scores what it is then trained on
+        models += 1 + algorithm.value.passes
+    return f"{_rows(config)} x {models}"
+
+
+def _rows(config: Config) -> str:
+    algorithm, branching = config.algorithm, config.rollout.branching
+    likelihood = algorithm.likelihood
+    if likelihood.kind is LikelihoodKind.elbo:
+        return str(likelihood.draws * (1 + likelihood.complement) + (likelihood.full_view > 0))
+    if likelihood.sampled_parts is not None:
+        return str(likelihood.sampled_parts)
+    if likelihood.kind is LikelihoodKind.proposals:
+        return "T" if algorithm.selected_steps is None else str(algorithm.selected_steps)
+    return {
+        Partition.every_step: "T",
+        Partition.shrink: f"T/{likelihood.shrink}",
+        Partition.segments: str(likelihood.segments),
+        Partition.one: "1",
+        Partition.forks: "1" if branching is None else str(len(branching.forks)),
+        Partition.left_to_right: "L",
+    }[likelihood.partition]
+
+
+def table(recipes: list[Recipe]) -> Table:
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in ("algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"):
+        result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
+    for recipe in recipes:
+        cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
+        result.add_row(recipe.name, _models(recipe), *cells)
+    return result
+
+
+def _models(recipe: Recipe) -> str:
+    attention = f" ({recipe.attention})" if recipe.attention else ""
+    return ", ".join(f"text{attention}" if name == Modality.text.value else name for name in recipe.modalities)
+
+
+def show_algorithms(name: str | None, config_dir: Path | None) -> None:
+    """All of them in a table, or the description of one."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
+    if name is None:
+        console.print(table(list(recipes.values())))
+        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+        return
+    if name not in recipes:
+        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
+    console.print(table([recipes[name]]))
+    console.print(recipes[name].summary, markup=False)

@@ -1,0 +1,241 @@
+"""Where problems come from: reasoning-gym tasks, files and data sets, as one indexable sequence.
+
+`problems[i]` is a pure function of the options and i: nothing is iterated, so there is no position to save. Rows are
+read and templates rendered at access.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, DataOptions, SourceKind, SourceOptions
+from rl.data.image_columns import located
+from rl.data.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
+from rl.data.users import user_vector
+
+SPREAD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Problem:
+    id: str
+    """Source name and row, such as `chain_sum/17`."""
+    prompt: str
+    columns: Row
+    """The row, for reward functions; without the images of the data."""
+    responses: tuple[str, ...] = ()
+    """For offline training of a text model: a demonstration, or the chosen and the rejected answer."""
+    images: tuple[Any, ...] = ()
+    """The same for an image model, as `rl.data.image_columns.pixels` takes them."""
+    perturbed: str | None = None
+    """A prompt whose completions answer `prompt` worse."""
+    user: np.ndarray | None = None
+    """(U,) fp32: whose preference it is, or whom a picture is for."""
+
+    @property
+    def condition(self) -> str:
+        """The prompt and, where there is one, a mark of the user: samples of equal conditions can be compared."""
+        return self.prompt if self.user is None else f"{self.prompt} {hashlib.blake2b(self.user.tobytes()).hexdigest()}"
+
+
+class ProblemSource(Sequence[Problem], ABC):
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of what is in the source, the same in every process and wherever its files lie."""
+
+    @abstractmethod
+    def spread(self) -> list[int]:
+        """Some hundred indices, evenly from the first to the last: a sample for checks."""
+
+
+class Problems(ProblemSource):
+    """The rows of one source with the templates of its options."""
+
+    def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str) -> None:
+        """
+        Args:
+            rows: the same row for the same index, however often and in whatever order it is asked for.
+            label: a short name of the source; the ids of its problems start with it.
+        """
+        self._rows = rows
+        self._options = options
+        self._label = label
+        self._size = _size(len(rows), options)
+        self._prompt = _template(options.prompt, "prompt")
+        self._perturbed = None if options.perturbed is None else _template(options.perturbed, "perturbed")
+        self._responses = [_template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()]
+        self._images = _given(options, *IMAGE_ANSWERS)
+        self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
+        self[0]  # A template that does not fit the columns is an error before anything has been started.
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Problem:  # type: ignore[override]  # slices are not offered
+        if not 0 <= index < self._size:
+            raise IndexError(f"{self._label} has problems 0 to {self._size - 1}, not {index}")
+        name = f"{self._label}/{index}"
+        row = self._rows[index]
+        prompt = self._prompt(name, row)
+        if not prompt.strip():
+            raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
+        responses = tuple(response(name, row) for response in self._responses)
+        images = tuple(self._cell(name, row, option) for option in self._images)
+        columns = {column: value for column, value in row.items() if column not in self._images.values()}
+        perturbed = None if self._perturbed is None else self._perturbed(name, row)
+        user = None if self._options.user is None else user_vector(self._cell(name, row, "user"), name)
+        return Problem(name, prompt, columns, responses, images, perturbed, user)
+
+    def _cell(self, name: str, row: Row, option: str) -> Any:
+        """What is in the column that an option names; text is a path."""
+        column = getattr(self._options, option)
+        if row.get(column) is None:
+            missing = "an empty" if column in row else "no"
+            raise DataError(f"problem {name} has {missing} column {column!r}, which `{option}` names")
+        return located(row[column], self._folder)
+
+    def fingerprint(self) -> str:
+        """Hash of what is in the source, the same in every process and wherever the file lies.
+
+        It covers the templates, the number of rows and at most 256 rows spread evenly from the first to the last, so it
+        costs the same for a million rows. A change to a row between those goes unnoticed, and so does one to an image
+        file that a row names.
+        A few reasoning-gym tasks (`word_ladder`, `ransom_note`, ...) iterate over Python sets: their problems, and so
+        this hash, are the same in another process only when PYTHONHASHSEED is set to the same number there.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        templates = _given(self._options, "prompt", *TEXT_ANSWERS, *IMAGE_ANSWERS, "user")
+        digest.update(repr((templates, self._size)).encode())
+        for index in self.spread():
+            digest.update(_canonical(self._rows[index]).encode())
+        return digest.hexdigest()
+
+    def spread(self) -> list[int]:
+        count = min(self._size, SPREAD_ROWS)
+        return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
+
+
+class Mixture(ProblemSource):
+    """Several sources, one behind the other; whoever draws from them shuffles. Every problem has the columns of all
+    sources, None where its own has no such column."""
+
+    def __init__(self, sources: Sequence[ProblemSource]) -> None:
+        self._sources = sources
+        self._columns = dict.fromkeys(name for source in sources for name in source[0].columns)
+        self._first = [sum(len(source) for source in sources[:index]) for index in range(len(sources))]
+
+    def __len__(self) -> int:
+        return self._first[-1] + len(self._sources[-1])
+
+    def __getitem__(self, index: int) -> Problem:  # type: ignore[override]  # slices are not offered
+        if not 0 <= index < len(self):
+            raise IndexError(f"the sources have problems 0 to {len(self) - 1}, not {index}")
+        source = bisect_right(self._first, index) - 1
+        problem = self._sources[source][index - self._first[source]]
+        return replace(problem, columns={**self._columns, **problem.columns})
+
+    def fingerprint(self) -> str:
+        joined = " ".join(source.fingerprint() for source in self._sources)
+        return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+    def spread(self) -> list[int]:
+        return [
+            first + index for first, source in zip(self._first, self._sources, strict=True) for index in source.spread()
+        ]
+
+
+def open_training(options: DataOptions) -> ProblemSource:
+    """The training problems: one source, or several as one."""
+    sources = [open_source(source) for source in options.training().values()]
+    return sources[0] if len(sources) == 1 else Mixture(sources)
+
+
+def open_source(options: SourceOptions) -> Problems:
+    """Open a source of problems.
+
+    Columns of a reasoning_gym source are `question`, `answer`, `metadata`, and `entry`: the whole entry, which its
+    verifier wants. The cells of a CSV file are strings, exactly as written.
+
+    Raises:
+        DataError: the source is missing, unreadable or empty, or its first row does not fit the templates.
+    """
+    if options.kind is SourceKind.reasoning_gym:
+        return Problems(reasoning_gym_rows(options), options, options.name)
+    if options.kind is SourceKind.scenes:
+        return Problems(scene_rows(options), options, options.name)
+    if options.kind is SourceKind.digits:
+        return Problems(digit_rows(options), options, options.name)
+    if options.kind is SourceKind.file:
+        return Problems(file_rows(options), options, Path(options.name).name)
+    return Problems(dataset_rows(options), options, Path(options.name).name)
+
+
+def _given(options: SourceOptions, *names: str) -> dict[str, str]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _size(rows: int, options: SourceOptions) -> int:
+    if rows == 0:
+        raise DataError(f"{options.name} has no rows")
+    size = rows if options.size is None else options.size
+    if not 1 <= size <= rows:
+        raise DataError(f"size={size} of {options.name}, which has {rows} rows: choose 1 to {rows}, or null for all")
+    return size
+
+
+def _template(source: str, purpose: str) -> Callable[[str, Row], str]:
+    """Compile a Jinja template; data sets are not trusted, so it runs in Jinja's sandbox."""
+
+    def refuse_null(value: Any) -> Any:
+        if value is None:
+            raise jinja2.UndefinedError("a value is null, which would be printed as 'None'")
+        return value
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, finalize=refuse_null, keep_trailing_newline=True
+    )
+    # A missing column called `range` or `dict` must not print a Python object; templates that loop need `namespace`.
+    environment.globals = {"namespace": environment.globals["namespace"]}
+    try:
+        template = environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise DataError(f"the {purpose} template does not parse: {error.message} in {source!r}") from error
+
+    def render(name: str, row: Row) -> str:
+        try:
+            return template.render(row)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            columns = ", ".join(row)
+            raise DataError(
+                f"problem {name} does not fit the {purpose} template {source!r}: {error}; its columns are {columns}"
+            ) from error
+
+    return render
+
+
+def _canonical(value: Any) -> str:
+    """A text of a nested value that does not depend on dict order, set order or memory addresses."""
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(f"{_canonical(k)}:{_canonical(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_canonical, value)) + "]"
+    if isinstance(value, (set, frozenset)):
+        return "<" + ",".join(sorted(map(_canonical, value))) + ">"
+    if hasattr(value, "tobytes"):  # numpy arrays, whose text is shortened, and images
+        return hashlib.blake2b(value.tobytes()).hexdigest()
+    text = repr(value)
+    if " at 0x" in text and not isinstance(value, (str, bytes)):
+        raise DataError(
+            f"cannot fingerprint a {type(value).__name__}, whose text is its memory address: drop its column"
+        )
+    return text

@@ -1,0 +1,41 @@
+"""Rollout and reward workers for one policy, without a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import ray
+import torch
+from rich.console import Console
+
+from cluster.placement import joined
+from cluster.weights import PackedWeights, pack_weights
+from configs.schema import Config
+from models.lora import trainable_parameters
+from rl.data.prompts import PromptSource
+from rl.data.tickets import TicketKind
+from rl.driver.generation import Generation
+from rl.driver.processes import started
+from rl.modality.protocol import Modality
+
+
+@contextmanager
+def generating(
+    config: Config,
+    modality: Modality,
+    sources: dict[TicketKind, PromptSource],
+    weights: PackedWeights | None,
+    console: Console,
+) -> Iterator[tuple[Generation, int]]:
+    """Rollout and reward workers for one policy, and its version.
+
+    Args:
+        weights: None are the checkpoint's own.
+    """
+    if weights is None:
+        weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
+    with joined(config.cluster), started(config, generating=True, learning=False) as processes:
+        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
+        generation.weights[weights.version] = ray.put(weights)
+        yield generation, weights.version

@@ -1,0 +1,233 @@
+"""prompts -> rollout -> reward: keeps rollout and reward workers busy until the wanted tickets are scored.
+
+Plain futures and one `ray.wait`. A ticket's samples are a pure function of the ticket and of the weights that travel
+with it, so a ticket whose worker was lost is simply issued again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+
+from cluster.placement import ClusterError
+from configs.schema import Config
+from rewards.scorer import Scores
+from rl.data.prompts import PromptSource
+from rl.data.tickets import Ticket, TicketKind, sample_uid
+from rl.driver.processes import ActorDied, Processes, result_of
+from rl.modality.protocol import Modality, recording_of
+from rl.run.scored import Scored
+from rollout.worker import Origin, RolloutRequest
+
+MAX_ATTEMPTS = 3
+"""Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
+TICK_SECONDS = 1.0
+RESTART_POLL_SECONDS = 0.2
+TicketKey = tuple[TicketKind, int, int]
+
+
+def key(ticket: Ticket) -> TicketKey:
+    return ticket.kind, ticket.update, ticket.index
+
+
+@dataclass
+class Job:
+    """One call in flight."""
+
+    ticket: Ticket
+    worker: str
+    kind: str
+    """`rollout` or `reward`"""
+    references: list[ray.ObjectRef]
+    """Trajectories, then completions, then statistics, then (kind reward) scores."""
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Restart:
+    """A worker that Ray is starting again."""
+
+    worker: str
+    kind: str
+    started: float = field(default_factory=time.monotonic)
+
+
+class Generation:
+    def __init__(
+        self,
+        config: Config,
+        processes: Processes,
+        modality: Modality,
+        sources: dict[TicketKind, PromptSource],
+        stage: Callable[[str], AbstractContextManager[None]],
+        note: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            stage: a context manager that counts its block's seconds for a named stage.
+            note: shows a line to the user.
+        """
+        self.config = config
+        self.processes = processes
+        self.modality = modality
+        self.sources = sources
+        self.stage = stage
+        self.note = note
+        self.weights: dict[int, Any] = {}
+        """Published policy versions, where they lie; the weights themselves where everything is one process."""
+        self._ahead: Iterator[Ticket | None] = iter(())
+        self._first: deque[Ticket] = deque()
+        """Tickets to issue before any other: evaluations, and those whose worker was lost."""
+        self._to_score: deque[Job] = deque()
+        self._jobs: dict[ray.ObjectRef, Job] = {}
+        self._restarts: dict[ray.ObjectRef, Restart] = {}
+        self._workers = {"rollout": processes.rollout, "reward": processes.reward}
+        self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
+        self._attempts: dict[TicketKey, int] = {}
+        self._scored: dict[TicketKey, Scored] = {}
+
+    def stream(self, tickets: Iterator[Ticket | None]) -> None:
+        """Training tickets, to be issued in this order whenever a worker is idle. None: the next one's policy is not
+        published yet."""
+        self._ahead = tickets
+
+    def ask(self, tickets: list[Ticket]) -> None:
+        """Issue these before the stream's."""
+        self._first.extend(tickets)
+
+    def collect(self, tickets: list[Ticket]) -> list[Scored]:
+        """Work until these tickets are scored; later ones are generated meanwhile, if their policy exists already."""
+        wanted = [key(ticket) for ticket in tickets]
+        while missing := [k for k in wanted if k not in self._scored]:
+            self._issue_rollouts()
+            self._issue_rewards()
+            with self.stage("rollout" if self._generating(missing) else "reward"):
+                self._wait_for_any()
+        return [self._scored.pop(k) for k in wanted]
+
+    def _generating(self, missing: list[TicketKey]) -> bool:
+        """Whether the wanted tickets wait for rollout workers rather than for rewards."""
+        scoring = {key(job.ticket) for job in [*self._jobs.values(), *self._to_score] if job.kind == "reward"}
+        return any(k not in scoring for k in missing)
+
+    def _issue_rollouts(self) -> None:
+        while self._idle["rollout"] and (ticket := self._next_ticket()):
+            name = self._idle["rollout"].popleft()
+            request = self._request(ticket)
+            groups = len(ticket.problem_indices) * self.modality.groups_per_prompt(ticket.kind)
+            trajectories = groups if request.recording.trajectories else 0
+            call = self.processes.rollout[name].run.options(num_returns=trajectories + 2)
+            references = call.remote(request, self.weights[ticket.version])
+            self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
+
+    def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:
+        """What rewards see of the problem of each sample."""
+        samples = ticket.samples * self.modality.groups_per_prompt(ticket.kind)
+        return self.sources[ticket.kind].columns(ticket.problem_indices, samples)
+
+    def _next_ticket(self) -> Ticket | None:
+        return self._first.popleft() if self._first else next(self._ahead, None)
+
+    def _request(self, ticket: Ticket) -> RolloutRequest:
+        source = self.sources[ticket.kind]
+        prompts = tuple(source.encoded(index) for index in ticket.problem_indices)
+        return RolloutRequest(
+            origin=Origin(ticket.index, ticket.update, ticket.version, ticket.seed),
+            prompt_ids=tuple(source.problems[index].id for index in ticket.problem_indices),
+            prompts=prompts,
+            uids=tuple(
+                sample_uid(ticket.seed, group, sample)
+                for group in range(len(prompts))
+                for sample in range(ticket.samples)
+            ),
+            sampler=self.modality.sampler(ticket.kind),
+            recording=recording_of(self.config.algorithm, ticket.kind),
+            candidates=self.config.rollout.step_candidates if ticket.kind is TicketKind.train else None,
+            tree=self.modality.tree(ticket.update) if ticket.kind is TicketKind.train else None,
+        )
+
+    def _issue_rewards(self) -> None:
+        while self._idle["reward"] and self._to_score:
+            job = self._to_score.popleft()
+            name = self._idle["reward"].popleft()
+            ticket = job.ticket
+            prompts, columns = self._columns(ticket)
+            scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
+            self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
+
+    def _wait_for_any(self) -> None:
+        done, _ = ray.wait([*self._jobs, *self._restarts], num_returns=1, timeout=TICK_SECONDS)
+        for reference in done:
+            if reference in self._restarts:
+                self._finish_restart(reference)
+            else:
+                self._finish_job(reference)
+        self._kill_overdue()
+
+    def _finish_job(self, reference: ray.ObjectRef) -> None:
+        job = self._jobs.pop(reference)
+        try:
+            result = result_of(reference, job.worker)
+        except ActorDied as error:
+            self._restart(Restart(job.worker, job.kind))
+            self._reissue(job, error)
+            return
+        self._idle[job.kind].append(job.worker)
+        if job.kind == "rollout":
+            self._to_score.append(Job(job.ticket, "", "reward", job.references))
+        else:
+            self._accept(job, result)
+
+    def _restart(self, restart: Restart) -> None:
+        """Ray starts the process again by itself; the worker gets no ticket before it answers."""
+        self._restarts[self._workers[restart.kind][restart.worker].ready.remote()] = restart
+
+    def _finish_restart(self, reference: ray.ObjectRef) -> None:
+        restart = self._restarts.pop(reference)
+        try:
+            result_of(reference, restart.worker)
+            self._idle[restart.kind].append(restart.worker)
+        except ActorDied as error:
+            limit = self.config.cluster.startup_timeout_seconds
+            if time.monotonic() - restart.started > limit:
+                raise ClusterError(f"{restart.worker} did not come back within {limit:g} s: {error}") from error
+            time.sleep(RESTART_POLL_SECONDS)
+            self._restart(restart)
+
+    def _accept(self, job: Job, found: tuple[Scores, np.ndarray | None]) -> None:
+        *trajectories, completions, statistics, _ = job.references
+        sums = result_of(statistics, job.worker)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, *found)
+
+    def _kill_overdue(self) -> None:
+        """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""
+        seconds = self.config.rollout.timeout_seconds
+        for reference, job in list(self._jobs.items()):
+            if time.monotonic() - job.started > seconds:
+                del self._jobs[reference]
+                ray.kill(self._workers[job.kind][job.worker], no_restart=False)
+                self._restart(Restart(job.worker, job.kind))
+                self._reissue(job, ClusterError(f"{job.worker} did not answer within {seconds:g} s; it was restarted"))
+
+    def _reissue(self, job: Job, error: Exception) -> None:
+        """The same ticket yields the same samples. After a lost reward worker the finished ones are scored again."""
+        ticket = job.ticket
+        attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
+        if attempt > MAX_ATTEMPTS:
+            raise ClusterError(
+                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Look for "
+                f"memory (rollout.prompts_per_ticket), for a rollout.timeout_seconds that is too short, or for a "
+                f"prompt or reward that kills its process"
+            ) from error
+        self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")
+        if job.kind == "rollout":
+            self._first.appendleft(ticket)
+        else:
+            self._to_score.appendleft(Job(ticket, "", "reward", job.references[:-1]))

@@ -1,0 +1,145 @@
+"""The same training without Ray: one process, the same loop, workers and learner, called directly.
+
+For many short runs, where starting processes would take longer than the run itself (`rl.gym`, tests). A worker that
+dies takes the run with it, and nothing runs at the same time as anything else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+
+from cluster.weights import PackedWeights
+from configs.compose import Composed
+from configs.schema import Config
+from rl.data.tickets import Ticket
+from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
+from rl.driver.generation import Generation, key
+from rl.driver.learners import Learners
+from rl.driver.processes import Processes
+from rl.driver.train import planned
+from rl.learner.engine import join_group, open_store
+from rl.run.metrics import Row, read_rows
+from rl.run.scored import Scored
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    metrics: list[Row]
+    """One row an update."""
+    evaluations: list[dict[str, Any]]
+    weights: PackedWeights
+    """What the learner published last."""
+
+
+def train_in_process(
+    composed: Composed, console: Console | None = None, before: dict[str, Any] | None = None
+) -> Trained:
+    """`rl.driver.train.train` in this process, with one learner, one rollout worker and one reward worker.
+
+    Checkpoints and kept trajectories go through the object store, so `run.checkpoint_every` and `run.keep_trajectories`
+    must be 0; two or more learners have no place here.
+
+    Args:
+        console: where the run speaks; None is the terminal.
+        before: the first evaluation, of a run whose policy was the same before training; it is not made again.
+    """
+    config = composed.config
+    _check(config)
+    plan = planned(composed)
+    run = plan.new_run(console)
+    if before is not None:
+        run.evaluations.write(before)
+    try:
+        with process_group(), called_directly(config) as processes:
+            generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
+            learners = DirectLearners(config, processes.learners, run.note)
+            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+        weights = generation.weights[config.run.updates]
+        return Trained(read_rows(run.folder / "metrics.jsonl"), run.evaluations.rows, weights)
+    finally:
+        run.close()
+        gc.collect()  # DeepSpeed's engine refers to itself, and holds the policy
+
+
+def _check(config: Config) -> None:
+    unsupported = {
+        "cluster.learners": config.cluster.learners - 1,
+        "run.checkpoint_every": config.run.checkpoint_every,
+        "run.keep_trajectories": config.run.keep_trajectories,
+    }
+    for name, excess in unsupported.items():
+        if excess:
+            raise ValueError(f"{name}: training in one process has none; set it to {int(name == 'cluster.learners')}")
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """One rank that DeepSpeed can train in, in this process. It stays until the process ends, for all that want one:
+    DeepSpeed keeps hold of the first group that it sees."""
+    if not dist.is_initialized():
+        store = open_store(HOST)
+        join_group(HOST, store.port, 0, 1, 60, torch.device("cpu"))
+        atexit.register(_leave, store)
+    yield
+
+
+def _leave(store: dist.TCPStore) -> None:  # which must not be closed before
+    dist.destroy_process_group()
+
+
+@contextmanager
+def called_directly(config: Config, *, learning: bool = True) -> Iterator[Processes]:
+    """The actors of a run as plain objects. Rewards still have a child process of their own, which ends here."""
+    threads = config.cluster.threads or 1
+    rollout, reward = RolloutActor(config, threads), RewardActor(config)
+    learners = {"learner-0": LearnerActor(config, 0, threads)} if learning else {}
+    try:
+        rollout.ready()
+        reward.ready()
+        for learner in learners.values():
+            learner.load_policy()
+        yield Processes({"rollout-0": rollout}, {"reward-0": reward}, learners)
+    finally:
+        reward.worker.close()
+
+
+class DirectGeneration(Generation):
+    """Tickets one after the other, in the order in which they were asked for."""
+
+    def collect(self, tickets: list[Ticket]) -> list[Scored]:
+        wanted = [key(ticket) for ticket in tickets]
+        while any(each not in self._scored for each in wanted):
+            ticket = self._next_ticket()
+            assert ticket is not None  # the schedule publishes a policy before its tickets are collected
+            self._scored[key(ticket)] = self._generated(ticket)
+        return [self._scored.pop(each) for each in wanted]
+
+    def _generated(self, ticket: Ticket) -> Scored:
+        rollout, reward = self.processes.rollout["rollout-0"], self.processes.reward["reward-0"]
+        with self.stage("rollout"):
+            *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
+        with self.stage("reward"):
+            prompts, columns = self._columns(ticket)
+            scores, steps = reward.score(completions, prompts, columns, ticket.update)
+        return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
+
+
+class DirectLearners(Learners):
+    def publish(self, version: int) -> Any:
+        return self.handles["learner-0"].weights(version)
+
+    def _call(self, what: str, method: str, arguments: Callable[[int], tuple]) -> dict[str, Any]:
+        return {
+            name: getattr(handle, method)(*arguments(rank)) for rank, (name, handle) in enumerate(self.handles.items())
+        }

@@ -1,0 +1,137 @@
+"""Starting and watching the processes of a run. Every wait here has a deadline and names who missed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.placement import ClusterError, reserved
+from configs.schema import Config
+from models.text.families import CheckpointError
+from rewards.registry import RewardError
+from rl.data.rows import DataError
+from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
+from rollout.trajectory import TrajectoryError
+
+
+class RunFailed(RuntimeError):
+    """A mistake in the data, a reward, a checkpoint or an option that showed only when the run was under way."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Handles by name; a name is what error messages, logs and `ray list actors` show."""
+
+    rollout: dict[str, Any]
+    reward: dict[str, Any]
+    learners: dict[str, Any]
+
+
+@contextmanager
+def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Processes]:
+    """Place, start and load every process; end them all when the block is left, however it is left."""
+    cluster = config.cluster
+    learners = cluster.learners if learning else 0
+    workers = cluster.rollout_workers if generating else 0
+    bundles = [_bundle(cluster.cpus, cluster.learner_gpus) for _ in range(learners)]
+    bundles += [_bundle(cluster.cpus, cluster.rollout_gpus) for _ in range(workers)]
+    with reserved(bundles, cluster) as group:
+
+        def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
+            return ray.remote(kind).options(
+                name=f"{config.run.name}/{name}",
+                num_cpus=cluster.cpus,
+                num_gpus=gpus,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+                max_restarts=restarts,
+            )
+
+        processes = Processes(
+            learners={
+                f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
+                    config, rank, _threads(config, learners)
+                )
+                for rank in range(learners)
+            },
+            rollout={
+                f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
+                    config, _threads(config, workers)
+                )
+                for i in range(workers)
+            },
+            # Rewards run in a child process of their own and are not worth a core.
+            reward={
+                f"reward-{i}": ray.remote(RewardActor)
+                .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
+                .remote(config)
+                for i in range(cluster.reward_workers if generating else 0)
+            },
+        )
+        try:
+            _make_ready(processes, cluster.startup_timeout_seconds)
+            yield processes
+        except (DataError, RewardError, CheckpointError, TrajectoryError) as error:
+            raise RunFailed(str(error)) from error
+        finally:
+            for handles in (processes.rollout, processes.reward, processes.learners):
+                for handle in handles.values():
+                    ray.kill(handle)
+
+
+def _make_ready(processes: Processes, seconds: float) -> None:
+    waiting = {name: handle.ready.remote() for name, handle in (processes.rollout | processes.reward).items()}
+    if processes.learners:
+        first = {"learner-0": processes.learners["learner-0"].open_store.remote()}
+        host, port = gather(first, seconds, "start")["learner-0"]
+        waiting |= {name: handle.build.remote(host, port) for name, handle in processes.learners.items()}
+    gather(waiting, seconds, "start")
+
+
+def gather(waiting: Mapping[str, ray.ObjectRef], seconds: float, what: str) -> dict[str, Any]:
+    """Results by name. An error in one is raised at once, while the others may still be waiting for it."""
+    pending = {reference: name for name, reference in waiting.items()}
+    results = {}
+    while pending:
+        done, _ = ray.wait(list(pending), num_returns=1, timeout=seconds)
+        if not done:
+            raise ClusterError(
+                f"{', '.join(sorted(pending.values()))} did not {what} within {seconds:g} s. Raise the deadline "
+                f"(cluster.startup_timeout_seconds, cluster.step_timeout_seconds) if that is too short for this model; "
+                f"otherwise see the actor's log under the Ray session folder"
+            )
+        for reference in done:
+            name = pending.pop(reference)
+            results[name] = result_of(reference, name)
+    return results
+
+
+def result_of(reference: ray.ObjectRef, name: str) -> Any:
+    """The finished result; an exception of the actor's own code is raised as itself."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        raise ActorDied(name, str(error)) from error
+
+
+class ActorDied(ClusterError):
+    """A process ended: killed, out of memory, or its node was lost."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} died: {reason.splitlines()[0] if reason else 'no reason given'}")
+        self.name = name
+
+
+def _bundle(cpus: float, gpus: int) -> dict[str, float]:
+    return {"CPU": cpus, **({"GPU": float(gpus)} if gpus else {})}
+
+
+def _threads(config: Config, processes_of_kind: int) -> int:
+    return config.cluster.threads or max(1, (psutil.cpu_count(logical=False) or 1) // max(processes_of_kind, 1))

@@ -1,0 +1,161 @@
+"""`denoiserl train`: check everything that can be checked, start the processes, run the loop, always close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.placement import joined
+from configs.algorithm_options import Schedule as LearningRateSchedule
+from configs.compose import Composed
+from configs.errors import UserError
+from configs.schema import Config
+from rewards.registry import resolve_term
+from rl.algorithm.requirements import differentiates_reward
+from rl.data.problems import open_source, open_training
+from rl.data.prompts import PromptSource
+from rl.data.tickets import TicketKind
+from rl.driver.generation import Generation
+from rl.driver.learners import Learners
+from rl.driver.loop import Loop
+from rl.driver.offline import OfflineLoop
+from rl.driver.processes import started
+from rl.driver.schedule import Schedule
+from rl.modality.choice import modality_of
+from rl.modality.protocol import Modality
+from rl.run.folder import Run
+from rollout.trajectory import contract
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run that has been checked, before anything is started."""
+
+    composed: Composed
+    modality: Modality
+    sources: dict[TicketKind, PromptSource]
+    schedule: Schedule
+    loop: type[Loop]
+    curves: tuple[str, ...]
+    """Metrics whose curves are shown."""
+
+    def new_run(self, console: Console | None = None) -> Run:
+        config = self.composed.config
+        fingerprint = self.sources[TicketKind.train].problems.fingerprint()
+        state = _schedule_state(config, self.modality, fingerprint)
+        return Run(config, self.composed.resolved, self.modality, state, self.curves, console)
+
+
+def train(composed: Composed) -> dict[str, Any]:
+    """Run to the end and return the summary; the run folder holds everything else."""
+    config = composed.config
+    plan = planned(composed)
+    run = plan.new_run()
+    generating = plan.loop is Loop or TicketKind.greedy in plan.sources
+    try:
+        with (
+            joined(config.cluster),
+            started(config, generating=generating, learning=True) as processes,
+            run.progress,
+        ):
+            generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
+            learners = Learners(config, processes.learners, run.note)
+            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+        summary = run.summarise()
+    finally:
+        run.close()
+    _print_summary(run, summary)
+    return summary
+
+
+def planned(composed: Composed) -> Plan:
+    """Check everything that can be checked without a process."""
+    config = composed.config
+    if (share := config.model.text_encoder_share) != 1:
+        raise UserError(
+            f"model.text_encoder_share={share} mixes tuned and loaded text encoders, to evaluate or to sample; train "
+            f"with 1"
+        )
+    modality = modality_of(config)
+    modality.check()
+    for name, term in config.reward.terms.items():
+        resolve_term(name, term)
+    problems = open_training(config.data)
+    held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
+    sources = {TicketKind.train: PromptSource(problems, modality)}
+    if held_out is not None:
+        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
+    for source in sources.values():
+        source.check()
+    if config.algorithm.advantage.offline:
+        sources[TicketKind.train].check_offline_groups()
+    schedule = Schedule(
+        seed=config.run.seed,
+        num_problems=len(problems),
+        prompts_per_update=config.rollout.prompts_per_update,
+        prompts_per_ticket=config.rollout.prompts_per_ticket,
+        group_size=config.rollout.group_size,
+        max_staleness=config.rollout.max_staleness,
+        updates=config.run.updates,
+    )
+    return Plan(composed, modality, sources, schedule, *_kind_of_training(config))
+
+
+def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
+    """The loop, and the metrics whose curves are shown."""
+    if config.algorithm.advantage.offline:
+        return OfflineLoop, ("learner/loss",)
+    if differentiates_reward(config.algorithm):
+        from rl.driver.reward_gradient import RewardGradientLoop  # with diffusers, which only images need
+
+        return RewardGradientLoop, ("reward/mean",)
+    return Loop, ("reward/mean", "reward/solve_rate")
+
+
+def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dict[str, Any]:
+    """What decides which samples an update sees; another value would not continue the same run."""
+    shared = {name: getattr(config.rollout, name) for name in ("branching", "step_candidates")}
+    return {
+        **{f"rollout.{name}": contract(options) for name, options in shared.items() if options is not None},
+        "run.seed": config.run.seed,
+        "rollout.prompts_per_update": config.rollout.prompts_per_update,
+        "rollout.prompts_per_ticket": config.rollout.prompts_per_ticket,
+        "rollout.group_size": config.rollout.group_size,
+        "rollout.max_staleness": config.rollout.max_staleness,
+        "rollout.sampler": contract(modality.sampler(TicketKind.train)),
+        "run.updates": config.run.updates
+        if config.algorithm.optimizer.schedule is not LearningRateSchedule.constant
+        else None,
+        "data": fingerprint,
+    }
+
+
+def _print_summary(run: Run, summary: dict[str, Any]) -> None:
+    console = run.console
+    table = Table(
+        title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"
+    )
+    for column in ("held-out solve rate", "before", "after", "gain"):
+        table.add_column(column, justify="left" if column.startswith("held") else "right")
+    for prefix, kind in (("", "greedy"), ("sampled_", "sampled")):
+        if f"{prefix}eval_before" in summary:
+            before, after, interval = (summary[f"{prefix}{n}"] for n in ("eval_before", "eval_after", "ci95"))
+            table.add_row(
+                kind,
+                _with_interval(before, interval["before"]),
+                _with_interval(after, interval["after"]),
+                _with_interval(after - before, interval["gain"]),
+            )
+    if table.rows:
+        console.print(table)
+        console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
+    stages = summary["stage_seconds"]
+    console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05))
+    console.print(f"run folder: {run.folder}")
+
+
+def _with_interval(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

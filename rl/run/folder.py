@@ -1,0 +1,353 @@
+"""The run folder: what was run, what came out, and what is needed to go on.
+
+runs/NAME/
+  config.yaml  code.json          the resolved configuration; commit, uncommitted changes, library versions
+  metrics.jsonl  tensorboard/     one row an update
+  evaluations.jsonl               one row an evaluation, with every problem's outcome
+  failures.jsonl                  samples that could not be scored, with their text
+  trajectories/u000012.parquet    the kept tickets of an update
+  checkpoints/u000040/            complete, or not there
+  pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
+  summary.json  reward_curve.png
+  before_after_greedy.png         the first and the last of these pictures side by side (image models)
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from cluster.objects import fetched
+from cluster.weights import PackedWeights, pack_weights, unpack_weights
+from configs.errors import UserError
+from configs.schema import Config
+from rewards.scorer import Failure
+from rl.drawing.plots import reward_curve
+from rl.modality.protocol import Judged, Modality
+from rl.run.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
+from rl.run.evaluation import Evaluation
+from rl.run.failures import failure_notes
+from rl.run.metrics import MetricsWriter, read_rows
+from rl.run.progress import Progress
+from rl.run.sanity import sanity_table
+from rl.run.scored import Scored, unscored_estimates
+from rl.run.statistics import paired_difference
+from rollout.trajectory import write_parquet
+from rollout.worker import Completions
+
+STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
+LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
+FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
+"""Metrics that are measured before the first optimizer update."""
+TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
+"""What a log-probability may differ by, for the table of the first update."""
+
+
+class RewardsFailed(RuntimeError):
+    """Too many samples could not be scored."""
+
+
+class Run:
+    def __init__(
+        self,
+        config: Config,
+        resolved: DictConfig,
+        modality: Modality,
+        schedule_state: Mapping[str, Any],
+        curves: Sequence[str],
+        console: Console | None = None,
+    ) -> None:
+        """
+        Args:
+            schedule_state: what decides which samples are drawn when; a resume with another one is refused.
+            curves: metrics that the progress display draws.
+            console: where it speaks; None is the terminal.
+        """
+        self.config = config
+        self.modality = modality
+        self.folder = Path(config.run.folder) / config.run.name
+        self.checkpoints = self.folder / "checkpoints"
+        self.schedule_state = dict(schedule_state)
+        self.console = console or Console()
+        self.first_update = self._find_checkpoint()
+        try:
+            if not config.run.resume and self.folder.exists():
+                self.folder.rename(_free_name(self.folder))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(resolved, self.folder / "config.yaml")
+            (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
+            ) from error
+        self.metrics = MetricsWriter(self.folder)
+        self.metrics.truncate_from(self.first_update)
+        self.evaluations = _Lines(self.folder / "evaluations.jsonl", self.first_update)
+        self.failures = _Lines(self.folder / "failures.jsonl", self.first_update - 1)
+        self.progress = Progress(config.run.name, config.run.updates, self.first_update, curves, self.console)
+        self.stages = dict.fromkeys(STAGES, 0.0)
+        self._in_stage = False
+        self.last = time.perf_counter()
+        self.started = self.last
+
+    # Time
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block's seconds for a stage; of nested stages the outer one counts."""
+        if self._in_stage:
+            yield
+            return
+        self._in_stage = True
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] += time.perf_counter() - started
+            self._in_stage = False
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, style="yellow", markup=False, highlight=False)
+
+    # What happened
+
+    def batch_metrics(self, update: int, tickets: list[Scored], groups: int) -> dict[str, float]:
+        """What the samples of an update were worth. Raises RewardsFailed when too many could not be scored."""
+        rewards = np.concatenate([ticket.rewards for ticket in tickets])  # (problems, G)
+        failures = [failure for ticket in tickets for failure in ticket.failures]
+        self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
+        sums = {name: sum(t.statistics[name] for t in tickets) for name in tickets[0].statistics}
+        scored = rewards[~np.isnan(rewards)]
+        solved = np.concatenate([ticket.solved(self.config.reward) for ticket in tickets])
+        metrics = {
+            "reward/mean": float(scored.mean()) if len(scored) else 0.0,
+            "reward/std": float(scored.std()) if len(scored) else 0.0,
+            "reward/solve_rate": float(np.nanmean(solved)) if not np.isnan(solved).all() else 0.0,
+            "reward/unscored": int(np.isnan(rewards).sum()),
+            "groups/generated": len(rewards),
+            "groups/used": groups,
+            "groups/without_signal_fraction": 1 - groups / len(rewards),
+            "rollout/staleness": update - min(ticket.ticket.version for ticket in tickets),
+        }
+        steps = [ticket.steps for ticket in tickets if ticket.steps is not None]
+        if steps:
+            missing = sum(unscored_estimates(of_ticket) for of_ticket in steps)
+            metrics["reward/unscored_estimates"] = missing
+            if missing:
+                self.note(f"update {update}: {missing} estimates of steps could not be scored and teach nothing")
+            known = sum(int((~np.isnan(of_ticket)).sum()) for of_ticket in steps)
+            self._check_failures(update, "estimates of update", [], missing, missing + known)
+        rollout = self.modality.rollout_metrics(sums, rewards.size)
+        metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
+        for name in tickets[0].terms:
+            values = np.concatenate([ticket.terms[name] for ticket in tickets])
+            if not np.isnan(values).all():
+                metrics[f"reward/{name}"] = float(np.nanmean(values))
+        return metrics
+
+    def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
+        """
+        Args:
+            what: `update` or `evaluation after update`.
+        """
+        for failure in failures:
+            self.failures.write({"update": update, **asdict(failure)})
+        for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
+            self.note(line)
+        limit = self.config.reward.max_failed_fraction
+        if unscored > limit * samples:
+            raise RewardsFailed(
+                f"{unscored} of {samples} samples of {what} {update} could not be scored, more than "
+                f"reward.max_failed_fraction={limit:g}. They are listed in {self.failures.path}"
+            )
+
+    def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
+        """End of an update: its row, its kept trajectories, and after the first one the sanity table."""
+        if update == 0 and "ratio/mean" in metrics:
+            # Means over the whole update are those of moved weights once it consists of several optimizer updates.
+            alone = metrics["learner/optimizer_updates"] == 1
+            known = metrics if alone else {name: metrics[name] for name in FIRST_MINIBATCH if name in metrics}
+            self.progress.console.print(sanity_table(known, TOLERANCE[self.config.model.precision.value]))
+        self._keep_trajectories(update, tickets)
+        now = time.perf_counter()
+        seconds = {f"seconds/{name}": value for name, value in self.stages.items()}
+        row = self.metrics.write(update, {**metrics, **seconds, "seconds/update": now - self.last})
+        self.progress.show_update(row)
+        self.last = now
+        self.stages = dict.fromkeys(STAGES, 0.0)
+
+    def _keep_trajectories(self, update: int, tickets: list[Scored]) -> None:
+        kept = tickets[: self.config.run.keep_trajectories]
+        if not kept:
+            return
+        folder = self.folder / "trajectories"
+        folder.mkdir(exist_ok=True)
+        trajectories = [
+            trajectory.with_rewards(rewards)
+            for ticket in kept
+            for trajectory, rewards in zip(ray.get(ticket.trajectories), ticket.rewards, strict=True)
+        ]
+        write_parquet(trajectories, folder / f"u{update:06d}.parquet")
+
+    def record_evaluation(self, evaluation: Evaluation) -> None:
+        """Raises RewardsFailed when too many samples could not be scored."""
+        self._check_failures(
+            evaluation.update,
+            "evaluation after update",
+            evaluation.failures,
+            evaluation.unscored,
+            evaluation.samples,
+        )
+        outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
+        self.evaluations.write({"update": evaluation.update, **evaluation.metrics(), **outcome})
+        self.progress.show_evaluation(evaluation.update, evaluation.line())
+
+        for kind, first in evaluation.first.items():
+            each = slice(None, None, first.ticket.samples)  # the first sample of each problem
+            completions = Completions(fetched(first.completions).outputs[each])
+            folder = self._pictures(kind, evaluation.update)
+            self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
+
+    def _pictures(self, kind: str, update: int) -> Path:
+        return self.folder / "pictures" / kind / f"u{update:06d}"
+
+    def evaluated(self, update: int) -> bool:
+        return any(row["update"] == update for row in self.evaluations.rows)
+
+    # Going on
+
+    def _find_checkpoint(self) -> int:
+        self._checkpoint = newest_complete(self.checkpoints, check_crc=True) if self.config.run.resume else None
+        if self._checkpoint is None:
+            return 0
+        state = read_state(self._checkpoint)
+        check_same_schedule(state["schedule"], self.schedule_state)
+        return state["update"]
+
+    def resume_point(self) -> tuple[Path, int, dict[str, Any]] | None:
+        """Folder and update of the checkpoint to go on from, and the state of its advantages."""
+        if self._checkpoint is None:
+            return None
+        self.note(f"resuming after update {self.first_update} from {self._checkpoint}")
+        return self._checkpoint, self.first_update, read_state(self._checkpoint)["advantages"]
+
+    @contextmanager
+    def new_checkpoint(
+        self, update: int, weights: Mapping[int, ray.ObjectRef], advantages: Mapping[str, Any]
+    ) -> Iterator[Path]:
+        """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
+        and sample without a learner, the older ones for tickets that still need them."""
+        state = {"update": update, "schedule": self.schedule_state, "advantages": advantages}
+        with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
+            for number, reference in weights.items():
+                save_file(unpack_weights(ray.get(reference)), folder / f"weights-{number:06d}.safetensors")
+            yield folder
+
+    def saved_weights(self, folder: Path) -> dict[int, PackedWeights]:
+        found = {int(path.stem.split("-")[1]): path for path in folder.glob("weights-*.safetensors")}
+        return {number: pack_weights(number, load_file(path)) for number, path in found.items()}
+
+    # The end
+
+    def summarise(self) -> dict[str, Any]:
+        """Write summary.json and the reward curve."""
+        rows = read_rows(self.folder / "metrics.jsonl")
+        summary = _summary(rows, self.evaluations.rows)
+        (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
+        if rows and "reward/mean" in rows[0]:
+            reward_curve(rows, self.evaluations.rows, self.folder / "reward_curve.png")
+        self._compare_pictures()
+        return summary
+
+    def _compare_pictures(self) -> None:
+        if len(self.evaluations.rows) < 2:
+            return
+        ends = (self.evaluations.rows[0], self.evaluations.rows[-1])
+        for kind in ("greedy", "sampled"):
+            if all(f"solved/{kind}" in row for row in ends):
+                before, after = (
+                    Judged(self._pictures(kind, row["update"]), np.array(row[f"solved/{kind}"], float)[:, 0])
+                    for row in ends
+                )
+                self.modality.compare_pictures(before, after, self.folder / f"before_after_{kind}.png")
+
+    def close(self) -> None:
+        self.metrics.close()
+
+
+class _Lines:
+    """A JSONL file of rows with an `update`; on a resume the rows behind the checkpoint are dropped."""
+
+    def __init__(self, path: Path, last_update: int) -> None:
+        self.path = path
+        self.rows = [row for row in read_rows(path) if row["update"] <= last_update]
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row, default=str) + "\n")
+
+
+def _summary(rows: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "steps": len(rows),
+        "seconds": sum(row["seconds/update"] for row in rows),
+        "stage_seconds": {name: sum(row[f"seconds/{name}"] for row in rows) for name in STAGES},
+        "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
+        "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
+    }
+    if len(evaluations) < 2:
+        return summary
+    before, after = evaluations[0], evaluations[-1]
+    for kind in ("greedy", "sampled"):
+        name = f"evaluation/{kind}/solve_rate"
+        if name not in before:
+            continue
+        gain = paired_difference(np.array(before[f"solved/{kind}"], float), np.array(after[f"solved/{kind}"], float))
+        prefix = "" if kind == "greedy" else "sampled_"
+        summary |= {
+            f"{prefix}eval_before": before[name],
+            f"{prefix}eval_after": after[name],
+            f"{prefix}ci95": {
+                "before": [before[f"{name}_low"], before[f"{name}_high"]],
+                "after": [after[f"{name}_low"], after[f"{name}_high"]],
+                "gain": [gain.low, gain.high],
+            },
+        }
+    return summary
+
+
+def _free_name(folder: Path) -> Path:
+    """`quickstart.1`, `quickstart.2`, ...: where an earlier run of the same name is kept."""
+    return next(name for i in count(1) if not (name := folder.with_name(f"{folder.name}.{i}")).exists())
+
+
+def _code_state() -> dict[str, Any]:
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": _git("status", "--porcelain"),
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    root = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,77 @@
+"""A finished ticket: what was generated, and what it is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+
+from rewards.options import RewardOptions
+from rewards.scorer import Scores
+from rl.data.tickets import Ticket
+
+SOLVED_TOLERANCE = 1e-9
+"""A sum of weighted terms may miss `solved_at` by a rounding error."""
+
+
+@dataclass
+class Scored:
+    """A finished ticket. Trajectories and completions stay in the object store; only small things are here."""
+
+    ticket: Ticket
+    trajectories: list[ray.ObjectRef]
+    """One a group; none where nothing is trained."""
+    completions: ray.ObjectRef
+    statistics: dict[str, float]
+    rewards: np.ndarray
+    """(groups, samples) float64, NaN where unscored; the groups of a problem side by side"""
+    terms: dict[str, np.ndarray]
+    """The same for each reward term, unweighted."""
+    failures: list[Any]
+    steps: np.ndarray | None = None
+    """(groups, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
+    sample's last step and where unscored. None where the algorithm asks for none."""
+
+    @staticmethod
+    def of(
+        ticket: Ticket,
+        trajectories: list[Any],
+        completions: Any,
+        statistics: dict,
+        scores: Scores,
+        steps: np.ndarray | None = None,
+    ) -> Scored:
+        """
+        Args:
+            steps: (samples, T) rewards of all the ticket's steps.
+        """
+        shape = (len(scores.total) // ticket.samples, ticket.samples)
+        return Scored(
+            ticket=ticket,
+            trajectories=trajectories,
+            completions=completions,
+            statistics=statistics,
+            rewards=scores.total.reshape(shape),
+            terms={name: values.reshape(shape) for name, values in scores.terms.items()},
+            failures=scores.failures,
+            steps=None if steps is None else steps.reshape(*shape, -1),
+        )
+
+    def solved(self, reward: RewardOptions) -> np.ndarray:
+        """(groups, samples) 1 solved, 0 not, NaN unscored."""
+        values = self.rewards if reward.solved_by is None else self.terms[reward.solved_by]
+        unscored = np.isnan(self.rewards) | np.isnan(values)
+        return np.where(unscored, np.nan, values >= reward.solved_at - SOLVED_TOLERANCE)
+
+
+def unscored_estimates(steps: np.ndarray) -> int:
+    """How many steps before a known one have no reward.
+
+    Args:
+        steps: (..., T), see `score_steps`.
+    """
+    known = ~np.isnan(steps)
+    before_known = known[..., ::-1].cumsum(-1)[..., ::-1] > 0
+    return int((~known & before_known).sum())

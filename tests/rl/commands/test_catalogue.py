@@ -1,0 +1,137 @@
+"""`denoiserl algorithms`: every file is listed, for the models that it can train, and a user's own file too."""
+
+from __future__ import annotations
+
+import pytest
+
+from configs.algorithm_options import AdvantageKind, ObjectiveKind
+from configs.compose import PACKAGE, compose
+from rl.commands.catalogue import Recipe, catalogue
+from rl.compatibility import problems
+from tests.documentation import blocks, commands, run_command
+
+PAGE = "docs/algorithms.md"
+
+
+@pytest.fixture(scope="module")
+def recipes() -> dict[str, Recipe]:
+    return {recipe.name: recipe for recipe in catalogue()}
+
+
+def test_every_file_is_listed_and_can_train_something(recipes):
+    assert list(recipes) == sorted(file.stem for file in (PACKAGE / "algorithm").glob("*.yaml"))
+    for name, recipe in recipes.items():
+        assert recipe.modalities, f"{name} is refused for text and for images"
+        assert len(recipe.summary) > 20
+
+
+def test_files_are_short():
+    """A recipe is a configuration, not a program."""
+    for file in (PACKAGE / "algorithm").glob("*.yaml"):
+        assert len(file.read_text().splitlines()) < 40, file.name
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "forwards", "needs", "modalities"),
+    [
+        ("tracerl", ("replay(every_step)", "element", "ppo_clip", "zscore"), "T x 1", {"trace"}, {"text"}),
+        ("vrpo", ("elbo", "none", "group_dpo", "preference"), "8 x 3", {"reference", "pairs"}, {"text"}),
+        (
+            "ppd",
+            ("elbo", "none", "group_dpo", "preference"),
+            "1 x 3",
+            {"reference", "pairs", "user embeddings"},
+            {"image"},
+        ),
+        (
+            "d_tree_rpo",
+            ("replay(forks)", "element", "ppo_clip", "siblings"),
+            "2 x 3",
+            {"trace", "reference"},
+            {"text"},
+        ),
+        ("spo", ("replay(every_step)", "none", "group_dpo", "best_worst"), "T x 3", {"trace", "reference"}, {"image"}),
+        ("wd1", ("elbo", "none", "weighted", "softmax"), "1 x 1", set(), {"text"}),
+        (
+            "tracerl_value",
+            ("replay(every_step)", "element", "ppo_clip", "zscore"),
+            "T x 3",
+            {"trace", "value"},
+            {"text"},
+        ),
+        (
+            "dpok",
+            ("replay(every_step)", "element", "clip_always", "raw"),
+            "T x 8",
+            {"trace", "reference", "value"},
+            {"image"},
+        ),
+        (
+            "flow_grpo",
+            ("replay(every_step)", "element", "ppo_clip", "global_std"),
+            "T x 2",
+            {"trace", "reference"},
+            {"image"},
+        ),
+        ("sft", ("elbo", "none", "weighted", "constant"), "1 x 1", {"demonstrations"}, {"text", "image"}),
+    ],
+)
+def test_what_a_recipe_is(recipes, name, cell, forwards, needs, modalities):
+    recipe = recipes[name]
+    assert recipe.cell == cell
+    assert recipe.forwards == forwards
+    assert set(recipe.needs) == needs
+    assert set(recipe.modalities) == modalities
+
+
+def test_papers_are_read_from_the_files(recipes):
+    assert recipes["espo"].paper == "2512.03759"
+    assert recipes["one_step"].paper == ""
+
+
+def test_the_parts_of_the_grid_are_in_use(recipes):
+    """An objective or advantage that no recipe uses would be an option that nobody needs."""
+    assert {recipe.cell[2] for recipe in recipes.values()} == {kind.value for kind in ObjectiveKind}
+    unused = {kind.value for kind in AdvantageKind} - {recipe.cell[3] for recipe in recipes.values()}
+    assert not unused
+
+
+def test_the_documented_file_is_listed_like_the_others(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "mine/algorithm"
+    folder.mkdir(parents=True)
+    (folder / "calm.yaml").write_text(blocks(PAGE, "yaml")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    listed, *trainings = [c for c in commands(PAGE) if "calm" in c]
+    shown = run_command(listed, monkeypatch, capsys)
+    assert "clip_always" in shown
+    assert "Sequence ratios of four masks" in shown
+    for command in trainings:
+        assert "clip_always" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+def test_the_documented_training_composes(monkeypatch, capsys):
+    (command,) = [c for c in commands(PAGE) if "espo" in c and " train " in c]
+    assert "ratio: sequence" in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("command", [c for c in commands(PAGE) if "trees" in c])
+def test_the_documented_trees_can_train(command):
+    composed = compose([word for word in command.split() if "=" in word])
+    assert not problems(composed.config, None)
+    assert composed.config.rollout.branching is not None
+
+
+def test_documented_value_models_compose(monkeypatch, capsys):
+    found = [c for c in commands(PAGE) if "value" in c]
+    assert len(found) == 2
+    for command in found:
+        assert "gae_lambda: " in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
+
+
+def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
+    from configs.errors import UserError
+    from rl.commands.catalogue import show_algorithms
+
+    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, anchored_coupled"):
+        show_algorithms("ppo", None)

@@ -1,0 +1,71 @@
+"""A run in one process is the run on Ray, bit for bit."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from cluster.weights import unpack_weights
+from configs.compose import compose
+from models.tiny.create import main as create
+from rl.driver.in_process import Trained, train_in_process
+from rl.run.metrics import deterministic_view
+from tests.models.pipelines import tiny_pipeline
+from tests.rl.support.training import SMALL, SMALL_IMAGES, metrics, small_run, weights_after
+
+DIRECT = ["run.checkpoint_every=0", "run.keep_trajectories=0", "run.name=direct"]
+SHORT = ["run.updates=2", "data.evaluation.size=8", "evaluation.every=2"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    create("block", str(folder / "block"))
+    tiny_pipeline("sd").save_pretrained(folder / "sd")
+    return {name: folder / name for name in ("block", "sd")}
+
+
+def directly(model: Path, folder: Path, base: list[str], *overrides: str) -> Trained:
+    options = [*base, f"model.path={model}", f"run.folder={folder}", *DIRECT, *overrides]
+    return train_in_process(compose(options), Console(file=io.StringIO()))
+
+
+REWARD_GRADIENT = [
+    "algorithm=draft",
+    "rollout.group_size=1",
+    "reward.terms.brightness.function=brightness",
+    "reward.terms.redness.weight=0",
+    "data.evaluation.prompt=red",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "base", "overrides"),
+    [
+        ("block", SMALL, ["algorithm.minibatches=2", "algorithm.kl.coefficient=0.1"]),
+        ("block", SMALL, ["algorithm=sft", "rollout.sampler.max_new_tokens=24"]),
+        ("block", SMALL, ["rollout.max_staleness=1", "algorithm.solved_band=[0.0,0.9]", "reward.solved_at=0.5"]),
+        ("sd", SMALL_IMAGES, REWARD_GRADIENT),
+    ],
+    ids=["online", "offline", "stale", "reward gradient"],
+)
+def test_weights_and_metrics_are_those_of_the_run_on_ray(cluster, models, tmp_path, model, base, overrides):
+    overrides = [*overrides, *SHORT]
+    small_run(models[model], tmp_path, "run.name=ray", *overrides, base=base)
+    trained = directly(models[model], tmp_path, base, *overrides)
+    assert deterministic_view(trained.metrics) == metrics(tmp_path / "ray")
+    weights, expected = unpack_weights(trained.weights), weights_after(tmp_path / "ray", 2)
+    assert weights.keys() == expected.keys()
+    for name, found in weights.items():
+        torch.testing.assert_close(found, expected[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("option", ["run.checkpoint_every=1", "run.keep_trajectories=1", "cluster.learners=2"])
+def test_what_needs_other_processes_is_refused(models, tmp_path, option):
+    with pytest.raises(ValueError, match=option.partition("=")[0]):
+        directly(models["block"], tmp_path, SMALL, option)

@@ -1,0 +1,48 @@
+"""What the user is told about failed rewards: samples that are lost, and measures that cost none."""
+
+from __future__ import annotations
+
+from rewards.options import RewardOptions, RewardTerm
+from rewards.scorer import Failure
+from rl.run.failures import failure_notes
+
+REWARDS = RewardOptions(
+    terms={
+        "answer": RewardTerm(function="math"),
+        "style": RewardTerm(function="x.style", weight=0.0),
+        "length": RewardTerm(function="x.length", weight=0.0),
+    }
+)
+
+
+def failure(term: str, index: int = 0) -> Failure:
+    return Failure(index, term, "exception", f"no {term}", "text")
+
+
+def notes(*failures: Failure, unscored: int) -> list[str]:
+    return list(failure_notes("update 3", failures, REWARDS, unscored, 16))
+
+
+def test_lost_samples_and_failed_measures_are_told_apart() -> None:
+    lost, *measures = notes(failure("style"), failure("style", 1), failure("answer", 1), failure("length"), unscored=1)
+    assert lost == (
+        "update 3: 1 of 16 samples could not be scored and were left out; first: answer: exception: no answer on 'text'"
+    )
+    assert measures == [
+        "update 3: the measure style (weight 0) has no value for 2 of 16 samples, which keep their reward; first: "
+        "style: exception: no style on 'text'",
+        "update 3: the measure length (weight 0) has no value for 1 of 16 samples, which keep their reward; first: "
+        "length: exception: no length on 'text'",
+    ]
+
+
+def test_without_a_lost_sample_none_is_claimed() -> None:
+    (line,) = notes(failure("style"), unscored=0)
+    assert "could not be scored" not in line
+    assert notes(unscored=0) == []
+
+
+def test_samples_to_which_no_rewarded_term_applies_are_lost() -> None:
+    """Their failure names all rewarded terms at once."""
+    (line,) = notes(Failure(0, "answer, other", "not_applicable", "none", "text"), unscored=1)
+    assert "1 of 16 samples could not be scored" in line
