@@ -7,7 +7,8 @@ import numpy as np
 from models.text.policy import TextPolicy
 from rollout.options import SamplerOptions
 from rollout.text.groups import to_trajectories
-from rollout.text.sampler import Sampler, Samples
+from rollout.text.record import Samples
+from rollout.text.sampler import Sampler
 from rollout.trajectory import TextTrajectory
 from rollout.worker import Origin
 

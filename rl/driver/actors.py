@@ -25,7 +25,8 @@ from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
 from rl.driver.step_rewards import score_steps
-from rl.learner.learner import Group, Learner
+from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.learner.old_policy import OldPolicy
 from rl.learner.parity import Parity, ParityCheck, Reference
 from rl.learner.value_model import value_model_of

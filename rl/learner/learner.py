@@ -7,12 +7,11 @@ Its loss is therefore the same whatever the number of ranks, the micro-batches o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from configs.algorithm_options import AlgorithmOptions, KlTarget, ObjectiveKind
@@ -24,91 +23,13 @@ from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores
 from rl.learner.collectives import in_step, sum_over_ranks, total
 from rl.learner.engine import Engine
+from rl.learner.groups import Group
 from rl.learner.old_policy import OldPolicy
 from rl.learner.optimizer_step import NOT_FINITE, LearnerError, anchor_weight, learning_rate, optimizer_step
 from rl.learner.parity import ParityCheck, Reference
+from rl.learner.statistics import Statistics
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import Likelihood, micro_batches
-from rollout.trajectory import Trajectory
-
-
-@dataclass(frozen=True)
-class Group:
-    """A trajectory and what its samples are worth."""
-
-    trajectory: Trajectory
-    advantage: np.ndarray
-    """(G,) fp32 of each sample, or (G, T) of each of its denoising steps"""
-    valid: np.ndarray
-    """The same shape, bool: what is trained. A group with nothing keeps ranks in step and weighs nothing."""
-    imitated: np.ndarray | None = None
-    """(G,) bool: the samples that the anchor is taken of; None: decisions with a positive advantage"""
-
-    def trained(self) -> Group | None:
-        """The samples that have something to train, those decisions alone in their mask, with (g, D) advantages of
-        their decisions. None if there are none."""
-        valid = self._of_decisions(self.valid) & self.trajectory.mask
-        kept = valid.any(-1).nonzero()[0]
-        if len(kept) == 0:
-            return None
-        trajectory, advantage, imitated = self.trajectory, self._of_decisions(self.advantage), self.imitated
-        if len(kept) < trajectory.group_size:
-            trajectory, valid, advantage = trajectory.take(kept), valid[kept], advantage[kept]
-            imitated = None if imitated is None else imitated[kept]
-        if not (valid == trajectory.mask).all():
-            trajectory = replace(trajectory, mask=valid)
-        return Group(trajectory, advantage, valid, imitated)
-
-    def weightless(self) -> Group:
-        """One of its samples, to keep ranks in step."""
-        one = self.trajectory.take([0])
-        return Group(one, np.zeros(one.mask.shape, np.float32), np.zeros(one.mask.shape, bool))
-
-    def _of_decisions(self, values: np.ndarray) -> np.ndarray:
-        """(G, D) of values (G,) or (G, T)."""
-        if values.ndim == 1:
-            return np.broadcast_to(values[:, None], self.trajectory.mask.shape)
-        step = self.trajectory.decision_step
-        last = int(step[self.trajectory.mask].max(initial=-1))
-        if last >= values.shape[1]:
-            raise ValueError(f"{values.shape[1]} steps have an advantage, but step {last} was trained")
-        return np.take_along_axis(values, step.clip(0, values.shape[1] - 1), axis=1)
-
-
-@dataclass
-class Statistics:
-    """Sums and maxima over the units of an update, reduced over ranks at its end."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    """The same names on every rank: they follow from the configuration."""
-    counts: dict[str, float] = field(default_factory=dict)
-    """Of what each sum has a term of."""
-    maxima: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("ratio_error", "logprob_gap"), 0.0))
-
-    def add(self, loss: Loss) -> None:
-        used = loss.weight > 0
-        for name, values in loss.measures.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(values[used].sum())
-            self.counts[name] = self.counts.get(name, 0.0) + float(used.sum())
-
-    def total(self, name: str, value: float) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + value
-        self.counts[name] = 1.0
-
-    def raise_to(self, name: str, value: float) -> None:
-        self.maxima[name] = max(self.maxima[name], value)
-
-    def reduced(self, device: torch.device) -> Statistics:
-        def over_ranks(values: dict[str, float], operation: dist.ReduceOp.RedOpType) -> dict[str, float]:
-            tensor = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64, device=device)
-            dist.all_reduce(tensor, operation)
-            return dict(zip(sorted(values), tensor.tolist(), strict=True))
-
-        return Statistics(
-            over_ranks(self.sums, dist.ReduceOp.SUM),
-            over_ranks(self.counts, dist.ReduceOp.SUM),
-            over_ranks(self.maxima, dist.ReduceOp.MAX),
-        )
 
 
 class Learner:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import numpy as np
 
 from rollout.options import SamplerOptions
-from rollout.text.sampler import Samples
+from rollout.text.record import Samples
 from rollout.trajectory import TextTrajectory, contract
 from rollout.worker import Origin
 

@@ -15,8 +15,9 @@ from rollout.images.sampler import ImageSampler, Schedule
 from rollout.images.worker import ImageRolloutWorker
 from rollout.options import BranchingOptions, Count, DenoisingOptions, KernelKind, Order, SamplerOptions
 from rollout.text.groups import to_trajectories
+from rollout.text.record import Samples
 from rollout.text.reveal import RevealKernel
-from rollout.text.sampler import Sampler, Samples
+from rollout.text.sampler import Sampler
 from rollout.worker import Origin, RolloutRequest
 from tests.rl.support.image_rollouts import CAPTIONS, pipeline_folder, worker_of
 from tests.sampling import ORIGIN, prompts_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl.learner.learner import Group
+from rl.learner.groups import Group
 from rollout.trajectory import ImageTrajectory, TextTrajectory
 from tests.traces import text_trajectory
 

@@ -15,7 +15,8 @@ from models.text.value import text_value
 from rl.algorithm.decisions import Entry
 from rl.algorithm.gae import step_advantages
 from rl.learner.engine import Engine
-from rl.learner.learner import Group, Learner
+from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.learner.optimizer_step import LearnerError
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import micro_batches

@@ -14,7 +14,7 @@ from models.text.policy import TextPolicy
 from rl.algorithm.decisions import Decisions, Entry
 from rl.algorithm.objectives import policy_loss
 from rl.algorithm.scores import Scores
-from rl.learner.learner import Group
+from rl.learner.groups import Group
 from rl.likelihood.text import TextReplay
 from rl.likelihood.text_proposals import TextProposals
 from rollout.options import Order, Remask, SamplerOptions

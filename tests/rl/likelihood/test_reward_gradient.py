@@ -17,7 +17,8 @@ from models.images.spec import Condition, ImageSpec
 from rewards.differentiable import DifferentiableTotal, brightness
 from rewards.options import RewardTerm
 from rl.learner.engine import Engine
-from rl.learner.learner import Group, Learner
+from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.likelihood.image_reward_gradient import ImageRewardGradient, UndrawnTrajectory, undrawn
 from rl.modality.image import ImageModality
 from rollout.images.guidance import Conditions

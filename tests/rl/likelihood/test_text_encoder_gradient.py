@@ -17,7 +17,8 @@ from models.images.spec import ImagePrompt
 from models.lora import trainable_parameters
 from rl.data.tickets import TicketKind
 from rl.learner.engine import Engine
-from rl.learner.learner import Group, Learner
+from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.likelihood.image_reward_gradient import ImageRewardGradient, undrawn
 from rl.modality.image import ImageModality
 from rollout.worker import Origin, RolloutRequest

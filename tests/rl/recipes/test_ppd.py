@@ -27,7 +27,7 @@ from models.lora import trainable_parameters, without_adapters
 from rewards.digits import WORDS, digit_images
 from rl.data.problems import Problem, open_source
 from rl.data.tickets import TicketKind, derive_seed
-from rl.learner.learner import Group
+from rl.learner.groups import Group
 from rl.modality.samples import sample_request
 from rl.run.checkpoint import new_checkpoint
 from tests.documentation import blocks, commands, run_command

@@ -19,7 +19,8 @@ from rl.algorithm.requirements import needs_reference
 from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores
 from rl.learner.engine import Engine
-from rl.learner.learner import Group, Learner
+from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import Likelihood, OwnDecisions, Replay
 from rl.likelihood.text import TextElbo

@@ -15,7 +15,8 @@ from models.text.policy import TextPolicy
 from rollout.options import Cache, Count, Order, SamplerOptions
 from rollout.text.canvas import lay_out
 from rollout.text.denoiser import CachingDenoiser, RecomputingDenoiser
-from rollout.text.sampler import Sampler, Samples, sampling_window
+from rollout.text.record import Samples
+from rollout.text.sampler import Sampler, sampling_window
 from tests.sampling import prompts_of, sample
 from tests.tiny import tiny_policy
 
@@ -272,15 +273,15 @@ def test_stopping_early_is_a_prefix_of_not_stopping(family, rule):
 
 
 def test_stopping_a_round_too_late_would_be_noticed(monkeypatch):
-    from rollout.text.sampler import _Record
+    from rollout.text.record import Record
 
-    real = _Record.update_finished
+    real = Record.update_finished
 
     def only_whole_canvases(self, samples):
         real(self, samples)
         self.finished[samples] &= ~(self.reveal[samples] == 0).any(-1)
 
-    monkeypatch.setattr(_Record, "update_finished", only_whole_canvases)
+    monkeypatch.setattr(Record, "update_finished", only_whole_canvases)
     stopped, full, _ = stopping_and_not("llada", RULES[0])
     assert any(stopped.rounds[k] > full.reveal[k, : stopped.stop_length[k]].max() for k in range(len(stopped.rounds)))
 
