@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import ray
 import torch
 from rich.console import Console
 
@@ -37,5 +36,5 @@ def generating(
         weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     with joined(config.cluster), started(config, generating=True, learning=False) as processes:
         generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
-        generation.weights[weights.version] = ray.put(weights)
+        generation.adopt(weights)
         yield generation, weights.version

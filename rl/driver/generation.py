@@ -17,6 +17,7 @@ import numpy as np
 import ray
 
 from cluster.placement import ClusterError
+from cluster.weights import PackedWeights
 from configs.schema import Config
 from rewards.scorer import Scores
 from rl.data.prompts import PromptSource
@@ -92,6 +93,10 @@ class Generation:
         self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
         self._attempts: dict[TicketKey, int] = {}
         self._scored: dict[TicketKey, Scored] = {}
+
+    def adopt(self, weights: PackedWeights) -> None:
+        """Generate with weights that no learner of this run has published."""
+        self.weights[weights.version] = ray.put(weights)
 
     def stream(self, tickets: Iterator[Ticket | None]) -> None:
         """Training tickets, to be issued in this order whenever a worker is idle. None: the next one's policy is not

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from cluster.weights import PackedWeights
 from configs.compose import Composed
+from configs.errors import UserError
 from configs.schema import Config
 from rl.data.tickets import Ticket
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
@@ -45,17 +46,18 @@ class Trained:
 def train_in_process(
     composed: Composed, console: Console | None = None, before: dict[str, Any] | None = None
 ) -> Trained:
-    """`rl.driver.train.train` in this process, with one learner, one rollout worker and one reward worker.
-
-    Checkpoints and kept trajectories go through the object store, so `run.checkpoint_every` and `run.keep_trajectories`
-    must be 0; two or more learners have no place here.
+    """`rl.driver.train.train` in this process, with one learner, one rollout worker and one reward worker: the same
+    run folder, checkpoints and resume, and the same weights to the bit.
 
     Args:
         console: where the run speaks; None is the terminal.
         before: the first evaluation, of a run whose policy was the same before training; it is not made again.
     """
     config = composed.config
-    _check(config)
+    if config.cluster.learners != 1:
+        raise UserError(
+            f"cluster.learners={config.cluster.learners}: one process holds one learner; set it to 1, or train on Ray"
+        )
     plan = planned(composed)
     run = plan.new_run(console)
     if before is not None:
@@ -70,17 +72,6 @@ def train_in_process(
     finally:
         run.close()
         gc.collect()  # DeepSpeed's engine refers to itself, and holds the policy
-
-
-def _check(config: Config) -> None:
-    unsupported = {
-        "cluster.learners": config.cluster.learners - 1,
-        "run.checkpoint_every": config.run.checkpoint_every,
-        "run.keep_trajectories": config.run.keep_trajectories,
-    }
-    for name, excess in unsupported.items():
-        if excess:
-            raise ValueError(f"{name}: training in one process has none; set it to {int(name == 'cluster.learners')}")
 
 
 @contextmanager
@@ -116,6 +107,9 @@ def called_directly(config: Config, *, learning: bool = True) -> Iterator[Proces
 
 class DirectGeneration(Generation):
     """Tickets one after the other, in the order in which they were asked for."""
+
+    def adopt(self, weights: PackedWeights) -> None:
+        self.weights[weights.version] = weights
 
     def collect(self, tickets: list[Ticket]) -> list[Scored]:
         wanted = [key(ticket) for ticket in tickets]

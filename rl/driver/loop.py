@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import ray
 
 from configs.algorithm_options import AnchorOn
 from configs.schema import Config
@@ -172,5 +171,5 @@ class Loop:
         folder, self.update, advantages = checkpoint
         self.advantages.load(advantages)
         self.learners.load(folder)
-        for version, packed in self.run.saved_weights(folder).items():
-            self.generation.weights[version] = ray.put(packed)
+        for packed in self.run.saved_weights(folder):
+            self.generation.adopt(packed)

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from safetensors.torch import load_file, save_file
@@ -200,7 +199,7 @@ class Run:
         trajectories = [
             trajectory.with_rewards(rewards)
             for ticket in kept
-            for trajectory, rewards in zip(ray.get(ticket.trajectories), ticket.rewards, strict=True)
+            for trajectory, rewards in zip(map(fetched, ticket.trajectories), ticket.rewards, strict=True)
         ]
         write_parquet(trajectories, folder / f"u{update:06d}.parquet")
 
@@ -247,20 +246,19 @@ class Run:
         return self._checkpoint, self.first_update, read_state(self._checkpoint)["advantages"]
 
     @contextmanager
-    def new_checkpoint(
-        self, update: int, weights: Mapping[int, ray.ObjectRef], advantages: Mapping[str, Any]
-    ) -> Iterator[Path]:
+    def new_checkpoint(self, update: int, weights: Mapping[int, Any], advantages: Mapping[str, Any]) -> Iterator[Path]:
         """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
         and sample without a learner, the older ones for tickets that still need them."""
         state = {"update": update, "schedule": self.schedule_state, "advantages": advantages}
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             for number, reference in weights.items():
-                save_file(unpack_weights(ray.get(reference)), folder / f"weights-{number:06d}.safetensors")
+                save_file(unpack_weights(fetched(reference)), folder / f"weights-{number:06d}.safetensors")
             yield folder
 
-    def saved_weights(self, folder: Path) -> dict[int, PackedWeights]:
-        found = {int(path.stem.split("-")[1]): path for path in folder.glob("weights-*.safetensors")}
-        return {number: pack_weights(number, load_file(path)) for number, path in found.items()}
+    def saved_weights(self, folder: Path) -> Iterator[PackedWeights]:
+        """The versions that a checkpoint keeps."""
+        for path in sorted(folder.glob("weights-*.safetensors")):
+            yield pack_weights(int(path.stem.split("-")[1]), load_file(path))
 
     # The end
 

@@ -22,7 +22,7 @@ from tests.models.pipelines import T5_TOKENS, tiny_pipeline
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import SMALL_IMAGES, redness
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = "docs/images.md"
 SHORT_PROMPTS = ["data.train.prompt='{{ prompt[:7] }}'", "data.evaluation.prompt='{{ prompt[:7] }}'"]
 """The test's text encoders have a token for each letter."""

@@ -28,7 +28,7 @@ from tests.rl.support.cluster import ray_cluster
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import SMALL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NO_LIMIT = "reward.max_failed_fraction=1.0"
 
 

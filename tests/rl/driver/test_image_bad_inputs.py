@@ -23,7 +23,7 @@ from tests.rl.support.cluster import ray_cluster
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import SMALL, SMALL_IMAGES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

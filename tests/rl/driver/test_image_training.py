@@ -17,7 +17,7 @@ from rollout.trajectory import ImageTrajectory, read_parquet
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, small_run, weights_after
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
 
 

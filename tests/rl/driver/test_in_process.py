@@ -11,13 +11,13 @@ from rich.console import Console
 
 from cluster.weights import unpack_weights
 from configs.compose import compose
+from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.driver.in_process import Trained, train_in_process
 from rl.run.metrics import deterministic_view
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.training import SMALL, SMALL_IMAGES, metrics, small_run, weights_after
+from tests.rl.support.training import SMALL, SMALL_IMAGES, assert_same_weights, metrics, small_run, weights_after
 
-DIRECT = ["run.checkpoint_every=0", "run.keep_trajectories=0", "run.name=direct"]
 SHORT = ["run.updates=2", "data.evaluation.size=8", "evaluation.every=2"]
 
 
@@ -30,7 +30,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 
 def directly(model: Path, folder: Path, base: list[str], *overrides: str) -> Trained:
-    options = [*base, f"model.path={model}", f"run.folder={folder}", *DIRECT, *overrides]
+    options = [*base, f"model.path={model}", f"run.folder={folder}", "run.name=direct", *overrides]
     return train_in_process(compose(options), Console(file=io.StringIO()))
 
 
@@ -65,7 +65,17 @@ def test_weights_and_metrics_are_those_of_the_run_on_ray(cluster, models, tmp_pa
         torch.testing.assert_close(found, expected[name], rtol=0, atol=0, msg=name)
 
 
-@pytest.mark.parametrize("option", ["run.checkpoint_every=1", "run.keep_trajectories=1", "cluster.learners=2"])
-def test_what_needs_other_processes_is_refused(models, tmp_path, option):
-    with pytest.raises(ValueError, match=option.partition("=")[0]):
-        directly(models["block"], tmp_path, SMALL, option)
+def test_an_interrupted_run_ends_with_the_weights_of_a_straight_one(models, tmp_path):
+    options = ["run.checkpoint_every=1", "run.keep_trajectories=1", "evaluation.every=0"]
+    straight = directly(models["block"], tmp_path / "straight", SMALL, *options, "run.updates=2")
+    directly(models["block"], tmp_path / "halves", SMALL, *options, "run.updates=1")
+    resumed = directly(models["block"], tmp_path / "halves", SMALL, *options, "run.updates=2")
+    assert deterministic_view(resumed.metrics) == deterministic_view(straight.metrics)
+    assert len(list((tmp_path / "halves/direct/trajectories").glob("*.parquet"))) == 2
+    assert_same_weights(tmp_path / "halves/direct", tmp_path / "straight/direct", update=2)
+    assert_same_weights(tmp_path / "halves/direct", tmp_path / "straight/direct", update=1)
+
+
+def test_several_learners_are_refused(models, tmp_path):
+    with pytest.raises(UserError, match=r"cluster\.learners=2: one process holds one learner"):
+        directly(models["block"], tmp_path, SMALL, "cluster.learners=2")

@@ -17,7 +17,7 @@ import ray
 from models.tiny.create import main as create
 from tests.rl.support.training import SMALL, assert_same_weights, metrics, small_run, weights_after
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SLOW = partial(pytest.param, marks=pytest.mark.slow)
 """For repetitions of a whole run under one more option."""
 

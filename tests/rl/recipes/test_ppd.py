@@ -191,7 +191,7 @@ def test_documented_commands_and_code_run_as_written(
     assert not np.array_equal(*(np.asarray(Image.open(f"{name}.png")) for name in ("users", "half")))
     exported = load_file("adapter/ip_adapter.safetensors")
     assert exported["image_proj.proj.weight"].shape[1] == 12
-    os.symlink(Path(__file__).parents[2] / "models/tiny/digits", "my-pipeline")
+    os.symlink(Path(__file__).parents[3] / "models/tiny/digits", "my-pipeline")
     names: dict[str, Any] = {}
     exec(compile(DIFFUSERS, PAGE, "exec"), names)
     assert isinstance(names["image"], Image.Image)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ray
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @contextmanager
