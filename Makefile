@@ -1,9 +1,11 @@
 # Two commands do everything on a fresh machine: `make quickstart` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-processes test-functions test-slow lint bases clean
+.PHONY: help quickstart quickstart-image test test-processes test-functions test-slow test-slow-processes \
+	test-slow-functions evidence lint bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -17,14 +19,23 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
 	$(MAKE) --jobs 2 test-processes test-functions
 
-test-processes: .venv/installed  ## of those, the tests that start Ray
-	$(BIN)/pytest -m "not slow and processes"
+test-processes: .venv/installed  ## of those, the tests that start Ray or programs
+	$(PYTEST) --junitxml=build/tests/processes.xml -m "not slow and not evidence and processes"
 
 test-functions: .venv/installed  ## and the others
-	$(BIN)/pytest -m "not slow and not processes"
+	$(PYTEST) --junitxml=build/tests/functions.xml -m "not slow and not evidence and not processes"
 
-test-slow: .venv/installed  ## the slow tests
-	$(BIN)/pytest -m slow
+test-slow: .venv/installed  ## the slow tests, in two processes as well
+	$(MAKE) --jobs 2 test-slow-processes test-slow-functions
+
+test-slow-processes: .venv/installed
+	$(PYTEST) --junitxml=build/tests/slow-processes.xml -m "slow and processes"
+
+test-slow-functions: .venv/installed
+	$(PYTEST) --junitxml=build/tests/slow-functions.xml -m "slow and not processes"
+
+evidence: .venv/installed  ## what takes long and shows most, before a release: further seeds, coverage, mutants
+	$(PYTEST) -m evidence
 
 lint: .venv/installed  ## ruff, mypy, import direction
 	$(BIN)/ruff check .

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.rl.support.cluster import ray_cluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-STARTS_PROCESSES = {
-    "test_bad_inputs",
-    "test_image_bad_inputs",
-    "test_image_commands",
-    "test_image_training",
-    "test_pairs",
-    "test_reward_gradient_runs",
-    "test_training",
-    "test_worker",
-}
-"""Files whose tests start processes of their own: two Ray clusters at once would fight for cores and deadlines. These
-tests run one after the other, and beside them those that need one core only."""
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One Ray for all tests that want one: it starts in seconds, and each test's actors are its own."""
+    with ray_cluster(num_cpus=4):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves."""
     for item in items:
-        if item.path.stem in STARTS_PROCESSES:
+        if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("processes")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.processes
 
 
 def quickstart(folder: Path, *overrides: str, recipe: str = "quickstart") -> dict:
@@ -20,9 +21,11 @@ def quickstart(folder: Path, *overrides: str, recipe: str = "quickstart") -> dic
     return json.loads(summary.read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(0, marks=pytest.mark.slow), *(pytest.param(seed, marks=pytest.mark.evidence) for seed in (1, 2))],
+)
 def test_every_seed_improves(tmp_path, seed):
     summary = quickstart(tmp_path, f"run.seed={seed}")
     assert summary["steps"] == 40
@@ -47,7 +50,7 @@ def held_out(folder: Path, update: int) -> dict[str, float]:
     return {name: row[f"evaluation/greedy/term/{name}"] for name in ("jpeg", "held_out")}
 
 
-@pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.timeout(2000)
 def test_a_reward_is_hacked_without_kl_and_not_with_it(tmp_path):
     """DDPO on the UNet, paid for small files; a classifier that is not rewarded tells whether digits are left."""

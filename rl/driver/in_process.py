@@ -67,6 +67,7 @@ def train_in_process(
             generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
             learners = DirectLearners(config, processes.learners, run.note)
             plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+        run.summarise()
         weights = generation.weights[config.run.updates]
         return Trained(read_rows(run.folder / "metrics.jsonl"), run.evaluations.rows, weights)
     finally:

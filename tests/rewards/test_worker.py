@@ -14,13 +14,6 @@ from tests.rewards.test_scorer import ended, wait_until
 TIMEOUT = 1.0
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 def start_worker(**terms):
     options = RewardOptions(
         terms={name: RewardTerm(function=function) for name, function in terms.items()}, timeout_seconds=TIMEOUT

@@ -12,15 +12,14 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 
-from configs.compose import compose
 from rl.drawing.pictures import KEPT, kept_images
-from rl.driver.train import train
 from rl.run.metrics import read_rows
 from tests.documentation import blocks as documented
 from tests.documentation import commands, run_command
 from tests.models.pipelines import T5_TOKENS, tiny_pipeline
 from tests.rl.support.command_line import CommandLine
-from tests.rl.support.training import SMALL_IMAGES, redness
+from tests.rl.support.rewards import redness
+from tests.rl.support.training import SMALL_IMAGES, small_run
 
 ROOT = Path(__file__).parents[3]
 PAGE = "docs/images.md"
@@ -39,28 +38,23 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(flow: Path, tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Path:
+def finished(flow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Adapters, trained for two updates and evaluated before and after, with two samples of each problem."""
     folder = tmp_path_factory.mktemp("runs")
-    train(
-        compose(
-            [
-                *SMALL_IMAGES,
-                *SHORT_PROMPTS,
-                f"model.path={flow}",
-                f"run.folder={folder}",
-                "run.name=lora",
-                "model.lora.rank=2",
-                "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]",
-                "algorithm.optimizer.learning_rate=1e-2",
-                f"reward.solved_at={SOLVED_AT}",
-                "run.updates=2",
-                "evaluation.every=2",
-                "evaluation.samples=2",
-                "evaluation.images_per_prompt=2",
-                "data.evaluation.size=12",
-            ]
-        )
+    small_run(
+        flow,
+        folder,
+        "run.name=lora",
+        "model.lora.rank=2",
+        "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]",
+        "algorithm.optimizer.learning_rate=1e-2",
+        f"reward.solved_at={SOLVED_AT}",
+        "run.updates=2",
+        "evaluation.every=2",
+        "evaluation.samples=2",
+        "evaluation.images_per_prompt=2",
+        "data.evaluation.size=12",
+        base=[*SMALL_IMAGES, *SHORT_PROMPTS],
     )
     return folder / "lora"
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from safetensors.torch import load_file, save_file
 from models.tiny.create import main as create
 from rl.run.metrics import read_rows
 from tests.rl.support.bad_rewards import hangs, hangs_on_some, is_bad, not_a_number
-from tests.rl.support.cluster import ray_cluster
 from tests.rl.support.command_line import CommandLine
-from tests.rl.support.training import SMALL
+from tests.rl.support.training import SMALL, small_run
 
 ROOT = Path(__file__).parents[3]
 NO_LIMIT = "reward.max_failed_fraction=1.0"
@@ -43,12 +41,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged(model: Path, tmp_path: Path) -> Path:
     """A copy of the model, for a test to damage."""
     return Path(shutil.copytree(model, tmp_path / "damaged"))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster(num_cpus=2):
-        yield
 
 
 def training(model: Path, folder: Path, *overrides: str) -> list[str]:
@@ -183,7 +175,7 @@ def test_a_long_prompt_is_named(denoiserl: CommandLine, model: Path, tmp_path: P
     ("function", "expected"),
     [
         ("no_such_module.score", "importing 'no_such_module' failed with ModuleNotFoundError"),
-        ("tests.rl.support.training.share_of_twos", "nearest names it has: share_of_ones"),
+        ("tests.rl.support.rewards.share_of_twos", "nearest names it has: share_of_ones"),
         ("tests.rl.support.training.SMALL", "names a value of type list, which cannot be called"),
     ],
 )
@@ -242,7 +234,7 @@ def test_more_learners_than_there_is_room_for(
 ) -> None:
     finished = denoiserl(*training(model, tmp_path), "cluster.learners=8")
     assert finished.code == 1
-    assert "the job needs 4.5 CPU (9 processes), the cluster has 2: lower cluster.learners" in finished.output
+    assert "the job needs 4.5 CPU (9 processes), the cluster has 4: lower cluster.learners" in finished.output
     assert "Traceback" not in finished.output
 
 
@@ -250,13 +242,10 @@ def test_more_learners_than_there_is_room_for(
 
 
 @pytest.fixture(scope="module")
-def finished_run(model: Path, tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Path:
+def finished_run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints after updates 2 and 4."""
-    from configs.compose import compose
-    from rl.driver.train import train
-
     folder = tmp_path_factory.mktemp("finished")
-    train(compose(training(model, folder)[1:]))
+    small_run(model, folder, "run.name=bad")
     return folder / "bad"
 
 

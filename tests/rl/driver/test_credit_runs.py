@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import pytest
-from rich.console import Console
 
-from configs.compose import compose
 from models.tiny.create import main as create
-from rl.driver.in_process import Trained, train_in_process
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.training import SMALL, SMALL_IMAGES
+from tests.rl.support.training import SMALL, SMALL_IMAGES, small_run
 
-pytestmark = pytest.mark.slow
-OPTIONS = ["run.checkpoint_every=0", "run.keep_trajectories=0", "run.updates=2", "evaluation.every=2"]
-
-
-def run(folder: Path, base: list[str], *overrides: str) -> Trained:
-    options = [*base, *OPTIONS, f"run.folder={folder}", "data.evaluation.size=4", *overrides]
-    return train_in_process(compose(options), Console(file=io.StringIO()))
+OPTIONS = ["run.updates=2", "evaluation.every=2", "data.evaluation.size=4"]
 
 
 @pytest.mark.parametrize("sampler", ["remask=none", "remask=running_confidence"])
 def test_mdpo(tmp_path, sampler: str) -> None:
     """16 samples, of each at most 2 rounds, which policy and reference score."""
     create("full", str(tmp_path / "full"))
-    trained = run(
+    trained = small_run(
+        tmp_path / "full",
         tmp_path,
-        SMALL,
         "model=tiny_full",
-        f"model.path={tmp_path / 'full'}",
         "algorithm=mdpo",
         "algorithm.selected_steps=2",
         "run.name=mdpo",
         f"rollout.sampler.{sampler}",
+        base=[*SMALL, *OPTIONS],
     )
     for metrics in trained.metrics:
         assert metrics["logp/max_error"] <= 1e-5
@@ -48,13 +36,13 @@ def test_mdpo(tmp_path, sampler: str) -> None:
 
 def test_steps_of_images(tmp_path) -> None:
     tiny_pipeline("sd3").save_pretrained(tmp_path / "sd3")
-    trained = run(
+    trained = small_run(
+        tmp_path / "sd3",
         tmp_path,
-        SMALL_IMAGES,
-        f"model.path={tmp_path / 'sd3'}",
         "algorithm.advantage=per_step",
         "data.evaluation.prompt=red",
         "run.name=images",
+        base=[*SMALL_IMAGES, *OPTIONS],
     )
     for metrics in trained.metrics:
         assert metrics["ratio/max_error"] <= 1e-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ from models.tiny.create import main as create
 from rl.run.metrics import read_rows
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.bad_rewards import always_raises
-from tests.rl.support.cluster import ray_cluster
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import SMALL, SMALL_IMAGES
 
@@ -45,12 +44,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def damaged(folders: Callable[..., Path], tmp_path: Path) -> Path:
     """A copy of a Stable Diffusion 3 folder, for a test to damage."""
     return Path(shutil.copytree(folders("sd3"), tmp_path / "damaged"))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster(num_cpus=2):
-        yield
 
 
 def training(model: Path, folder: Path, *overrides: str) -> list[str]:

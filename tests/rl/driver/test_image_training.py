@@ -15,7 +15,7 @@ import torch
 from rl.run.metrics import read_rows
 from rollout.trajectory import ImageTrajectory, read_parquet
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, small_run, weights_after
+from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, run_on_ray, small_run, weights_after
 
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
@@ -35,13 +35,18 @@ def unet(tmp_path_factory) -> Path:
     return folder
 
 
-def run(model: Path, folder: Path, *overrides: str) -> dict:
-    return small_run(model, folder, *overrides, base=SMALL_IMAGES)
+def run(model: Path, folder: Path, *overrides: str) -> None:
+    small_run(model, folder, *overrides, base=SMALL_IMAGES)
+
+
+def on_ray(model: Path, folder: Path, *overrides: str) -> None:
+    run_on_ray(model, folder, *overrides, base=SMALL_IMAGES)
 
 
 @pytest.fixture(scope="module")
-def straight(cluster, flow, tmp_path_factory) -> Path:
-    """The reference: a flow transformer, four updates of two minibatches with KL, one learner, one worker."""
+def straight(flow, tmp_path_factory) -> Path:
+    """The reference: a flow transformer, four updates of two minibatches with KL, one learner, one worker, in one
+    process."""
     folder = tmp_path_factory.mktemp("runs")
     run(flow, folder, "run.name=straight")
     return folder / "straight"
@@ -70,14 +75,14 @@ def test_trajectories_are_kept_without_images(straight):
     assert trajectories[0].latents.shape[:2] == (4, 4)
 
 
-def test_two_learners_update_as_one_does(straight, flow, tmp_path):
-    run(flow, tmp_path, "run.name=two", "cluster.learners=2", "cluster.zero_stage=2", "run.updates=2")
+def test_two_learners_update_as_one_does(cluster, straight, flow, tmp_path):
+    on_ray(flow, tmp_path, "run.name=two", "cluster.learners=2", "cluster.zero_stage=2", "run.updates=2")
     assert_same_weights(tmp_path / "two", straight, 2e-5, update=2)
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_the_samples(straight, flow, tmp_path):
-    run(flow, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
+def test_workers_do_not_change_the_samples(cluster, straight, flow, tmp_path):
+    on_ray(flow, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
     assert_same_weights(tmp_path / "two", straight)
     assert metrics(tmp_path / "two") == metrics(straight)
 
@@ -99,13 +104,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(cluster, unet, tmp
     process.kill()
     process.wait()
     assert len(metrics(tmp_path / "resumed")) < 4, "the run was killed too late to show anything"
-    run(unet, tmp_path, "run.name=resumed", *options)
+    on_ray(unet, tmp_path, "run.name=resumed", *options)
     assert_same_weights(tmp_path / "resumed", tmp_path / "straight")
     assert metrics(tmp_path / "resumed") == metrics(tmp_path / "straight")
 
 
-@pytest.mark.slow
-def test_the_old_policy_survives_a_resume(cluster, flow, tmp_path):
+def test_the_old_policy_survives_a_resume(flow, tmp_path):
     """With DiffusionNFT, whose generating policy is not the trained one: two updates and two more are four."""
     options = ["algorithm=nft", "algorithm.old.growth=0.2", "run.checkpoint_every=1"]
     run(flow, tmp_path, "run.name=straight", *options)
@@ -115,8 +119,7 @@ def test_the_old_policy_survives_a_resume(cluster, flow, tmp_path):
     assert metrics(tmp_path / "resumed") == metrics(tmp_path / "straight")
 
 
-@pytest.mark.slow
-def test_adapters_with_kl_and_their_export(cluster, unet, tmp_path):
+def test_adapters_with_kl_and_their_export(unet, tmp_path):
     """LoRA on a UNet: only adapters move, the reference is the network without them, and diffusers loads the result."""
     from diffusers import StableDiffusionPipeline
 
@@ -148,8 +151,7 @@ def draw(pipeline) -> torch.Tensor:
     return pipeline("red", latents=latents, num_inference_steps=3, guidance_scale=1.0, output_type="latent").images
 
 
-@pytest.mark.slow
-def test_bf16_replays_within_its_rounding(cluster, flow, tmp_path):
+def test_bf16_replays_within_its_rounding(flow, tmp_path):
     bf16 = ["model.precision=bf16", "cluster.zero_stage=1"]
     run(flow, tmp_path, "run.name=bf16", *bf16, "rollout.denoising.log_prob=mean", "run.updates=2")
     assert all(row["logp/max_error"] < 5e-2 for row in metrics(tmp_path / "bf16"))
@@ -176,18 +178,17 @@ def test_supervised_training_learns_and_evaluates(cluster, flow, tmp_path):
     assert (tmp_path / "one/pictures/greedy/u000020/00.png").is_file()
     assert (tmp_path / "one/before_after_greedy.png").stat().st_size > 10_000
     assert (tmp_path / "one/summary.json").is_file()
-    run(flow, tmp_path, "run.name=two", *options, "cluster.learners=2", "evaluation.every=0")
+    on_ray(flow, tmp_path, "run.name=two", *options, "cluster.learners=2", "evaluation.every=0")
     assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-4, update=20)
 
 
-@pytest.mark.slow
-def test_terms_are_reported_with_intervals(cluster, flow, tmp_path):
+def test_terms_are_reported_with_intervals(flow, tmp_path):
     """Also those of weight 0, which are measured but not rewarded."""
     run(
         flow,
         tmp_path,
         "run.name=terms",
-        "reward.terms.blueness.function=tests.rl.support.training.redness",
+        "reward.terms.blueness.function=tests.rl.support.rewards.redness",
         "reward.terms.blueness.weight=0",
         "evaluation.every=1",
         "data.evaluation.prompt=red",

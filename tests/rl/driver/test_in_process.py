@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from cluster.weights import unpack_weights
-from configs.compose import compose
 from configs.errors import UserError
 from models.tiny.create import main as create
-from rl.driver.in_process import Trained, train_in_process
+from rl.driver.in_process import Trained
 from rl.run.metrics import deterministic_view
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.training import SMALL, SMALL_IMAGES, assert_same_weights, metrics, small_run, weights_after
+from tests.rl.support.training import (
+    SMALL,
+    SMALL_IMAGES,
+    assert_same_weights,
+    metrics,
+    run_on_ray,
+    small_run,
+    weights_after,
+)
 
 SHORT = ["run.updates=2", "data.evaluation.size=8", "evaluation.every=2"]
 
@@ -30,8 +35,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 
 def directly(model: Path, folder: Path, base: list[str], *overrides: str) -> Trained:
-    options = [*base, f"model.path={model}", f"run.folder={folder}", "run.name=direct", *overrides]
-    return train_in_process(compose(options), Console(file=io.StringIO()))
+    return small_run(model, folder, "run.name=direct", *overrides, base=base)
 
 
 REWARD_GRADIENT = [
@@ -56,7 +60,7 @@ REWARD_GRADIENT = [
 )
 def test_weights_and_metrics_are_those_of_the_run_on_ray(cluster, models, tmp_path, model, base, overrides):
     overrides = [*overrides, *SHORT]
-    small_run(models[model], tmp_path, "run.name=ray", *overrides, base=base)
+    run_on_ray(models[model], tmp_path, "run.name=ray", *overrides, base=base)
     trained = directly(models[model], tmp_path, base, *overrides)
     assert deterministic_view(trained.metrics) == metrics(tmp_path / "ray")
     weights, expected = unpack_weights(trained.weights), weights_after(tmp_path / "ray", 2)

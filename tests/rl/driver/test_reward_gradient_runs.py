@@ -9,7 +9,7 @@ import pytest
 from rewards.registry import RewardError
 from rl.run.metrics import read_rows
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, small_run
+from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, run_on_ray, small_run
 
 OPTIONS = [
     *SMALL_IMAGES,
@@ -31,7 +31,7 @@ def unet(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_run_learns_and_evaluates_the_same_reward(cluster, unet, tmp_path):
+def test_a_run_learns_and_evaluates_the_same_reward(unet, tmp_path):
     small_run(unet, tmp_path, "run.name=one", "evaluation.every=4", base=OPTIONS)
     rows = metrics(tmp_path / "one")
     assert [row["reward/mean"] for row in rows] == [-row["learner/loss"] for row in rows]
@@ -52,7 +52,7 @@ def test_a_reward_without_gradient_is_refused_before_anything_starts(unet, tmp_p
 @pytest.mark.slow
 def test_learners_and_interruptions_do_not_change_the_weights(cluster, unet, tmp_path):
     small_run(unet, tmp_path, "run.name=one", base=OPTIONS)
-    small_run(unet, tmp_path, "run.name=two", "cluster.learners=2", "cluster.zero_stage=3", base=OPTIONS)
+    run_on_ray(unet, tmp_path, "run.name=two", "cluster.learners=2", "cluster.zero_stage=3", base=OPTIONS)
     assert_same_weights(tmp_path / "one", tmp_path / "two", 2e-5)
     small_run(unet, tmp_path, "run.name=resumed", "run.updates=2", base=OPTIONS)
     small_run(unet, tmp_path, "run.name=resumed", base=OPTIONS)

@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from models.tiny.create import main as create
-from tests.rl.support.training import SMALL, assert_same_weights, metrics, small_run, weights_after
+from tests.rl.support.training import SMALL, assert_same_weights, metrics, run_on_ray, small_run, weights_after
 
 ROOT = Path(__file__).parents[3]
 SLOW = partial(pytest.param, marks=pytest.mark.slow)
@@ -30,8 +30,8 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def straight(cluster, model, tmp_path_factory) -> Path:
-    """The reference: four updates, one learner, one worker, undisturbed."""
+def straight(model, tmp_path_factory) -> Path:
+    """The reference: four updates, one learner, one worker, undisturbed, in one process."""
     folder = tmp_path_factory.mktemp("runs")
     small_run(model, folder, "run.name=straight")
     return folder / "straight"
@@ -53,22 +53,24 @@ def test_rewards_rise(straight):
 
 
 @pytest.mark.parametrize("stage", [SLOW(0), 1, SLOW(2), SLOW(3)])
-def test_two_learners_update_as_one_does(straight, model, tmp_path, stage):
-    small_run(model, tmp_path, "run.name=two", "cluster.learners=2", f"cluster.zero_stage={stage}", "run.updates=2")
+def test_two_learners_update_as_one_does(cluster, straight, model, tmp_path, stage):
+    run_on_ray(model, tmp_path, "run.name=two", "cluster.learners=2", f"cluster.zero_stage={stage}", "run.updates=2")
     assert_same_weights(tmp_path / "two", straight, 1e-5, update=2)
 
 
-def test_workers_and_asynchrony_do_not_change_the_samples(straight, model, tmp_path):
-    small_run(model, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
+def test_workers_and_asynchrony_do_not_change_the_samples(cluster, straight, model, tmp_path):
+    run_on_ray(model, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
     assert_same_weights(tmp_path / "two", straight)
     assert metrics(tmp_path / "two") == metrics(straight)
 
 
-def test_a_killed_rollout_worker_changes_nothing(straight, model, tmp_path):
+def test_a_killed_rollout_worker_changes_nothing(cluster, straight, model, tmp_path):
     """The worker is killed once the first update is recorded; its ticket is issued again."""
     killed = []
 
-    def kill() -> None:
+    def kill(
+        cluster,
+    ) -> None:
         deadline = time.monotonic() + 120
         path = tmp_path / "killed" / "metrics.jsonl"
         while time.monotonic() < deadline and not (path.exists() and path.read_text().count("\n")):
@@ -79,7 +81,7 @@ def test_a_killed_rollout_worker_changes_nothing(straight, model, tmp_path):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    small_run(model, tmp_path, "run.name=killed")
+    run_on_ray(model, tmp_path, "run.name=killed")
     thread.join()
     assert killed
     assert_same_weights(tmp_path / "killed", straight)
@@ -87,7 +89,7 @@ def test_a_killed_rollout_worker_changes_nothing(straight, model, tmp_path):
 
 
 @pytest.mark.parametrize("staleness", [SLOW(0), 1])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, tmp_path, staleness):
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(cluster, straight, model, tmp_path, staleness):
     name = f"rollout.max_staleness={staleness}"
     if staleness:
         small_run(model, tmp_path, "run.name=straight", name)
@@ -104,13 +106,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(straight, model, t
     process.wait()
     rows_when_killed = len(metrics(tmp_path / "resumed"))
     assert rows_when_killed < 4, "the run was killed too late to show anything"
-    small_run(model, tmp_path, "run.name=resumed", name)
+    run_on_ray(model, tmp_path, "run.name=resumed", name)
     assert_same_weights(tmp_path / "resumed", reference)
     assert metrics(tmp_path / "resumed") == metrics(reference)
 
 
-@pytest.mark.slow
-def test_without_resume_an_earlier_run_is_kept_aside(straight, model, tmp_path):
+def test_without_resume_an_earlier_run_is_kept_aside(model, tmp_path):
     small_run(model, tmp_path, "run.name=again", "run.updates=2")
     small_run(model, tmp_path, "run.name=again", "run.updates=1", "run.resume=false")
     assert len(metrics(tmp_path / "again")) == 1
@@ -135,18 +136,18 @@ def test_a_value_model_resumes_and_trains_on_several_learners(cluster, model, tm
     rows = metrics(tmp_path / "straight")
     assert metrics(tmp_path / "resumed") == rows
     assert rows[0]["value/mean"] == 0 != rows[1]["value/mean"]
-    small_run(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=3")
+    run_on_ray(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=3")
     assert_same_weights(tmp_path / "two", tmp_path / "straight", 5e-5)
     for row, other in zip(metrics(tmp_path / "two"), rows, strict=True):
         for name in ("value/loss", "value/mean", "value/explained_variance"):
             assert row[name] == pytest.approx(other[name], rel=1e-2, abs=1e-3)
 
 
-def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
+def test_adapters_with_kl_to_the_reference(cluster, model, tmp_path):
     """LoRA trains adapters only, the reference is the model without them, and two learners still agree."""
     adapters = ["model.lora.rank=4", "algorithm.kl.coefficient=0.1", "run.updates=2"]
     small_run(model, tmp_path, "run.name=one", *adapters)
-    small_run(model, tmp_path, "run.name=two", *adapters, "cluster.learners=2", "cluster.zero_stage=2")
+    run_on_ray(model, tmp_path, "run.name=two", *adapters, "cluster.learners=2", "cluster.zero_stage=2")
     assert_same_weights(tmp_path / "one", tmp_path / "two", 1e-5, update=2)
     assert all("lora" in name for name in weights_after(tmp_path / "one", 2))
     rows = metrics(tmp_path / "one")
@@ -154,8 +155,7 @@ def test_adapters_with_kl_to_the_reference(straight, model, tmp_path):
     assert rows[1]["kl/reference"] > 0
 
 
-@pytest.mark.slow
-def test_bf16_replays_within_its_rounding(straight, model, tmp_path):
+def test_bf16_replays_within_its_rounding(model, tmp_path):
     """Two bf16 steps of a logit between 2 and 4; a bf16 rotary table would add a relative error of 0.4 %."""
     small_run(model, tmp_path, "run.name=bf16", "model.precision=bf16", "cluster.zero_stage=1", "run.updates=3")
     rows = metrics(tmp_path / "bf16")
@@ -163,15 +163,13 @@ def test_bf16_replays_within_its_rounding(straight, model, tmp_path):
     assert rows[2]["reward/mean"] != rows[0]["reward/mean"]
 
 
-@pytest.mark.slow
-def test_minibatches_and_epochs_are_counted_updates(straight, model, tmp_path):
+def test_minibatches_and_epochs_are_counted_updates(model, tmp_path):
     small_run(model, tmp_path, "run.name=several", "algorithm.minibatches=2", "algorithm.epochs=2", "run.updates=2")
     assert [row["learner/optimizer_updates"] for row in metrics(tmp_path / "several")] == [4, 8]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("partition", ["shrink", "one"])
-def test_coarse_replays_measure_parity_with_an_exact_one(straight, model, tmp_path, partition):
+def test_coarse_replays_measure_parity_with_an_exact_one(model, tmp_path, partition):
     likelihood = [f"algorithm.likelihood.partition={partition}", "algorithm.likelihood.shrink=2"]
     small_run(model, tmp_path, "run.name=coarse", *likelihood, "algorithm.epochs=2", "run.updates=2")
     for row in metrics(tmp_path / "coarse"):
@@ -185,7 +183,7 @@ def test_losses_that_join_samples_are_the_same_on_two_learners(cluster, model, t
     """Sequence ratios, a common divisor, pairs with a reference: over ranks and micro-batches of unequal number."""
     options = [f"algorithm={algorithm}", "algorithm.epochs=2", "algorithm.micro_batch_tokens=256", "run.updates=2"]
     small_run(model, tmp_path, "run.name=one", *options)
-    small_run(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=2")
+    run_on_ray(model, tmp_path, "run.name=two", *options, "cluster.learners=2", "cluster.zero_stage=2")
     assert_same_weights(tmp_path / "two", tmp_path / "one", 2e-5, update=2)
 
 
@@ -194,7 +192,7 @@ def test_refills_are_the_same_again(cluster, model, tmp_path):
     """Groups outside of the band are replaced, alike in another run with more workers."""
     options = ["algorithm.solved_band=[0.0,0.9]", "reward.solved_at=0.5", "rollout.refills=2", "run.updates=3"]
     small_run(model, tmp_path, "run.name=one", *options)
-    small_run(model, tmp_path, "run.name=two", *options, "cluster.rollout_workers=2")
+    run_on_ray(model, tmp_path, "run.name=two", *options, "cluster.rollout_workers=2")
     assert_same_weights(tmp_path / "two", tmp_path / "one", update=2)
     rows = metrics(tmp_path / "one")
     assert rows == metrics(tmp_path / "two")

@@ -39,7 +39,7 @@ def task(tmp_path_factory) -> Task:
         title="Tiny",
         overrides=[
             "recipe=quickstart",
-            "reward.terms.answer.function=tests.rl.support.training.share_of_ones",
+            "reward.terms.answer.function=tests.rl.support.rewards.share_of_ones",
             "reward.terms.answer.args={}",
             "reward.solved_at=0.5",
             "rollout.prompts_per_update=2",

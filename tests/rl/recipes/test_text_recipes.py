@@ -15,7 +15,7 @@ from models.tiny.create import main as create
 from rewards.registry import resolve
 from rl.commands.catalogue import catalogue
 from tests.rl.support.image_learning import Training, process_group
-from tests.rl.support.training import share_of_ones
+from tests.rl.support.rewards import share_of_ones
 
 BIDIRECTIONAL = (
     "diffu_grpo",
