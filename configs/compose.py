@@ -67,8 +67,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
             values.append(override)
 
     tree, sources = _compose_files(choices, folders)
-    for override in values:
-        tree = _assign(tree, override)
+    tree = _assign(tree, values)
     _resolve(tree)
     return Composed(cast(Config, OmegaConf.to_object(tree)), tree, sources)
 
@@ -85,9 +84,10 @@ def recompose(file: Path, overrides: list[str]) -> Composed:
         raise ConfigError(f"{file} does not fit this version's options: {str(error).splitlines()[0]}") from error
     assert isinstance(tree, DictConfig)
     OmegaConf.set_struct(tree, False)
-    for override in map(_parse, overrides):
+    values = [_parse(text) for text in overrides]
+    for override in values:
         type_of(override.key_or_group)
-        tree = _assign(tree, override)
+    tree = _assign(tree, values)
     _resolve(tree)
     return Composed(cast(Config, OmegaConf.to_object(tree)), tree, [str(file)])
 
@@ -183,16 +183,24 @@ def _file_errors(folders: list[Path]) -> Iterator[None]:
         raise ConfigError(message) from error
 
 
-def _assign(tree: DictConfig, override: Override) -> DictConfig:
-    """`tree` with one value merged in; a section that was null is opened with its defaults."""
-    path, value = override.key_or_group, override.value()
-    nested: Any = value
-    for name in reversed(path.split(".")):
-        nested = {name: nested}
+def _assign(tree: DictConfig, overrides: list[Override]) -> DictConfig:
+    """`tree` with values merged in, in order; a section that was null is opened with its defaults."""
     try:
-        return cast(DictConfig, OmegaConf.merge(tree, nested))
-    except OmegaConfBaseException as error:
-        raise ConfigError(_value_error(error, path, value)) from error
+        return cast(DictConfig, OmegaConf.merge(tree, *map(_nested, overrides)))  # copies the tree once
+    except OmegaConfBaseException:
+        for override in overrides:  # which of them was it?
+            try:
+                tree = cast(DictConfig, OmegaConf.merge(tree, _nested(override)))
+            except OmegaConfBaseException as error:
+                raise ConfigError(_value_error(error, override.key_or_group, override.value())) from error
+        raise
+
+
+def _nested(override: Override) -> Any:
+    nested: Any = override.value()
+    for name in reversed(override.key_or_group.split(".")):
+        nested = {name: nested}
+    return nested
 
 
 def _value_error(error: OmegaConfBaseException, path: str = "", value: object = None) -> str:
