@@ -68,9 +68,7 @@ def test_a_killed_rollout_worker_changes_nothing(cluster, straight, model, tmp_p
     """The worker is killed once the first update is recorded; its ticket is issued again."""
     killed = []
 
-    def kill(
-        cluster,
-    ) -> None:
+    def kill() -> None:
         deadline = time.monotonic() + 120
         path = tmp_path / "killed" / "metrics.jsonl"
         while time.monotonic() < deadline and not (path.exists() and path.read_text().count("\n")):
