@@ -20,7 +20,7 @@ from rl.learner.parity import Parity
 from rl.modality.choice import modality_of
 from rl.modality.protocol import recording_of
 from rollout.trajectory import Trajectory
-from rollout.worker import Completions, Estimates, Origin, RolloutRequest
+from rollout.worker import Completions, Estimates, Origin, Recording, RolloutRequest
 from tests.models.pipelines import T5_TOKENS
 
 CPU = torch.device("cpu")
@@ -35,10 +35,12 @@ def configuration(model: Path, *overrides: str) -> Config:
 class Training:
     """The actors of a run, called directly; `process_group` must be open."""
 
-    def __init__(self, config: Config, reward: Reward, caption: str = "red") -> None:
+    def __init__(self, config: Config, reward: Reward, caption: str = "red", seed: int = 0) -> None:
+        """`seed` is of the rollouts; the weights are those of the checkpoint."""
         self.config = config
         self.reward = reward
         self.caption = caption
+        self.seed = seed
         self.modality = modality_of(config)
         self.rollout, self.actor = RolloutActor(config, threads=1), LearnerActor(config, 0, threads=1)
         self.rollout.ready()
@@ -55,7 +57,7 @@ class Training:
 
     def roll_out(self, update: int, prompts: int = 2, group_size: int | None = None) -> tuple[list[Group], float]:
         group_size = group_size or self.config.rollout.group_size
-        seed = derive_seed(0, "train", update)
+        seed = derive_seed(self.seed, "train", update)
         request = RolloutRequest(
             origin=Origin(update, update, update, seed),
             prompt_ids=tuple(f"p{index}" for index in range(prompts)),
@@ -77,6 +79,20 @@ class Training:
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]
         return groups, float(rewards.mean())
 
+    def evaluate(self, samples: int, kind: TicketKind = TicketKind.sampled) -> np.ndarray:
+        """(samples,) rewards under the present weights. No training sees this noise; it is the same at every call and
+        for every seed, whatever branches or candidates the training has."""
+        seed = derive_seed(0, "evaluation")
+        request = RolloutRequest(
+            origin=Origin(0, 0, 0, seed),
+            prompt_ids=("p",),
+            prompts=(self.modality.prompt(Problem("p", self.caption, {})),),
+            uids=tuple(sample_uid(seed, 0, sample) for sample in range(samples)),
+            sampler=self.modality.sampler(kind),
+            recording=Recording(trajectories=False),
+        )
+        return np.array([self.reward(sample) for sample in self.generate(request)[1].outputs])
+
     def _steps(self, estimates: Estimates, rewards: np.ndarray) -> np.ndarray:
         """(prompts, samples, T) rewards of the estimates, then of the finished sample."""
         steps = np.full((rewards.size, max(estimates.counts) + 1), np.nan)
@@ -94,8 +110,9 @@ class Training:
         return self.learner.parity.likely_cause([group.trajectory for group in groups], 1e-4)
 
     def update(self, update: int, prompts: int = 2) -> tuple[dict[str, float], float]:
-        """The learner's metrics and the mean reward of the samples that it learned from."""
+        """The learner's metrics, with those of the replay at the first one, and the mean reward of the samples that it
+        learned from."""
         groups, reward = self.roll_out(update, prompts)
         pieces = min(self.config.algorithm.minibatches, len(groups))
         minibatches = [list(piece) for piece in np.array_split(np.array(groups, object), pieces)]
-        return self.learner.step(update, minibatches, fresh=True), reward
+        return self.learner.step(update, minibatches, fresh=update == 0), reward
