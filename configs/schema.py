@@ -1,4 +1,4 @@
-"""The whole configuration, typed. Each default lives here, in `algorithm_options.py` or a package's `options.py`."""
+"""The whole configuration, typed. Each default lives here, in `algorithm_options` or a package's `options.py`."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ class Finish(Enum):
 @dataclass
 class StepCandidateOptions:
     """Images: `group_size` candidates for each next latent, from one state; every step is a group of its own
-    (`rollout.step_candidates`)."""
+    (`rollout/images/step_candidates.py`)."""
 
     first_step: int = 0
     """First denoising step with candidates, from 0; the steps before it follow one chain. Unit: steps."""

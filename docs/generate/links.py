@@ -83,7 +83,7 @@ def shown_files(markdown: str, page: str) -> set[str]:
 
 def source_page(path: str) -> str:
     """A page that shows a file, or what a folder holds."""
-    head = f"---\ntitle: {path}\nsearch:\n  exclude: true\n---\n\n# `{path}`\n\n"
+    head = f"---\ntitle: {path}\nhide: [navigation, toc]\nsearch: {{exclude: true}}\n---\n\n# {path}\n\n"
     file = ROOT / path
     if file.is_dir():
         return head + "\n".join(f"- `{path}/{name}`" for name in listed(path)) + "\n"

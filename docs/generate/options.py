@@ -10,7 +10,6 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -44,22 +43,26 @@ class Section:
     """Dotted; NAME stands for a name of the user's."""
     kind: type
     meaning: str
-    default: Any
-    """None for a section that is unset."""
+    values: Any
+    """One of its kind, which has the defaults."""
+    unset: bool
+    """Whether its own default is null."""
 
     def options(self) -> list[Option]:
         hints, meanings = get_type_hints(self.kind), docstrings(self.kind)
         return [
-            _option(field, hints[field.name], meanings.get(field.name, ""), self.default)
+            _option(field, hints[field.name], meanings.get(field.name, ""), getattr(self.values, field.name))
             for field in fields(self.kind)
             if section_of(hints[field.name]) is None
         ]
 
 
-def sections(kind: type, path: str = "", meaning: str = "", default: Any = NO_DEFAULT) -> Iterator[Section]:
+def sections(
+    kind: type, path: str = "", meaning: str = "", values: Any = None, unset: bool = False
+) -> Iterator[Section]:
     """A dataclass and those in it, from top to bottom."""
-    default = kind() if default is NO_DEFAULT else default
-    yield Section(path, kind, meaning or own_docstring(kind), default)
+    values = kind() if values is None else values
+    yield Section(path, kind, meaning or own_docstring(kind), values, unset)
     meanings = docstrings(kind)
     for field in fields(kind):
         hint = get_type_hints(kind)[field.name]
@@ -69,8 +72,8 @@ def sections(kind: type, path: str = "", meaning: str = "", default: Any = NO_DE
         if get_origin(without_none(hint)) is dict:
             yield from sections(inner, f"{name}.NAME", meanings.get(field.name, ""))
         else:
-            value = None if default is None else getattr(default, field.name)
-            yield from sections(inner, name, meanings.get(field.name, ""), value)
+            value = getattr(values, field.name)
+            yield from sections(inner, name, meanings.get(field.name, ""), value, unset=value is None)
 
 
 def section_of(hint: Any) -> type | None:
@@ -84,19 +87,14 @@ def section_of(hint: Any) -> type | None:
 def _option(field: Field[Any], hint: Any, docstring: str, default: Any) -> Option:
     bare = without_none(hint)
     unit = UNIT.search(docstring)
-    value = _default_of(field) if default is None else getattr(default, field.name)
     return Option(
         name=field.name,
         kind=describe(hint),
-        default=written(value),
+        default=written(default),
         unit=unit[1] if unit else "",
         meaning=UNIT.sub("", docstring),
         choices=bare if isinstance(bare, type) and issubclass(bare, Enum) else None,
     )
-
-
-def _default_of(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is NO_DEFAULT else field.default_factory()
 
 
 def written(value: Any) -> str:

@@ -54,7 +54,8 @@ def draw(rooms: Map, way: Mapping[str, list[int]]) -> str:
     """
     places = {room.name: place for place, room in enumerate(rooms.rooms)}
     upward = [f"{above} -> {below}" for above, below in rooms.imports if places[above] >= places[below]]
-    assert not upward, upward
+    if upward:
+        raise ValueError(f"imports must go down, and these do not: {', '.join(upward)}")
     step = (WIDTH - 2 * MARGIN - FIRST_BOX) / (len(places) - 1)
     ends = [MARGIN + FIRST_BOX + step * place for place in places.values()]
     lanes = [end - step / 2 for end in ends]
@@ -183,7 +184,7 @@ def main() -> None:
     if not check:
         PICTURE.write_text(picture)
     elif not PICTURE.is_file() or PICTURE.read_text() != picture:
-        sys.exit(f"{PICTURE.relative_to(ROOT)} is not what the imports are now; draw it again: {COMMAND}")
+        sys.exit(f"{PICTURE.name} is not what the imports are now; draw it again: {COMMAND}")
 
 
 if __name__ == "__main__":

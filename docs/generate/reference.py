@@ -62,19 +62,16 @@ def option_index() -> str:
 
 def option_page(top: str) -> str:
     lines = [f"# {top}", ""]
-    first_of: dict[type, Section] = {}
-    for section in sections(Config):
-        if section.path.partition(".")[0] != top:
-            continue
+    below = [section for section in sections(Config) if section.path.partition(".")[0] == top]
+    for section in below:
         if section.path != top:
             lines += [f"## {section.path} {{ #{section.path} }}", ""]
         lines += [_escaped(section.meaning), ""]
-        if section.path != top and section.default is None and not section.path.endswith(".NAME"):
+        if section.unset:
             lines += ["Default: `null`.", ""]
-        if (first := first_of.setdefault(section.kind, section)) is section:
-            lines += _table(section)
-        else:
-            lines += _same_as(first, section)
+        alike = [other for other in below if other.kind is section.kind]
+        described = min(alike, key=lambda other: other.path.count("."))
+        lines += _table(section) if described is section else _same_as(described, section)
     return "\n".join(lines)
 
 
@@ -109,15 +106,15 @@ def _values(path: str, choices: type[Enum]) -> Iterator[str]:
     yield ""
 
 
-def _same_as(first: Section, section: Section) -> Iterator[str]:
-    """Instead of a table that stands on the page already."""
+def _same_as(described: Section, section: Section) -> Iterator[str]:
+    """Instead of a table that stands on the page once."""
     others = [
         f"`{new.name}` is `{new.default}`"
-        for old, new in zip(first.options(), section.options(), strict=True)
+        for old, new in zip(described.options(), section.options(), strict=True)
         if old.default != new.default
     ]
     but = f", but the default of {' and of '.join(others)}" if others else ""
-    yield f"The options are those of [`{first.path}`](#{first.path}){but}."
+    yield f"The options are those of [`{described.path}`](#{described.path}){but}."
     yield ""
 
 
@@ -125,12 +122,12 @@ def files_page() -> str:
     """Every file of every group, with the comment at its head."""
     lines = ["# Packaged files", "", "What `group=name` on the command line can choose, in the words of each file.", ""]
     for group in GROUPS:
-        lines += [f"## {group}", "", "| File | What it is |", "|---|---|"]
+        lines += [f"## {group}", "", '<div class="options" markdown>', "", "| File | What it is |", "|---|---|"]
         for name in names_of(group):
             path = PACKAGE.relative_to(ROOT) / group / f"{name}.yaml"
             words = _escaped(head_of((ROOT / path).read_text()))
             lines.append(f"| [`{group}={name}`](../source/{path}.md) | {words} |")
-        lines.append("")
+        lines += ["", "</div>", ""]
     return "\n".join(lines)
 
 
