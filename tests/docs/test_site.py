@@ -15,6 +15,7 @@ import rl
 from docs.generate import links
 from tests.documentation import ROOT
 
+pytestmark = pytest.mark.processes
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that is not there: whatever asks for the network fails."""
 
