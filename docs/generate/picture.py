@@ -126,7 +126,8 @@ def _down(room: Room, place: int, sources: dict[int, int], lanes: list[float], m
 
 def _step(room: Room, top: float, end: float, step: float, numbers: list[int]) -> Iterable[str]:
     right = end - step - 6
-    size = f"{room.files} file{'s' if room.files > 1 else ''}, {room.lines / 1000:.1f}k lines"
+    files = f"{room.files} file{'s' if room.files > 1 else ''}"
+    size = f"{files}, {room.lines / 1000:.1f}k lines" if room.files else "its names alone"
     name = escape(room.name.replace(".", "/"))
     yield f'<g class="{room.package}">'
     yield f'<rect class="step" x="{MARGIN}" y="{top:g}" width="{end - MARGIN:.1f}" height="{BOX}" rx="5"/>'
@@ -134,7 +135,7 @@ def _step(room: Room, top: float, end: float, step: float, numbers: list[int]) -
         f'<text x="{MARGIN + 9}" y="{top + 14:g}"><tspan class="name">{name}</tspan>'
         f'<tspan class="size" dx="7">{size}</tspan></text>'
     )
-    purpose = escape(_fitting(room.docstring, end - MARGIN - step - 12))
+    purpose = escape(_fitting(room.docstring, end - MARGIN - 20))
     yield f'<text class="purpose" x="{MARGIN + 9}" y="{top + 27.5:g}">{purpose}</text>'
     for index, number in enumerate(reversed(numbers)):
         x = right - 8 - 17 * index
@@ -147,7 +148,7 @@ def _fitting(text: str, width: float) -> str:
     """The beginning of a docstring up to the last clause that has room, without its closing mark."""
     text = text.replace("`", "")
     clauses = [text[: match.start()] for match in re.finditer(r"[.:;,](?= |$)", text)]
-    fitting = [clause for clause in clauses if len(clause) * 5.35 <= width]
+    fitting = [clause for clause in clauses if len(clause) * 5.2 <= width]
     return max(fitting, key=len, default="")
 
 

@@ -151,7 +151,7 @@ def api_page() -> str:
         return "\n".join([*lines, "`rl` names nothing in `__all__`: there is no public API yet.", ""])
     lines += ["What `from rl import ...` gives; all else may change without notice.", ""]
     for name in names:
-        lines += [f"## {name} {{ #{name} }}", "", *_documented(_target(name, getattr(rl, name)))]
+        lines += [f'<a id="{name}"></a>', "", *_documented(_target(name, getattr(rl, name)), level=2, full_path=False)]
     return "\n".join(lines)
 
 
@@ -169,8 +169,9 @@ def _target(name: str, value: Any) -> str:
     return f"{getattr(value, '__module__', 'rl')}.{getattr(value, '__qualname__', name)}"
 
 
-def _documented(target: str) -> list[str]:
-    return [f"::: {target}", "    options:", "      heading_level: 3", "      show_root_heading: true", ""]
+def _documented(target: str, level: int = 3, full_path: bool = True) -> list[str]:
+    settings = {"heading_level": level, "show_root_heading": "true", "show_root_full_path": str(full_path).lower()}
+    return [f"::: {target}", "    options:", *(f"      {name}: {value}" for name, value in settings.items()), ""]
 
 
 def _escaped(text: str) -> str:
