@@ -63,9 +63,9 @@ def sections(
     """A dataclass and those in it, from top to bottom."""
     values = kind() if values is None else values
     yield Section(path, kind, meaning or own_docstring(kind), values, unset)
-    meanings = docstrings(kind)
+    hints, meanings = get_type_hints(kind), docstrings(kind)
     for field in fields(kind):
-        hint = get_type_hints(kind)[field.name]
+        hint = hints[field.name]
         if (inner := section_of(hint)) is None:
             continue
         name = f"{path}.{field.name}".removeprefix(".")

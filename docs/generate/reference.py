@@ -61,6 +61,7 @@ def option_index() -> str:
 
 
 def option_page(top: str) -> str:
+    """The tables of a top-level section and of all below it."""
     lines = [f"# {top}", ""]
     below = [section for section in sections(Config) if section.path.partition(".")[0] == top]
     for section in below:
