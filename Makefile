@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart quickstart-image test test-processes test-functions test-slow test-slow-processes \
-	test-slow-functions coverage evidence lint bases clean
+	test-slow-functions coverage evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -40,11 +40,18 @@ coverage: .venv/installed  ## lines that the tests reach in this process, of the
 evidence: coverage  ## what takes long and shows most, before a release: further seeds, coverage, mutants
 	$(PYTEST) -m evidence
 
-lint: .venv/installed  ## ruff, mypy, import direction
+lint: .venv/installed  ## ruff, mypy, import direction, and whether the picture of the rooms is that of the imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate.picture --check
+
+picture: .venv/installed  ## draw the picture of the rooms in docs/architecture.md again
+	$(BIN)/python -m docs.generate.picture
+
+docs: .venv/installed  ## the documentation as a site, in site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bases: $(addprefix base-,block full scenes digits)  ## train the embedded models again: about two hours on two cores
 
@@ -72,9 +79,9 @@ runs/untrained/scenes runs/untrained/digits: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,image]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,image]"
 	$(BIN)/python -m rl.commands.prebuild
 	touch $@
 
-clean:  ## remove the environment and the runs
-	rm -rf .venv runs
+clean:  ## remove the environment, the runs and the site
+	rm -rf .venv runs site

@@ -11,20 +11,24 @@ class ClusterOptions:
     address: Optional[str] = None  # noqa: UP045
     """Address of a running Ray cluster (`auto` finds one on this machine); null starts one here for the job."""
     learners: int = 1
-    """DeepSpeed ranks."""
+    """Learners, one DeepSpeed rank each. Unit: processes."""
     rollout_workers: int = 1
+    """Workers that generate. Unit: processes."""
     reward_workers: int = 1
+    """Workers that score, each with a scoring process of its own. Unit: processes."""
     learner_gpus: int = 0
-    """GPUs of one learner: 0 or 1."""
+    """GPUs of one learner: 0 or 1. Unit: GPUs."""
     rollout_gpus: int = 0
-    """GPUs of one rollout worker: 0 or 1."""
+    """GPUs of one rollout worker: 0 or 1. Unit: GPUs."""
     cpus: float = 0.5
-    """CPUs that Ray reserves for one learner or rollout worker; half a core each lets two of either share two cores."""
+    """CPUs that Ray reserves for one learner or rollout worker; half a core each lets two of either share two cores.
+    Unit: CPUs."""
     threads: Optional[int] = None  # noqa: UP045
-    """Computing threads of one learner or rollout worker; null shares the machine's cores among those of its kind."""
+    """Computing threads of one learner or rollout worker; null shares the machine's cores among those of its kind.
+    Unit: threads."""
     zero_stage: int = 0
-    """DeepSpeed ZeRO stage, 0 to 3."""
+    """DeepSpeed ZeRO stage, 0 to 3. Unit: 1."""
     startup_timeout_seconds: float = 300.0
-    """Deadline for placement, process start and model loading."""
+    """Deadline for placement, process start and model loading. Unit: seconds."""
     step_timeout_seconds: float = 1800.0
-    """Deadline of one learner step; a dead or frozen learner is reported after it."""
+    """Deadline of one learner step; a dead or frozen learner is reported after it. Unit: seconds."""

@@ -1,4 +1,4 @@
-"""The whole configuration, typed. Each default lives here, in `algorithm_options.py` or a package's `options.py`."""
+"""The whole configuration, typed. Each default lives here, in `algorithm_options` or a package's `options.py`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rollout.options import RolloutOptions
 
 class SourceKind(Enum):
     reasoning_gym = "reasoning_gym"
+    """Problems that reasoning-gym generates and verifies."""
     scenes = "scenes"
     """Prompts of the scene world, with pictures as demonstrations; splits `train` and `held_out`."""
     digits = "digits"
@@ -35,13 +36,16 @@ IMAGE_ANSWERS = ("image", "chosen_image", "rejected_image")
 @dataclass
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
+    """What the source is."""
     name: str = MISSING
     """Task name, file path, or dataset id; scenes and digits only label their problems with it."""
     split: str = "train"
+    """Part of a data set, of the scenes or of the digits; files and reasoning-gym have none."""
     size: Optional[int] = None  # noqa: UP045
-    """Number of problems; null takes all (reasoning_gym and the training scenes have no end and need a number)."""
+    """Number of problems; null takes all (reasoning_gym and the training scenes have no end and need a number). Unit:
+    problems."""
     seed: int = 0
-    """Of the reasoning-gym task, of the scenes, or of the order of the digits."""
+    """Of the reasoning-gym task, of the scenes, or of the order of the digits. Unit: 1."""
     args: dict[str, Any] = field(default_factory=dict)
     """Options of the reasoning-gym task, or of `load_dataset`; for scenes `careless`, the fraction of demonstrations
     that violate their prompt."""
@@ -70,12 +74,15 @@ class SourceOptions:
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
+    """What is learned from."""
     also: dict[str, SourceOptions] = field(default_factory=dict)
     """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
     evaluation: Optional[SourceOptions] = None  # noqa: UP045
+    """Held-out problems; null evaluates nothing."""
     system_prompt: Optional[str] = None  # noqa: UP045
+    """System message before each prompt of a text model; null is none."""
     max_prompt_tokens: int = 1024
-    """A longer prompt is an error that names it, never silently cut or dropped."""
+    """A longer prompt is an error that names it, never silently cut or dropped. Unit: tokens."""
 
     def training(self) -> dict[str, SourceOptions]:
         """The training sources by the names of their options."""
@@ -85,37 +92,54 @@ class DataOptions:
 @dataclass
 class EvaluationOptions:
     every: int = 10
-    """Updates between held-out evaluations; 0 never. The first and the last update are always evaluated."""
+    """Updates between held-out evaluations; 0 never. The first and the last update are always evaluated. Unit:
+    updates."""
     samples: int = 1
-    """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only."""
+    """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only. Unit: samples."""
     images_per_prompt: int = 1
-    """Images: greedy ones of each prompt, from different first noises (GenEval, arXiv 2310.11513: 4)."""
+    """Images: greedy ones of each prompt, from different first noises (GenEval, arXiv 2310.11513: 4). Unit: samples."""
     prompts_per_ticket: int = 128
+    """Prompts that one worker generates together in an evaluation. Unit: prompts."""
 
 
 @dataclass
 class RunOptions:
     name: str = MISSING
+    """Name of the run, and of its folder in `folder`."""
     folder: str = "runs"
+    """Where the folders of runs lie."""
     seed: int = 0
+    """Of the order of the problems, of all noise and of all masks. Unit: 1."""
     updates: int = 100
+    """Updates of the run: rollouts that are learned from. Unit: updates."""
     checkpoint_every: int = 10
-    """Updates between checkpoints; 0 never."""
+    """Updates between checkpoints; 0 never. Unit: updates."""
     keep_checkpoints: int = 2
+    """Newest checkpoints that are kept. Unit: checkpoints."""
     resume: bool = True
     """Go on from the newest complete checkpoint of the run folder, if there is one. False starts anew and keeps an
     earlier run of that name under NAME.1, NAME.2, ..."""
     keep_trajectories: int = 1
-    """Tickets of each update whose trajectories are written to the run folder."""
+    """Tickets of each update whose trajectories are written to the run folder. Unit: tickets."""
 
 
 @dataclass
 class Config:
+    """Everything that a run can be told."""
+
     model: ModelOptions = field(default_factory=ModelOptions)
+    """The policy's network."""
     algorithm: AlgorithmOptions = field(default_factory=AlgorithmOptions)
+    """How it learns."""
     reward: RewardOptions = field(default_factory=RewardOptions)
+    """What a sample is worth."""
     data: DataOptions = field(default_factory=DataOptions)
+    """The problems."""
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    """How samples are made."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """Held-out evaluations."""
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    """The processes and what each may use."""
     run: RunOptions = field(default_factory=RunOptions)
+    """The run as a whole."""

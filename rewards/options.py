@@ -13,7 +13,7 @@ class RewardTerm:
     function: str = MISSING
     """A registered name (`reasoning_gym`, `math`) or the dotted path of any function with TRL's reward signature."""
     weight: float = 1.0
-    """A term of weight 0 is a measure: it is reported, never rewarded, and its failures cost no sample."""
+    """A term of weight 0 is a measure: it is reported, never rewarded, and its failures cost no sample. Unit: 1."""
     conversational: bool = False
     """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
     args: dict[str, Any] = field(default_factory=dict)
@@ -23,16 +23,19 @@ class RewardTerm:
 @dataclass
 class RewardOptions:
     terms: dict[str, RewardTerm] = field(default_factory=dict)
+    """The terms of the reward, by names of yours; the reward is their weighted sum."""
     timeout_seconds: float = 10.0
-    """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero."""
+    """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero. Unit:
+    seconds."""
     startup_timeout_seconds: float = 300.0
-    """Deadline for importing every term, models that they load included."""
+    """Deadline for importing every term, models that they load included. Unit: seconds."""
     memory_gib: Optional[float] = 8.0  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
-    unlimited. Enforced on Linux."""
+    unlimited. Enforced on Linux. Unit: GiB."""
     solved_at: float = 1.0
-    """A sample counts as solved when its reward reaches this."""
+    """A sample counts as solved when its reward reaches this. Unit: rewards."""
     solved_by: Optional[str] = None  # noqa: UP045
     """Term of the reward that decides it, without its weight; null is the total."""
     max_failed_fraction: float = 0.05
-    """The run stops when more than this fraction of an update's samples could not be scored."""
+    """The run stops when more than this fraction of an update's samples could not be scored. Unit: share of an
+    update."""

@@ -17,6 +17,7 @@ class Order(Enum):
     margin = "margin"
     """Largest gap between the two most probable tokens."""
     random = "random"
+    """In an order drawn for each sample."""
     sequential = "sequential"
     """Left to right."""
     drawn_prob = "drawn_prob"
@@ -62,24 +63,32 @@ class Cache(Enum):
 @dataclass
 class SamplerOptions:
     order: Order = Order.max_prob
+    """Which masked positions are revealed first."""
     count: Count = Count.quota
+    """How many positions a round reveals."""
     rounds_per_block: Optional[int] = None  # noqa: UP045
-    """Rounds of the quota rule; null is one token a round."""
+    """Rounds of the quota rule; null is one token a round. Unit: rounds."""
     threshold: float = 0.9
+    """Least score of a position that is revealed (count=threshold). Unit: the score of `order`."""
     factor: float = 1.0
+    """Bound of the factor rule (count=factor). Unit: 1."""
     entropy_bound: float = 0.1
-    """Nats."""
+    """Bound of the summed entropy (count=entropy_bound). Unit: nats."""
     temperature: float = 1.0
-    """0 is greedy."""
+    """Divides the logits; 0 is greedy. Unit: 1."""
     top_k: int = 0
-    """0 keeps every token."""
+    """Only so many of the most probable tokens can be drawn; 0 keeps every token. Unit: tokens."""
     top_p: float = 1.0
+    """Only the most probable tokens that together have this probability can be drawn; 1 keeps every token. Unit: 1."""
     max_new_tokens: int = 256
+    """Length of the canvas: the longest completion. Unit: tokens."""
     block_length: Optional[int] = None  # noqa: UP045
-    """Null: the model's own block, or the whole canvas for bidirectional models."""
+    """Positions that are denoised together, before the next ones; null is the model's own block, or the whole canvas
+    for bidirectional models. Unit: tokens."""
     cache: Optional[Cache] = None  # noqa: UP045
-    """Null: `block` where it is exact, else `none`."""
+    """What is kept between rounds; null is `block` where it is exact, else `none`."""
     remask: Remask = Remask.none
+    """Whether a token may become MASK again."""
 
     def greedy(self) -> SamplerOptions:
         return replace(self, temperature=0.0)
@@ -117,14 +126,18 @@ class LatentPrecision(Enum):
     """Type that latents are rounded to between the steps, before they are scored."""
 
     fp32 = "fp32"
+    """32 bits."""
     bf16 = "bf16"
+    """16 bits with the range of fp32."""
     fp16 = "fp16"
+    """16 bits with a finer grid and a smaller range than bf16."""
 
 
 class WindowKind(Enum):
     """Which steps draw noise and are trained; the others follow the ODE. Drawn per ticket: groups never mix windows."""
 
     all = "all"
+    """Every step that can draw noise."""
     fixed = "fixed"
     """`size` steps from `start`."""
     random = "random"
@@ -140,29 +153,33 @@ class UntrainedOptions:
     from `start` to `final_start` (BranchGRPO's depth pruning)."""
 
     size: int = 4
+    """Length of the run of steps. Unit: steps."""
     start: int = 14
-    """First of these steps in the first update."""
+    """First of these steps in the first update. Unit: steps."""
     final_start: int = 8
-    """First of them in the end."""
+    """First of them in the end. Unit: steps."""
     every: int = 30
+    """Updates between two moves. Unit: updates."""
 
 
 @dataclass
 class WindowOptions:
     kind: WindowKind = WindowKind.all
+    """Which steps draw noise."""
     size: int = 4
-    """Steps; `all` ignores this and the three below."""
+    """Length of the window; `all` ignores this and the three below. Unit: steps."""
     start: int = 0
-    """First step that a window may hold; step 0 is the noisiest."""
+    """First step that a window may hold; step 0 is the noisiest. Unit: steps."""
     stop: Optional[int] = None  # noqa: UP045
-    """End, not included, of the steps a window may hold; null is after the last step that can draw noise."""
+    """End, not included, of the steps a window may hold; null is after the last step that can draw noise. Unit:
+    steps."""
     every: int = 25
-    """Updates between two moves of a sliding window."""
+    """Updates between two moves of a sliding window. Unit: updates."""
     trained_fraction: float = 1.0
     """Share of the window's steps that are trained, drawn per ticket (DanceGRPO: 0.6). A run with likelihood.kind=elbo
-    replays none and sets it to 0, which records none."""
+    replays none and sets it to 0, which records none. Unit: share of the window."""
     untrained: Optional[UntrainedOptions] = None  # noqa: UP045
-    """Null trains every step that draws noise (but for trained_fraction)."""
+    """Steps of the window that are not trained; null trains every step that draws noise (but for trained_fraction)."""
 
     @property
     def trains_all(self) -> bool:
@@ -175,27 +192,35 @@ class DenoisingOptions:
     """How an image policy denoises: the sampler contract of image trajectories."""
 
     steps: int = 10
+    """Denoising steps of a sample. Unit: steps."""
     kernel: KernelKind = KernelKind.precise
+    """How a step draws noise."""
     eta: float = 1.5
-    """Amount of noise in the kernel's own unit: ddim and cps 0 to 1, flow_sde 0.7, dance_sde 0.3, precise 1.5."""
+    """Amount of noise in the kernel's own unit: ddim and cps 0 to 1, flow_sde 0.7, dance_sde 0.3, precise 1.5. Unit:
+    the kernel's own."""
     guidance: float = 1.0
-    """Scale of classifier-free guidance, 1 is without; for FLUX.1-dev the scale that its network takes as an input."""
+    """Scale of classifier-free guidance, 1 is without; for FLUX.1-dev the scale that its network takes as an input.
+    Unit: 1."""
     guidance_from: int = 0
-    """First step with classifier-free guidance."""
+    """First step with classifier-free guidance. Unit: steps."""
     guidance_until: Optional[int] = None  # noqa: UP045
-    """End, not included, of the steps with it; null is all."""
+    """End, not included, of the steps with it; null is all. Unit: steps."""
     height: Optional[int] = None  # noqa: UP045
-    """Pixels; null is what the model was made for."""
+    """Height of the images; null is what the model was made for. Unit: pixels."""
     width: Optional[int] = None  # noqa: UP045
+    """Width of the images; null is what the model was made for. Unit: pixels."""
     window: WindowOptions = field(default_factory=WindowOptions)
+    """Which steps draw noise, and which of those are trained."""
     same_noise: bool = False
     """All samples of a prompt start from the same noise (DanceGRPO)."""
     storage: LatentPrecision = LatentPrecision.fp32
+    """Type that latents are rounded to between the steps."""
     log_prob: Reduction = Reduction.sum
+    """How the log-probabilities of a latent's elements make that of a step."""
     samples_per_forward: int = 64
-    """Samples that go through the network together in a rollout."""
+    """Samples that go through the network together in a rollout. Unit: samples."""
     evaluation_steps: Optional[int] = None  # noqa: UP045
-    """Steps of a greedy evaluation; null is the same as in training."""
+    """Steps of a greedy evaluation; null is the same as in training. Unit: steps."""
 
     def greedy(self) -> DenoisingOptions:
         """No noise on the way: the ODE. Images of one prompt differ by their first noise, or all would be the same."""
@@ -216,13 +241,15 @@ class BranchingOptions:
 
     forks: list[int] = field(default_factory=lambda: [0])
     """Denoising steps, or rounds of a text, from 0: the first one that siblings do not share. Samples of an image whose
-    first fork is step 0 have also a first noise of their own, unless denoising.same_noise says otherwise."""
+    first fork is step 0 have also a first noise of their own, unless denoising.same_noise says otherwise. Unit:
+    steps."""
     factors: list[int] = field(default_factory=lambda: [8])
-    """Children of a node at each fork; their product is the group size."""
+    """Children of a node at each fork; their product is the group size. Unit: branches."""
     final_forks: Optional[list[int]] = None  # noqa: UP045
     """Forks after `moving_updates`, to which they move evenly (B2-DiffuRL's backward progressive training); null is
-    where they are."""
+    where they are. Unit: steps."""
     moving_updates: int = 100
+    """Updates over which the forks move (final_forks). Unit: updates."""
 
 
 class Finish(Enum):
@@ -237,29 +264,35 @@ class Finish(Enum):
 @dataclass
 class StepCandidateOptions:
     """Images: `group_size` candidates for each next latent, from one state; every step is a group of its own
-    (`rollout.step_candidates`)."""
+    (`rollout/images/step_candidates.py`)."""
 
     first_step: int = 0
+    """First denoising step with candidates, from 0; the steps before it follow one chain. Unit: steps."""
     finish: Finish = Finish.estimate
+    """What a candidate is judged by."""
 
 
 @dataclass
 class RolloutOptions:
     group_size: int = 8
-    """Samples of one prompt."""
+    """Samples of one prompt. Unit: samples."""
     prompts_per_update: int = 32
+    """Prompts that one update learns from; a multiple of `prompts_per_ticket`. Unit: prompts."""
     prompts_per_ticket: int = 16
-    """Prompts that one worker generates together: the unit of scheduling."""
+    """Prompts that one worker generates together: the unit of scheduling. Unit: prompts."""
     branching: Optional[BranchingOptions] = None  # noqa: UP045
-    """Null: samples share nothing but their prompt."""
+    """Samples of a prompt that share the first part of their chain; null: they share nothing but their prompt."""
     step_candidates: Optional[StepCandidateOptions] = None  # noqa: UP045
-    """Null: samples are whole chains."""
+    """Candidates for every next latent; null: samples are whole chains."""
     refills: int = 0
-    """Times that groups without a signal are replaced by those of further prompts (DAPO's dynamic sampling)."""
+    """Times that groups without a signal are replaced by those of further prompts (DAPO's dynamic sampling). Unit:
+    attempts."""
     max_staleness: int = 0
-    """0 is synchronous, 1 one step off, k bounded asynchrony."""
+    """Updates that the policy may be ahead of the one that generates: 0 is synchronous, 1 one step off, k bounded
+    asynchrony. Unit: updates."""
     timeout_seconds: float = 600.0
-    """Deadline of one ticket."""
+    """Deadline of one ticket. Unit: seconds."""
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    """How a text is unmasked; `denoising` is for images."""
     denoising: DenoisingOptions = field(default_factory=DenoisingOptions)
     """Image models; `sampler` is for text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -26,6 +27,14 @@ def blocks(page: str, language: str) -> list[str]:
 def commands(page: str) -> list[str]:
     """The lines of a page's bash blocks."""
     return [line for block in blocks(page, "bash") for line in block.splitlines()]
+
+
+def defines(path: str, function: str) -> bool:
+    """Whether the file below the repository's root has a test of that name."""
+    file = ROOT / path
+    return file.is_file() and any(
+        isinstance(node, ast.FunctionDef) and node.name == function for node in ast.parse(file.read_text()).body
+    )
 
 
 def run_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 import pytest
 
-from tests.documentation import ROOT
+from tests.documentation import ROOT, defines
 
 PAGE = (ROOT / "docs/pitfalls.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 ROWS = [line for line in PAGE.splitlines() if line.startswith("|") and not line.startswith(("| Pitfall", "|---"))]
-
-
-def defines(path: str, function: str) -> bool:
-    """Whether the file below the repository's root has a test of that name."""
-    file = ROOT / path
-    return file.is_file() and any(
-        isinstance(node, ast.FunctionDef) and node.name == function for node in ast.parse(file.read_text()).body
-    )
 
 
 @pytest.mark.parametrize(("path", "function"), NAMED)

@@ -62,6 +62,6 @@ class RunningOptions:
     """Statistics of advantage=running."""
 
     buffer: int = 32
-    """Latest rewards of a prompt that are kept."""
+    """Latest rewards of a prompt that are kept. Unit: rewards."""
     minimum: int = 16
-    """With fewer, the update's own mean and standard deviation are taken."""
+    """With fewer, the update's own mean and standard deviation are taken. Unit: rewards."""

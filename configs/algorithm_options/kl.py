@@ -8,8 +8,11 @@ from enum import Enum
 
 class KlEstimator(Enum):
     k1 = "k1"
+    """Log-ratio of policy to reference: its mean is the KL, its value may be negative."""
     k2 = "k2"
+    """Half the squared log-ratio."""
     k3 = "k3"
+    """Ratio of reference to policy, minus 1, minus its logarithm: its mean is the KL, and it is never negative."""
     exact = "exact"
     """Closed form, for Gaussian steps."""
     flow_grpo = "flow_grpo"
@@ -28,5 +31,8 @@ class KlTarget(Enum):
 @dataclass
 class KlOptions:
     coefficient: float = 0.0
+    """Times the distance, in the loss; 0 measures none. Unit: 1."""
     to: KlTarget = KlTarget.reference
+    """The policy to stay near to."""
     estimator: KlEstimator = KlEstimator.k3
+    """How the distance is found."""

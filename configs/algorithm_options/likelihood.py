@@ -22,9 +22,13 @@ class Partition(Enum):
     """How a replay groups the rounds of a trace; a part is scored in one forward, under the canvas at its start."""
 
     every_step = "every_step"
+    """Each round: the exact log-probability of the trace."""
     shrink = "shrink"
+    """`shrink` rounds of a block that follow each other (TraceRL)."""
     segments = "segments"
+    """`segments` parts of each block, with as many rounds each as nearly as they divide."""
     one = "one"
+    """All rounds of a block at once; without blocks, the whole trace."""
     forks = "forks"
     """The rounds from one fork of a tree to the next, so that a branch is scored under the canvas of its parent
     (d-TreeRPO)."""
@@ -55,6 +59,7 @@ class NoiseLaw(Enum):
     """How the noise level of an image's denoising loss is drawn."""
 
     uniform = "uniform"
+    """A flow's time, or the training steps, evenly."""
     logit_normal = "logit_normal"
     """More of the middle levels (Stable Diffusion 3)."""
     grid = "grid"
@@ -80,48 +85,54 @@ class LossWeight(Enum):
 @dataclass
 class LikelihoodOptions:
     kind: LikelihoodKind = LikelihoodKind.replay
+    """Where the log-probability comes from."""
     partition: Partition = Partition.every_step
+    """How a replay groups the rounds of a trace (kind=replay)."""
     shrink: int = 1
-    """Rounds in a part (partition=shrink)."""
+    """Rounds in a part (partition=shrink). Unit: rounds."""
     segments: int = 4
-    """Parts of a trace (partition=segments)."""
+    """Parts of a trace (partition=segments). Unit: parts."""
     sampled_parts: Optional[int] = None  # noqa: UP045
-    """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all."""
+    """Parts of each sample that a pass scores, drawn at random, for all of them (AGRPO); null scores all. Unit:
+    parts."""
     block_length: Optional[int] = None  # noqa: UP045
     """Block-causal text: score under attention blocks of this many tokens, a multiple of those that generate, to adapt
-    a model to larger blocks (TraceRL); null is the model's own."""
+    a model to larger blocks (TraceRL); null is the model's own. Unit: tokens."""
     prompt_masking: float = 0.0
     """Bidirectional text: probability that a prompt token is shown as MASK, drawn anew each pass (diffu-GRPO); with
-    `canvas_block` so is a token of the blocks before."""
+    `canvas_block` so is a token of the blocks before. Unit: 1."""
     until_stop: bool = False
     """Text: score what lies before the stop, its token included. False scores all that was sampled: a token behind the
     stop was seen by those that came later."""
     draws: int = 1
-    """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged."""
+    """Masks or noises that a sample is scored under in each pass (kind=elbo); the estimates are averaged. Unit:
+    draws."""
     mask_law: MaskLaw = MaskLaw.uniform_rate
-    """Text, kind=elbo, as are the options below up to `mask_weight`."""
+    """How many positions are masked. Text, kind=elbo, as are the options below up to `mask_weight`."""
     rate_range: tuple[float, float] = (0.001, 1.0)
-    """Lowest and highest rate (mask_law=uniform_rate); [1, 1] masks everything (wd1)."""
+    """Lowest and highest rate (mask_law=uniform_rate); [1, 1] masks everything (wd1). Unit: share of the positions."""
     rising_rate: bool = False
     """The rate is drawn in the first of an update's epochs and rises evenly to the highest in the last (UniGRPO)."""
     complement: bool = False
     """Score the complementary mask too, so that each position is masked in one of two (coupled-GRPO, ESPO)."""
     full_view: float = 0.0
-    """Add the score under the fully masked text, times this (coupled-GRPO: 0.5)."""
+    """Add the score under the fully masked text, times this (coupled-GRPO: 0.5). Unit: 1."""
     canvas_block: Optional[int] = None  # noqa: UP045
-    """Mask and score one random block of this many positions, all later ones masked (SPG); null is the whole text."""
+    """Mask and score one random block of this many positions, all later ones masked (SPG); null is the whole text.
+    Unit: positions."""
     mask_weight: MaskWeight = MaskWeight.elbo
+    """What the log-probability of a masked position counts."""
     noise_law: NoiseLaw = NoiseLaw.uniform
-    """Images, kind=elbo. Several draws are spread evenly over the law."""
+    """How levels are drawn. Images, kind=elbo. Several draws are spread evenly over the law."""
     level_range: tuple[float, float] = (0.0, 1.0)
     """Images, kind=elbo: part of the noise levels to draw from, between 0 (clean) and 1 (pure noise), as a share of a
-    flow's time, of the training steps, or of the steps of a grid."""
+    flow's time, of the training steps, or of the steps of a grid. Unit: share of the noise levels."""
     loss_weight: LossWeight = LossWeight.none
-    """Images, kind=elbo."""
+    """Weight of the squared error at a level. Images, kind=elbo."""
     shared_noise: bool = False
     """Images, kind=elbo: all samples of a group share levels and noise, so that their losses differ by the samples only
     (Diffusion-DPO, DGPO). With noise_law=inversion they share the levels."""
     inversion_steps: int = 10
-    """Steps from the image to pure noise (noise_law=inversion)."""
+    """Steps from the image to pure noise (noise_law=inversion). Unit: steps."""
     unconditional_gradient: bool = True
     """Images with classifier-free guidance: differentiate the unconditional half too."""

@@ -16,10 +16,12 @@ class Ratio(Enum):
     guard = "guard"
     """The element ratio of Gaussian steps without its bias, and as wide at every step (GRPO-Guard)."""
     none = "none"
+    """No ratio."""
 
 
 class ObjectiveKind(Enum):
     ppo_clip = "ppo_clip"
+    """The smaller of the ratio and the clipped ratio times the advantage (PPO, GRPO)."""
     clip_always = "clip_always"
     """The clipped ratio whatever the sign of the advantage (StableDRL, DPOK)."""
     trust_region = "trust_region"
@@ -63,6 +65,6 @@ class OldPolicyOptions:
     """The slow copy of the policy that generates the samples (objective=nft)."""
 
     decay: float = 0.5
-    """Its largest share of itself after an update; the rest is the policy's."""
+    """Its largest share of itself after an update; the rest is the policy's. Unit: 1."""
     growth: float = 0.001
-    """What that share grows by each update, from 0: early on the policy is better than its past."""
+    """What that share grows by each update, from 0: early on the policy is better than its past. Unit: 1."""

@@ -52,7 +52,7 @@ class Learner:
             old_policy: for `nft`.
             value: where the options have one.
             parity: None without rollouts whose log-probabilities could be replayed.
-            reference: the frozen model; None where `rl.algorithm.objectives.needs_reference` says so.
+            reference: the frozen model; None where `rl.algorithm.requirements.needs_reference` says so.
         """
         if needs_reference(options) and reference is None:
             raise ValueError("these options compare the policy with a reference, and there is none")
