@@ -94,6 +94,23 @@ class AdvantageEstimator:
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
 
+    def admits(self, rewards: np.ndarray, solved: np.ndarray | None, advantage: np.ndarray | None = None) -> bool:
+        """Whether the options let a group into the loss.
+
+        Args:
+            solved: (G,) 1, 0 or NaN; None where nobody knows, which is for options without `solved_band`.
+            advantage: as returned by the call; None leaves out what depends on other groups.
+        """
+        options = self.options
+        if options.solved_band is not None:
+            if solved is None:
+                raise ValueError("algorithm.solved_band chooses groups by their solved samples: say which are solved")
+            if not in_band(solved, options.solved_band):
+                return False
+        if options.least_difference is not None and not differs(rewards, options.least_difference):
+            return False
+        return not options.filter_zero_variance or self.teaches(rewards, advantage)
+
     def _over_the_update(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
         """With m and s the mean and population standard deviation over all scored samples of the update:
 
@@ -204,6 +221,19 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
         if weights[name] != 0 and len(scored) > 1:
             total += weights[name] * np.nan_to_num(zscores(values))
     return total
+
+
+def normalised(
+    rewards: np.ndarray, terms: Mapping[str, np.ndarray], weights: Mapping[str, float]
+) -> np.ndarray:
+    """(groups, samples) sums of each group's terms as z-scores (`combined`); NaN where the sample was not scored.
+
+    Args:
+        rewards: (groups, samples), NaN where unscored; terms the same for each term.
+    """
+    groups = range(len(rewards))
+    sums = [combined({name: values[group] for name, values in terms.items()}, weights) for group in groups]
+    return np.where(np.isnan(rewards), np.nan, np.stack(sums))
 
 
 def in_band(solved: np.ndarray, band: tuple[float, float]) -> bool:
