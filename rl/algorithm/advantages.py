@@ -19,6 +19,7 @@ from rl.algorithm.branches import (
     unshared,
 )
 from rl.algorithm.credit import step_advantages
+from rl.algorithm.custom import custom_advantages
 from rl.algorithm.zscore import STD_EPSILON, zscores
 from rollout.branching import Tree
 
@@ -56,6 +57,8 @@ class AdvantageEstimator:
         kind, limit = self.options.advantage, self.options.advantage_clip
         if kind is AdvantageKind.per_step:
             found = [step_advantages(group, self.options.selected_steps) for group in rewards]
+        elif kind is AdvantageKind.custom:
+            found = [custom_advantages(_checked(group), self.options) for group in rewards]
         elif kind.over_the_update:
             found = self._over_the_update([_checked(group) for group in rewards], prompts)
         elif kind.of_branches:
@@ -89,7 +92,7 @@ class AdvantageEstimator:
         """
         if self.options.advantage is AdvantageKind.raw:
             return True
-        by_advantage = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.per_step)
+        by_advantage = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.per_step, AdvantageKind.custom)
         if advantage is not None and self.options.advantage in by_advantage:
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
@@ -176,6 +179,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
     if kind.of_branches:
         raise ValueError(f"advantage={kind.name} belongs to trees of samples (rl.algorithm.branches)")
+    if kind is AdvantageKind.custom:
+        raise ValueError("advantage=custom is a function of the user's (rl.algorithm.custom)")
     if kind is AdvantageKind.none:
         raise ValueError("advantage=none compares no samples: it is for reward gradients")
     rewards = _checked(rewards)
@@ -223,9 +228,7 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
     return total
 
 
-def normalised(
-    rewards: np.ndarray, terms: Mapping[str, np.ndarray], weights: Mapping[str, float]
-) -> np.ndarray:
+def normalised(rewards: np.ndarray, terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
     """(groups, samples) sums of each group's terms as z-scores (`combined`); NaN where the sample was not scored.
 
     Args:

@@ -31,8 +31,8 @@ def advantages(
         solved: (groups, G) of 1, 0 and NaN, for `solved_band`; `Rewards` bring their own.
 
     Returns:
-        The shape of the rewards, float32. NaN is left out of the loss: a sample that was not scored, or a group that the
-        options leave out, such as one whose rewards are all equal (`filter_zero_variance`).
+        The shape of the rewards, float32. NaN is left out of the loss: a sample that was not scored, or a group that
+        the options leave out, such as one whose rewards are all equal (`filter_zero_variance`).
 
     Raises:
         UserError: this kind of advantage is not one of rewards.

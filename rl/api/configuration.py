@@ -11,10 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.algorithm_options import AlgorithmOptions
-from configs.compose import PACKAGE, Composed
+from configs.compose import PACKAGE, Composed, recompose
 from configs.compose import compose as compose_overrides
 from configs.compose import options as group_files
-from configs.compose import recompose
 from configs.errors import ConfigError
 from configs.schema import Config
 
@@ -90,7 +89,7 @@ def algorithm_options(options: AnyConfig | AlgorithmOptions | Mapping[str, Any] 
 
 
 def changed(section: Section, values: Section | Mapping[str, Any] | None, what: str) -> Section:
-    """`values` if it is a whole section of options; else `section` with these of its options changed, as in a YAML file.
+    """`values` if it is a whole section; else `section` with these of its options changed, as in a YAML file.
 
     Args:
         what: the argument, for errors.

@@ -40,8 +40,8 @@ def log_probs(
         samples: what `sample` returns; trajectories, also those of a run folder; or answers, texts or images, one a
             prompt, or a list of them a prompt.
         likelihood: `"replay"` of the recorded steps, `"elbo"`, minus the denoising loss, or `"proposals"`; a mapping of
-            options (`{"kind": "elbo", "draws": 4}`), a `LikelihoodOptions`, or a configuration, for its likelihood. None
-            is that of the policy's configuration.
+            options (`{"kind": "elbo", "draws": 4}`), a `LikelihoodOptions`, or a configuration, for its likelihood.
+            None is that of the policy's configuration.
         prompts: of answers.
         draw: key of fresh masks or noise beside the sample's own; equal draws of two policies see the same ones.
         micro_batch_tokens: tokens that go through the network together; None is that of the policy's configuration.
@@ -78,8 +78,10 @@ def log_probs(
 def likelihood_options(policy: Policy, likelihood: AnyLikelihood | None) -> LikelihoodOptions:
     if likelihood is None:
         return policy.config.algorithm.likelihood
-    if isinstance(likelihood, Composed | Config | AlgorithmOptions):
-        return algorithm_options(likelihood).likelihood if not isinstance(likelihood, AlgorithmOptions) else likelihood.likelihood
+    if isinstance(likelihood, AlgorithmOptions):
+        return likelihood.likelihood
+    if isinstance(likelihood, Composed | Config):
+        return algorithm_options(likelihood).likelihood
     given = {"kind": likelihood} if isinstance(likelihood, str) else likelihood
     return changed(LikelihoodOptions(), given, "likelihood")
 
@@ -110,15 +112,13 @@ def _trajectories(
 
 def _answered(policy: Policy, problem: Problem, answers: Any) -> Trajectory:
     """A group of the answers to one prompt, through the same door as those of a data set."""
-    several = list(answers) if isinstance(answers, list | tuple) else [answers]
-    name = "responses" if policy.kind == "text" else "images"
-    seed = 0
-    return policy.modality.offline_group(replace(problem, **{name: tuple(several)}), seed, 0)
+    several = tuple(answers) if isinstance(answers, list | tuple) else (answers,)
+    if policy.kind == "text":
+        return policy.modality.offline_group(replace(problem, responses=several), seed=0, update=0)
+    return policy.modality.offline_group(replace(problem, images=several), seed=0, update=0)
 
 
-def _configuration(
-    policy: Policy, trajectories: list[Trajectory], answers: bool, options: LikelihoodOptions
-) -> Config:
+def _configuration(policy: Policy, trajectories: list[Trajectory], answers: bool, options: LikelihoodOptions) -> Config:
     """The policy's, with the likelihood and with the sampler that drew the trajectories.
 
     Raises:

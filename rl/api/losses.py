@@ -89,16 +89,18 @@ def _check(options: AlgorithmOptions, scored: LogProbs, old: Any, reference: Any
     if options.objective is ObjectiveKind.nft and not isinstance(old, LogProbs):
         raise UserError("objective=nft compares outputs of networks: give old= as rl.log_probs of the old policy")
     closed_form = (KlEstimator.exact, KlEstimator.flow_grpo, KlEstimator.output)
-    if options.kl.coefficient > 0 and options.kl.estimator in closed_form:
-        if options.kl.to is KlTarget.reference and not isinstance(reference, LogProbs):
-            raise UserError(
-                f"kl.estimator={options.kl.estimator.name} compares more than log-probabilities: give reference= as "
-                f"rl.log_probs of the reference, or use k1, k2 or k3"
-            )
+    to_reference = options.kl.coefficient > 0 and options.kl.to is KlTarget.reference
+    if to_reference and options.kl.estimator in closed_form and not isinstance(reference, LogProbs):
+        raise UserError(
+            f"kl.estimator={options.kl.estimator.name} compares more than log-probabilities: give reference= as "
+            f"rl.log_probs of the reference, or use k1, k2 or k3"
+        )
     if options.anchor != 0 and options.anchor_on is AnchorOn.solved and solved is None:
         raise UserError("anchor_on=solved imitates solved samples: give solved=, which rl.score finds")
     if options.anchor_growth is not None:
-        raise UserError("anchor_growth grows over a run, and a loss has none: set anchor_growth=None and anchor as it is")
+        raise UserError(
+            "anchor_growth grows over a run, and a loss has none: set anchor_growth=None and anchor as it is"
+        )
 
 
 class _Minibatch:
@@ -229,8 +231,8 @@ class _Minibatch:
         if isinstance(other, LogProbs):
             if not self.scored.like(other):
                 raise UserError(
-                    f"{name} is not of the same decisions as log_probs: score the same samples with the same likelihood, "
-                    f"draw and micro_batch_tokens"
+                    f"{name} is not of the same decisions as log_probs: score the same samples with the same "
+                    f"likelihood, draw and micro_batch_tokens"
                 )
             flat = to_numpy(other.values)
             parts = np.split(flat, np.cumsum([len(entry.recorded) for entry in entries])[:-1])
@@ -246,26 +248,30 @@ class _Minibatch:
 
     def _entries(self, advantages: Array, solved: Array | None) -> list[list[Entry]]:
         """Of each batch; rows of samples that are left out belong to nobody."""
+        from rl.algorithm.custom import denominator_of
         from rl.algorithm.decisions import Entry
         from rl.algorithm.denominators import divisor
         from rl.api.worth import worth
         from rl.learner.entries import entries_of
 
         groups, place = worth(self.scored.trajectories, advantages, solved)
-        whole = sum(divisor(group.trajectory, self.options.denominator) for group in groups)
+        denominator = denominator_of(self.options)
+        whole = sum(divisor(group.trajectory, denominator) for group in groups)
         rows = self.scored.rows
         kept = [row for row in rows if (row.trajectory, row.sample) in place]
         named = []
         for row in kept:
             group, sample = place[row.trajectory, row.sample]
             named.append(replace(row, trajectory=group, sample=sample))
-        made = entries_of(named, groups, [1.0 / whole] * len(groups), self.options.denominator, self.draws)
+        made = entries_of(named, groups, [1.0 / whole] * len(groups), denominator, self.draws)
         entries = iter(made)
         batches = []
         for batch, _ in self.scored.batches:
             batches.append(
                 [
-                    next(entries) if (row.trajectory, row.sample) in place else Entry.of_nobody(row, self._recorded(row))
+                    next(entries)
+                    if (row.trajectory, row.sample) in place
+                    else Entry.of_nobody(row, self._recorded(row))
                     for row in batch
                 ]
             )

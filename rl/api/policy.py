@@ -81,8 +81,10 @@ class Policy:
 
     def with_sampler(self, sampler: AnySampler) -> Config:
         """Its configuration with another sampler."""
-        name = "sampler" if isinstance(sampler, SamplerOptions) else "denoising"
-        return replace(self.config, rollout=replace(self.config.rollout, **{name: sampler}))
+        rollout = self.config.rollout
+        if isinstance(sampler, SamplerOptions):
+            return replace(self.config, rollout=replace(rollout, sampler=sampler))
+        return replace(self.config, rollout=replace(rollout, denoising=sampler))
 
     def _part(self, name: str, kind: str) -> Any:
         if self.kind != kind:

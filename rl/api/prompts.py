@@ -33,7 +33,9 @@ def problems(config: AnyConfig | str, split: Split = "evaluation", count: int | 
         raise UserError(f"split={split!r}: there are train and evaluation")
     if split == "evaluation" and data.evaluation is None:
         raise UserError("this configuration has no held-out problems: set data.evaluation, or take split='train'")
-    source: ProblemSource = open_training(data) if split == "train" or not data.evaluation else open_source(data.evaluation)
+    source: ProblemSource = (
+        open_training(data) if split == "train" or not data.evaluation else open_source(data.evaluation)
+    )
     if count is None:
         return source
     if not 1 <= count <= len(source):

@@ -53,7 +53,9 @@ class LogProbs:
         if self.estimator.overlapping:
             raise UserError("this likelihood scores a decision more than once: read per_sample(), or use draws=1")
         values = self.values
-        grids = [torch.full(t.mask.shape, torch.nan, dtype=values.dtype, device=values.device) for t in self.trajectories]
+        grids = [
+            torch.full(t.mask.shape, torch.nan, dtype=values.dtype, device=values.device) for t in self.trajectories
+        ]
         for row, part in zip(self.rows, values.split([len(row.decision) for row in self.rows]), strict=True):
             place = torch.from_numpy(row.decision.astype(np.int64)).to(values.device)
             grids[row.trajectory] = grids[row.trajectory].index_put((torch.full_like(place, row.sample), place), part)

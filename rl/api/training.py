@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from rl.api.configuration import AnyConfig, composed_of
 from rl.records.run_folder import RunFolder, open_run
 from rl.run.callback import Callback
 
+WIDTH = 120
+"""Columns of what is printed where no terminal says how many there are."""
 OnUpdate = Callable[[int, Mapping[str, float]], bool | None]
 
 
 class _OnUpdate(Callback):
     def __init__(self, function: OnUpdate) -> None:
-        self.on_update = function  # type: ignore[method-assign]
+        self.on_update = function  # type: ignore[method-assign, assignment]
 
 
 def train(
@@ -31,8 +34,8 @@ def train(
 
     Args:
         config: what `compose` returns, or the name of a recipe.
-        callbacks: objects of subclasses of `Callback`, or functions of (update, metrics); one that returns True ends the
-            run behind the present update.
+        callbacks: objects of subclasses of `Callback`, or functions of (update, metrics); one that returns True ends
+            the run behind the present update.
         ray: False is one learner, one rollout worker and one reward worker in this process, which start in seconds;
             True starts the processes that `cluster` describes, on Ray.
         verbose: print a line an update and the summary.
@@ -50,7 +53,7 @@ def train(
     several = [callbacks] if isinstance(callbacks, Callback) or callable(callbacks) else list(callbacks)
     looking_on = [_callback(each) for each in several]
     # Not rich's Jupyter mode, which makes an output of every line.
-    console = Console(quiet=not verbose, force_jupyter=False)
+    console = Console(quiet=not verbose, force_jupyter=False, width=None if sys.stdout.isatty() else WIDTH)
     if ray:
         from rl.driver.train import train as on_ray
 
@@ -58,7 +61,9 @@ def train(
     else:
         learners = composed.config.cluster.learners
         if learners > 1:
-            raise UserError(f"cluster.learners={learners}: one process has one learner; train(..., ray=True) starts more")
+            raise UserError(
+                f"cluster.learners={learners}: one process has one learner; train(..., ray=True) starts more"
+            )
         from rl.driver.in_process import train_in_process
 
         train_in_process(composed, console, None, looking_on, shown=True)

@@ -40,7 +40,9 @@ def worth(
             place[index, int(old)] = len(groups), new
         groups.append(trained)
     if not groups:
-        raise UserError("all advantages are NaN, or belong to samples without decisions: there is nothing to learn from")
+        raise UserError(
+            "all advantages are NaN, or belong to samples without decisions: there is nothing to learn from"
+        )
     return groups, place
 
 
@@ -52,5 +54,7 @@ def _per_group(values: Array, trajectories: Sequence[Trajectory], what: str) -> 
         whole = [np.array(whole)]
     if len(whole) != len(sizes) or any(np.shape(each)[:1] != (size,) for each, size in zip(whole, sizes, strict=True)):
         shapes = [np.shape(each) for each in whole[:4]]
-        raise UserError(f"{what} are of {len(whole)} groups of shapes {shapes}..., and there are groups of {sizes} samples")
+        raise UserError(
+            f"{what} are of {len(whole)} groups of shapes {shapes}..., and there are groups of {sizes} samples"
+        )
     return [np.asarray(each, np.float64) for each in whole]

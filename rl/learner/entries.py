@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.algorithm_options import Denominator
+from rl.algorithm.custom import Weighing
 from rl.algorithm.decisions import Entry
 from rl.algorithm.denominators import row_weights, sample_weights
 from rl.algorithm.scored_rows import ScoredRow
@@ -14,7 +15,11 @@ from rl.learner.groups import Group
 
 
 def entries_of(
-    rows: Sequence[ScoredRow], groups: Sequence[Group], shares: Sequence[float], denominator: Denominator, draws: int
+    rows: Sequence[ScoredRow],
+    groups: Sequence[Group],
+    shares: Sequence[float],
+    denominator: Denominator | Weighing,
+    draws: int,
 ) -> list[Entry]:
     """One a row, in order.
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from configs.algorithm_options import AlgorithmOptions, KlTarget, ObjectiveKind
+from rl.algorithm.custom import denominator_of
 from rl.algorithm.decisions import NOBODY, Decisions, Entry
 from rl.algorithm.denominators import divisor
 from rl.algorithm.objectives import Loss, WholeSum, clipped_ratios, kl_loss, policy_loss
 from rl.algorithm.requirements import is_coupled, kl_is_joint, needs_old, needs_reference
-from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores
 from rl.learner.collectives import in_step, sum_over_ranks, total
 from rl.learner.engine import Engine
@@ -64,6 +64,7 @@ class Learner:
         self.old_policy = old_policy
         self.value = value
         self.options = options
+        self.denominator = denominator_of(options)
         self.loss_options = options
         """With the weight that the anchor has in the present update."""
         self.total_updates = total_updates
@@ -137,7 +138,7 @@ class Learner:
             trained = group.trained()
             prepared_groups.append(trained or group.weightless())
             scale.append(float(trained is not None))
-            local += divisor(trained.trajectory, self.options.denominator) if trained else 0.0
+            local += divisor(trained.trajectory, self.denominator) if trained else 0.0
         trajectories = [group.trajectory for group in prepared_groups]
         everywhere = sum_over_ranks(local, self.device)
         if everywhere == 0:  # such as trees whose samples all ended before they parted
@@ -147,10 +148,12 @@ class Learner:
             scale = [0.0] * len(scale)
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
         shares = [one / everywhere for one in scale]
-        found = entries_of(rows, prepared_groups, shares, self.options.denominator, self.likelihood.draws)
+        found = entries_of(rows, prepared_groups, shares, self.denominator, self.likelihood.draws)
         entries = {id(row): entry for row, entry in zip(rows, found, strict=True)}
-        batches = micro_batches(rows, self.options.micro_batch_tokens)
-        prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
+        batches = [
+            [entries[id(row)] for row in batch] for batch in micro_batches(rows, self.options.micro_batch_tokens)
+        ]
+        prepared = in_step(batches, Entry.weightless, self.device)
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
         if self.value is not None:

@@ -13,6 +13,7 @@ from rewards.scorer import Scores
 from rl.data.tickets import Ticket
 from rl.run.solved import solved_of
 
+
 @dataclass
 class Scored:
     """A finished ticket. Trajectories and completions stay in the object store; only small things are here."""
