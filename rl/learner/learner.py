@@ -148,12 +148,10 @@ class Learner:
             scale = [0.0] * len(scale)
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
         shares = [one / everywhere for one in scale]
-        found = entries_of(rows, prepared_groups, shares, self.denominator, self.likelihood.draws)
-        entries = {id(row): entry for row, entry in zip(rows, found, strict=True)}
-        batches = [
-            [entries[id(row)] for row in batch] for batch in micro_batches(rows, self.options.micro_batch_tokens)
-        ]
-        prepared = in_step(batches, Entry.weightless, self.device)
+        entries = entries_of(rows, prepared_groups, shares, self.denominator, self.likelihood.draws)
+        entry_of = {id(row): entry for row, entry in zip(rows, entries, strict=True)}
+        batches = micro_batches(rows, self.options.micro_batch_tokens)
+        prepared = in_step([[entry_of[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
         if self.value is not None:
