@@ -46,6 +46,8 @@ def divisor(trajectory: Trajectory, kind: Denominator | Weighing) -> float:
     """This trajectory's share of the global divisor."""
     if not isinstance(kind, Denominator):
         return kind(trajectory.mask)[1]
+    if kind is Denominator.custom:
+        raise ValueError("denominator=custom is a function of the user's: take what rl.algorithm.custom makes of it")
     if kind is Denominator.token:
         return float(trajectory.mask.sum())
     if kind is Denominator.canvas:

@@ -67,7 +67,9 @@ def transition(
         raise KernelError(f"eta={eta}: it must be a number of at least 0")
     if kind in EULER_KINDS:
         return _euler_form(_diffusion(kind, eta, level, second), level, following)
-    if custom is not None:
+    if kind is KernelKind.custom:
+        if custom is None:
+            raise KernelError("kernel=custom is a function of the user's, and there is none")
         return _ddim_form(_custom_std(custom, eta, level, following), following)
     return _ddim_form(_std(kind, eta, level, following), following)
 
