@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.algorithm_options import LikelihoodOptions
 from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality as Kind
@@ -67,12 +70,14 @@ class Policy:
         """Sampler options.
 
         Args:
-            options: None is the policy's own, as in training; `"greedy"` draws nothing (images: behind the first
-                noise); a mapping changes some options of the policy's own.
+            options: None is the policy's own, as in training, with all steps recorded that draw noise; `"greedy"` draws
+                nothing (images: behind the first noise); a mapping changes some options of the policy's own.
         """
         from rl.data.tickets import TicketKind
+        from rl.modality.choice import modality_of
 
-        own = self.modality.sampler(TicketKind.train)
+        replayed = replace(self.config.algorithm, likelihood=LikelihoodOptions())  # else there may be nothing recorded
+        own = modality_of(replace(self.config, algorithm=replayed)).sampler(TicketKind.train)
         if isinstance(options, str):
             if options != "greedy":
                 raise UserError(f"sampler={options!r}: give 'greedy', a mapping of options, or {type(own).__name__}")
@@ -126,7 +131,8 @@ def load_policy(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)
     modality = modality_of(config)
-    worker = modality.rollout_worker(place)
+    with _without_bars():
+        worker = modality.rollout_worker(place)
     version = 0
     if run is not None:
         from cluster.weights import load_weights
@@ -136,6 +142,20 @@ def load_policy(
         load_weights(trainable_parameters(worker.policy), weights)
         version = weights.version
     return Policy(config, modality, worker, place, version)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """The libraries' bars over the parts of a checkpoint fill a notebook."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _configuration(source: Source) -> tuple[Config, Path | None]:

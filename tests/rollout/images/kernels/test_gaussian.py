@@ -37,7 +37,7 @@ def with_std(std: float, step: int = 5, **options) -> GaussianSteps:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("kind", KernelKind)
+@pytest.mark.parametrize("kind", ETA)
 def test_the_prediction_s_form_does_not_matter(kind, schedule):
     """Outputs that describe the same clean latent give the same estimate and the same step."""
     levels = SCHEDULES[schedule](10)[1:]  # a flow's first level holds no signal: epsilon says nothing there
@@ -289,7 +289,7 @@ def test_flow_grpo_s_kl_needs_an_sde(kind):
         flow_kernel(kind).flow_grpo_kl(random(1, 5), random(1, 5), 0)
 
 
-@pytest.mark.parametrize("kind", KernelKind)
+@pytest.mark.parametrize("kind", ETA)
 def test_output_scale_is_precise_s(kind):
     """Published for flow models: dt - std^2 (1 - sigma) / (2 sigma) for Euler steps, and for the others
     (1 - sigma) sqrt(sigma'^2 - std^2) - sigma (1 - sigma'). Only for the ODE is it the step's length."""

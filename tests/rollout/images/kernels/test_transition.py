@@ -123,7 +123,7 @@ def test_euler_form_keeps_the_marginal_only_to_first_order(kind):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("kind", KernelKind)
+@pytest.mark.parametrize("kind", ETA)
 def test_vanishing_eta_is_the_ode(kind, schedule):
     chosen = SCHEDULES[schedule](10)
     if kind is KernelKind.precise:
