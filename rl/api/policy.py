@@ -146,15 +146,18 @@ def load_policy(
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """The libraries' bars over the parts of a checkpoint fill a notebook."""
+    """The libraries' bars over the parts of a checkpoint, and their advice on packages, fill a notebook. What is wrong
+    with a checkpoint is an error of ours."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        if shown:
+        logging.set_verbosity(verbosity)
+        if bars:
             logging.enable_progress_bar()
 
 

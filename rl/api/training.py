@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from configs.errors import UserError
@@ -64,11 +66,32 @@ def train(
             raise UserError(
                 f"cluster.learners={learners}: one process has one learner; train(..., ray=True) starts more"
             )
-        from rl.driver.in_process import train_in_process
+        from rl.driver.in_process import process_group, train_in_process
 
+        if not verbose:
+            with _compiler_unheard(), process_group():  # it stays; DeepSpeed looks for compilers as it joins
+                pass
         train_in_process(composed, console, None, looking_on, shown=True)
     run = composed.config.run
     return open_run(Path(run.folder) / run.name)
+
+
+@contextmanager
+def _compiler_unheard() -> Iterator[None]:
+    """What programs that are started here write, which a notebook would show below its cell; not what Python writes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        for descriptor, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(nowhere)
 
 
 def _callback(given: Callback | OnUpdate) -> Callback:

@@ -14,18 +14,23 @@ import numpy as np
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from rl.drawing.layout import BLACK, MARGIN, MOST_SIDE, WHITE, shown
+from rl.drawing.layout import BLACK, MARGIN, WHITE, shown
 
 LAST = 6
 """Frames that the finished sample stays for."""
+SIDE = 160
+"""Pixels of an image's longer edge, if whole factors make it so."""
 TEXT_SIZE = 18
 COLUMNS = 60
 """Characters of a line."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Animation:
     gif: bytes
+
+    def __repr__(self) -> str:
+        return f"Animation of {len(self.gif)} bytes; .save(path) writes a GIF"
 
     def _repr_html_(self) -> str:
         return f'<img alt="denoising" src="data:image/gif;base64,{base64.b64encode(self.gif).decode()}">'
@@ -40,7 +45,7 @@ def animated(states: Sequence[str] | Sequence[np.ndarray], milliseconds: int) ->
         states: texts, or images (H, W, 3) of uint8, in order; the last one stays longer.
     """
     frames = _pages([state for state in states if isinstance(state, str)])
-    frames += [shown(state, MOST_SIDE) for state in states if isinstance(state, np.ndarray)]
+    frames += [shown(state, SIDE) for state in states if isinstance(state, np.ndarray)]
     times = [milliseconds] * (len(frames) - 1) + [LAST * milliseconds]
     file = io.BytesIO()
     palette: dict[str, Any] = {"palette": Image.Palette.ADAPTIVE, "colors": 64}

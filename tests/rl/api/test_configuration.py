@@ -45,7 +45,7 @@ def test_what_is_wrong_is_named(tmp_path: Path):
     stray.write_text(RECIPE)
     with pytest.raises(ConfigError, match="folder called recipe"):
         compose(stray)
-    with pytest.raises(ConfigError, match="rl.compose makes one"):
+    with pytest.raises(ConfigError, match=r"rl.compose makes one"):
         composed_of(3)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The loss of the library is the learner's: value and gradient, in every cell, for trajectories and for plain arrays."""
+"""The loss of the library is the learner's, value and gradient, in every cell, of trajectories and of plain arrays."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def scenes() -> Policy:
 
 @pytest.fixture(scope="module")
 def pictures(scenes: Policy) -> Samples:
-    return sample(scenes, problems("quickstart_image", count=2), count=2, seed=1, sampler={"kernel": "precise"}, steps=True)
+    return sample(
+        scenes, problems("quickstart_image", count=2), count=2, seed=1, sampler={"kernel": "precise"}, steps=True
+    )
 
 
 def test_a_checkpoint_a_configuration_and_an_embedded_name_are_one_policy(policy: Policy):
@@ -57,7 +59,8 @@ def test_samples_are_a_function_of_their_arguments(policy: Policy, samples: Samp
     assert sample(policy, problems("quickstart", count=3), count=4, seed=2).texts != samples.texts
     fewer = sample(policy, problems("quickstart", count=2), count=4, seed=1)
     assert fewer.texts == samples.texts[:2]
-    assert [len(group) for group in samples.texts] == [4, 4, 4] and len(samples) == 3
+    assert [len(group) for group in samples.texts] == [4, 4, 4]
+    assert len(samples) == 3
     assert [t.group_size for t in samples.trajectories] == [4, 4, 4]
 
 
@@ -65,13 +68,14 @@ def test_any_sampler(policy: Policy):
     greedy = sample(policy, "1 2 3 4", count=2, sampler="greedy")
     assert greedy.texts[0][0] == greedy.texts[0][1]
     hot = sample(policy, ["1 2 3 4"], sampler={"temperature": 2.0, "count": "threshold", "max_new_tokens": 8})
-    assert hot.sampler.temperature == 2.0 and hot.sampler.max_new_tokens == 8
+    assert hot.sampler.temperature == 2.0
+    assert hot.sampler.max_new_tokens == 8
     whole = SamplerOptions(max_new_tokens=4)
     assert sample(policy, "1", sampler=whole).sampler is whole
     for wrong, message in [("warm", "'greedy', a mapping"), ({"heat": 1}, "options of sampler: order"), (3, "not int")]:
         with pytest.raises(ValueError, match=message):
             sample(policy, "1", sampler=wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least one prompt|no prompt"):
+    with pytest.raises(ValueError, match=r"at least one prompt|no prompt"):
         sample(policy, [])
     with pytest.raises(ValueError, match="count=0"):
         sample(policy, "1", count=0)
@@ -84,7 +88,11 @@ def test_a_replay_by_the_same_weights_is_the_record(policy: Policy, samples: Sam
         found = grid.detach().numpy()
         assert np.array_equal(found[trajectory.mask], trajectory.logp[trajectory.mask])
         assert np.isnan(found[~trajectory.mask]).all()
-    sums = [trajectory.logp[sample][trajectory.mask[sample]].sum() for trajectory in samples.trajectories for sample in range(4)]
+    sums = [
+        trajectory.logp[sample][trajectory.mask[sample]].sum()
+        for trajectory in samples.trajectories
+        for sample in range(4)
+    ]
     torch.testing.assert_close(torch.cat(scored.per_sample()), torch.tensor(np.array(sums)), rtol=1e-5, atol=1e-5)
     cut = log_probs(policy, samples, micro_batch_tokens=1)
     assert len(cut.batches) == len(cut.rows)
@@ -123,9 +131,11 @@ def test_rewards_by_name_by_function_and_by_configuration(samples: Samples):
     own = score(length, samples)
     assert own.total.tolist() == [[float(len(text)) for text in group] for group in samples.texts]
     task = score(compose("quickstart"), samples)
-    assert set(np.unique(task.total)) <= {0.0, 1.0} and np.array_equal(task.solved, task.total)
+    assert set(np.unique(task.total)) <= {0.0, 1.0}
+    assert np.array_equal(task.solved, task.total)
     several = score({"reasoning_gym": 1.0, "tokens_per_round": 0.5}, samples)
-    assert set(several.terms) == {"reasoning_gym", "tokens_per_round"} and several.weights["tokens_per_round"] == 0.5
+    assert set(several.terms) == {"reasoning_gym", "tokens_per_round"}
+    assert several.weights["tokens_per_round"] == 0.5
     alone = score("math", [r"\boxed{2}", "3"], columns={"answer": ["2", "2"]})
     assert alone.total.tolist() == [[1.0, 0.0]]
     with pytest.raises(ValueError, match="nearest registered names: math"):
@@ -142,19 +152,26 @@ def test_a_failure_is_nan_and_teaches_nothing(samples: Samples):
 
     samples_text = samples.texts[0][0]
     rewards = score(strict, samples)
-    assert np.isnan(rewards.total[0, 0]) and rewards.failures[0].kind == "exception"
+    assert np.isnan(rewards.total[0, 0])
+    assert rewards.failures[0].kind == "exception"
     worth = advantages(np.where(np.isnan(rewards.total), np.nan, np.arange(12.0).reshape(3, 4)))
-    assert np.isnan(worth[0, 0]) and np.isfinite(worth[1:]).all()
+    assert np.isnan(worth[0, 0])
+    assert np.isfinite(worth[1:]).all()
 
 
 def test_advantages_are_the_loops():
     rewards = np.array([[0.0, 1.0, 1.0, np.nan], [1.0, 1.0, 1.0, 1.0], [0.2, 0.4, 0.0, 1.0]])
     for options in ({}, {"advantage": "leave_one_out"}, {"advantage": "batch"}, {"advantage": "softmax"}):
-        chosen = AlgorithmOptions() if not options else compose("quickstart", f"algorithm.advantage={options['advantage']}").config.algorithm
+        chosen = (
+            AlgorithmOptions()
+            if not options
+            else compose("quickstart", f"algorithm.advantage={options['advantage']}").config.algorithm
+        )
         expected = AdvantageEstimator(chosen)(list(rewards), ["a", "b", "c"])
         found = advantages(rewards, options)
         for row, (advantage, valid) in zip(found[[0, 2]], [expected[0], expected[2]], strict=True):
-            assert np.array_equal(row[valid], advantage[valid]) and np.isnan(row[~valid]).all()
+            assert np.array_equal(row[valid], advantage[valid])
+            assert np.isnan(row[~valid]).all()
         if options.get("advantage") != "batch":
             assert np.isnan(found[1]).all()
     assert np.isfinite(advantages(rewards, {"filter_zero_variance": False})[1]).all()
@@ -163,24 +180,27 @@ def test_advantages_are_the_loops():
             advantages(rewards, wrong)
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         advantages(rewards[0])
-    with pytest.raises(ValueError, match="what rl.score returns"):
+    with pytest.raises(ValueError, match=r"what rl.score returns"):
         advantages(rewards, {"normalise_terms": True})
 
 
 def test_texts_are_shown_round_by_round(samples: Samples):
     states = samples.states(1, 2)
-    assert set(states[0]) == {"░"} and states[-1] == samples.texts[1][2]
+    assert set(states[0]) == {"░"}
+    assert states[-1] == samples.texts[1][2]
     masks = [state.count("░") for state in states]
     assert masks[:-1] == sorted(masks[:-1], reverse=True)
     html = samples.animation(1, 2)._repr_html_()
-    assert html.startswith("<img") and "image/gif" in html
+    assert html.startswith("<img")
+    assert "image/gif" in html
     with pytest.raises(ValueError, match="are texts"):
         _ = samples.images
 
 
 def test_images_by_the_same_functions(scenes: Policy, pictures: Samples, tmp_path):
     assert pictures.images[0][0].shape == (32, 32, 3)
-    assert len(pictures.states()) == 5 and np.array_equal(pictures.states()[-1], pictures.images[0][0])
+    assert len(pictures.states()) == 5
+    assert np.array_equal(pictures.states()[-1], pictures.images[0][0])
     pictures.animation().save(tmp_path / "a.gif")
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
     rewards = score("scene", pictures)
