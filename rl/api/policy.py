@@ -130,8 +130,8 @@ def load_policy(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)
-    modality = modality_of(config)
     with _without_bars():
+        modality = modality_of(config)
         worker = modality.rollout_worker(place)
     version = 0
     if run is not None:

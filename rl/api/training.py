@@ -66,9 +66,13 @@ def train(
             raise UserError(
                 f"cluster.learners={learners}: one process has one learner; train(..., ray=True) starts more"
             )
+        from torch import cuda
+
         from rl.driver.in_process import process_group, train_in_process
 
         if not verbose:
+            if not cuda.is_available():  # what DeepSpeed would find out by itself, and warn of
+                os.environ.setdefault("DS_ACCELERATOR", "cpu")
             with _compiler_unheard(), process_group():  # it stays; DeepSpeed looks for compilers as it joins
                 pass
         train_in_process(composed, console, None, looking_on, shown=True)

@@ -12,6 +12,8 @@ import pytest
 from rl import open_run
 from rl.run.metrics import deterministic_view, read_rows
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 
 
