@@ -44,6 +44,11 @@ class Composed:
     sources: list[str]
     """Files that took part, in the order in which they were applied."""
 
+    @property
+    def yaml(self) -> str:
+        """The whole configuration as text, as the run folder keeps it."""
+        return OmegaConf.to_yaml(self.resolved)
+
 
 def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     """The configuration that `overrides` describe.

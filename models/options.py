@@ -68,7 +68,8 @@ class ModelOptions:
     modality: Modality = Modality.text
     """What the model generates."""
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
-    """A text model's family in the registry; recognised from config.json when null. An image pipeline names its own."""
+    """A text model's family in the registry; recognised from config.json when null. An image pipeline names its own. Or
+    the dotted path of a `TextFamily` or `ImageFamily` of yours."""
     precision: Precision = Precision.fp32
     """Storage type of weights and activations."""
     train: TrainedPart = TrainedPart.network

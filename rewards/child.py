@@ -27,7 +27,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.registry import RewardError, RewardFunction, resolve_term
+from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
 
 _LENGTH = struct.Struct(">Q")
 _MESSAGE_LIMIT = 2000
@@ -59,9 +59,12 @@ def main() -> None:
     descriptor = int(sys.argv[-1])
     os.set_inheritable(descriptor, False)
     stream = socket.socket(fileno=descriptor).makefile("rwb")
-    options: RewardOptions = pickle.loads(read_message(stream))
+    options: RewardOptions
+    options, local = pickle.loads(read_message(stream))
     _limit_memory(options.memory_gib)
     try:
+        if local is not None:
+            GIVEN.update(_received(local))
         functions = {name: resolve_term(name, term) for name, term in options.terms.items()}
     except RewardError as error:
         write_message(stream, json.dumps({"error": str(error)}).encode())
@@ -74,6 +77,16 @@ def main() -> None:
             return
         reply = _answer(message, functions, options.terms)
         write_message(stream, json.dumps(reply).encode())
+
+
+def _received(local: bytes) -> dict[str, RewardFunction]:
+    try:
+        return pickle.loads(local)
+    except Exception as error:  # an import in it runs foreign code
+        raise RewardError(
+            f"a reward function of a notebook or script cannot be made here ({type(error).__name__}: {error}): put it "
+            f"into a module, and give its dotted path"
+        ) from error
 
 
 def _die_with_parent() -> None:

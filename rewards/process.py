@@ -16,7 +16,7 @@ from typing import Any
 
 from rewards.child import read_message, write_message
 from rewards.options import RewardOptions
-from rewards.registry import RewardError
+from rewards.registry import RewardError, by_value, local_functions
 
 _FLAGS = ("-u", "-X", "faulthandler")
 """What functions print is seen even when the process is killed; a crash in native code shows where it was."""
@@ -49,6 +49,8 @@ class ScoringProcess:
 
     def __init__(self, options: RewardOptions) -> None:
         self._options = options
+        self._local: bytes | None = None
+        """Functions that the child cannot find by itself."""
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._stream: BufferedRWPair | None = None
@@ -61,6 +63,8 @@ class ScoringProcess:
         """
         if self._process is not None:
             return
+        local = local_functions(term.function for term in self._options.terms.values())
+        self._local = by_value(local) if local else None
         self._socket, theirs = socket.socketpair()
         self._stream = self._socket.makefile("rwb")
         with theirs:
@@ -72,7 +76,7 @@ class ScoringProcess:
             )
         limit = self._options.startup_timeout_seconds
         try:
-            reply = self._exchange(pickle.dumps(self._options), limit)
+            reply = self._exchange(pickle.dumps((self._options, self._local)), limit)
         except DeadlinePassed:
             names = ", ".join(term.function for term in self._options.terms.values())
             raise RewardError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rewards.options import RewardTerm
@@ -45,6 +45,12 @@ COMPLETIONS = {
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
 
+GIVEN: dict[str, RewardFunction] = {}
+"""Path -> function, of those that no import finds: a notebook or a script defined them, and whoever starts a scoring
+process sends them there by value."""
+LOCAL = "__main__."
+"""Paths of what a notebook or a script defines begin with this."""
+
 RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 
@@ -62,6 +68,9 @@ def resolve(name: str) -> RewardFunction:
     Raises:
         RewardError: unknown name, path that does not import, or something that cannot be called as a reward function.
     """
+    if name in GIVEN:
+        check_function(name, GIVEN[name])
+        return GIVEN[name]
     path = REGISTERED.get(name, name)
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
@@ -79,11 +88,17 @@ def resolve(name: str) -> RewardFunction:
     try:
         function = getattr(module, attribute)
     except Exception as error:  # lazy modules import inside getattr
+        if name.startswith(LOCAL):
+            own = f"my_rewards.{attribute}"
+            raise RewardError(
+                f"reward function {name!r} was defined in a notebook or script, and this process is another one: put "
+                f"it into a module, for example my_rewards.py in this folder, and name it {own}"
+            ) from error
         raise RewardError(
             f"reward function {name!r}: {module_name!r} has no usable {attribute!r} "
             f"({type(error).__name__}: {error}); {_nearest(attribute, dir(module), 'names it has')}"
         ) from error
-    _check_signature(name, function)
+    check_function(name, function)
     return function
 
 
@@ -98,7 +113,32 @@ def resolve_term(name: str, term: RewardTerm) -> RewardFunction:
         raise RewardError(f"reward.terms.{name}: {error}") from error
 
 
-def _check_signature(name: str, function: object) -> None:
+def local_functions(names: Iterable[str]) -> dict[str, RewardFunction]:
+    """Those of the named functions that another process could not find by itself."""
+    return {name: resolve(name) for name in names if name in GIVEN or name.startswith(LOCAL)}
+
+
+def by_value(parts: Mapping[str, Any]) -> bytes:
+    """Parts as bytes that `cloudpickle` makes whole again in another process.
+
+    Raises:
+        RewardError: one of them holds something that cannot be sent; names it and the way out.
+    """
+    import cloudpickle
+
+    for name, part in parts.items():
+        try:
+            cloudpickle.dumps(part)
+        except Exception as error:  # whatever an object in a closure raises
+            raise RewardError(
+                f"{name} cannot be sent to other processes by value ({type(error).__name__}: {error}): something that "
+                f"it uses cannot be copied. Put it into a module and give its path, or make what it uses inside it"
+            ) from error
+    return cloudpickle.dumps(dict(parts))
+
+
+def check_function(name: str, function: object) -> None:
+    """Raises RewardError for what cannot be called as a reward function."""
     if not callable(function):
         raise RewardError(
             f"reward function {name!r} names a value of type {type(function).__name__}, which cannot be called"

@@ -134,7 +134,7 @@ def _policy(
         from configs.compose import compose
 
         return compose(overrides or [], config_dir), None
-    from rl.run.saved import run_configuration, run_weights
+    from rl.records.saved import run_configuration, run_weights
 
     return run_configuration(run, overrides or []), run_weights(run, update)
 

@@ -111,6 +111,8 @@ class KernelKind(Enum):
     precise = "precise"
     """Exact for a diffusion whose clean image is the estimate (Precise, arXiv 2605.23522). Eta may exceed 1: the
     authors use 1.5, and sqrt(2) is `ddim` at 1."""
+    custom = "custom"
+    """In the form of DDIM, with as much noise as a function of yours says (`custom_kernel`)."""
 
 
 class Reduction(Enum):
@@ -198,6 +200,8 @@ class DenoisingOptions:
     eta: float = 1.5
     """Amount of noise in the kernel's own unit: ddim and cps 0 to 1, flow_sde 0.7, dance_sde 0.3, precise 1.5. Unit:
     the kernel's own."""
+    custom_kernel: Optional[str] = field(default=None, metadata={"contract": "if set"})  # noqa: UP045
+    """Dotted path of the function of kernel=custom: (eta, level, following) -> standard deviation of the noise."""
     guidance: float = 1.0
     """Scale of classifier-free guidance, 1 is without; for FLUX.1-dev the scale that its network takes as an input.
     Unit: 1."""
@@ -228,6 +232,7 @@ class DenoisingOptions:
         return replace(
             self,
             kernel=KernelKind.ode,
+            custom_kernel=None,
             steps=steps,
             same_noise=False,
             window=WindowOptions(),

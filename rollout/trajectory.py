@@ -255,8 +255,13 @@ def _check_array(prompt_id: str, name: str, value: Any, declared: Any, sizes: di
 
 
 def contract(options: Any) -> str:
-    """Sampler options, a dataclass, as canonical JSON."""
-    return json.dumps(dataclasses.asdict(options), sort_keys=True, default=lambda value: value.value)
+    """Sampler options, a dataclass, as canonical JSON. An option that came later is left out where it is not set, so
+    that the contracts of earlier runs stay what they were."""
+    tree = dataclasses.asdict(options)
+    for declared in dataclasses.fields(options):
+        if declared.metadata.get("contract") == "if set" and tree[declared.name] is None:
+            del tree[declared.name]
+    return json.dumps(tree, sort_keys=True, default=lambda value: value.value)
 
 
 def write_parquet(trajectories: list[Trajectory], path: Path | str) -> None:

@@ -1,6 +1,7 @@
 """What an algorithm is: a cell of likelihood x ratio x objective x advantage, and its options, a section a file."""
 
 from configs.algorithm_options.advantage import AdvantageKind, RunningOptions
+from configs.algorithm_options.custom import CustomOptions
 from configs.algorithm_options.kl import KlEstimator, KlOptions, KlTarget
 from configs.algorithm_options.likelihood import (
     LikelihoodKind,
@@ -20,6 +21,7 @@ __all__ = [
     "AdvantageKind",
     "AlgorithmOptions",
     "AnchorOn",
+    "CustomOptions",
     "Cut",
     "Denominator",
     "KlEstimator",

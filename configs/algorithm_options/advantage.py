@@ -40,6 +40,8 @@ class AdvantageKind(Enum):
     """Nothing: the reward itself, for a value model, which is what it is compared with (DPOK)."""
     none = "none"
     """Samples are not compared: reward gradients, which know how each could be better."""
+    custom = "custom"
+    """A function of yours, of the rewards of each group (`custom.advantage`)."""
 
     @property
     def over_the_update(self) -> bool:

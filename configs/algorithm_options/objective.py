@@ -36,6 +36,8 @@ class ObjectiveKind(Enum):
     """Denoising of good samples by a policy ahead of the old one, of bad samples by one behind it (DiffusionNFT)."""
     group_dpo = "group_dpo"
     """Logistic loss of the advantage-weighted log-likelihoods of a group against the reference's (DPO, VRPO, DGPO)."""
+    custom = "custom"
+    """A function of yours, of the log-ratios and advantages of units (`custom.objective`)."""
 
 
 class AnchorOn(Enum):
@@ -58,6 +60,8 @@ class Denominator(Enum):
     """Mean over a part's decisions, mean over the parts of a sequence, mean over sequences (TraceRL)."""
     canvas = "canvas"
     """Number of sequences times the canvas length (for block-causal models the group's longest)."""
+    custom = "custom"
+    """A function of yours, of each group's mask (`custom.denominator`)."""
 
 
 @dataclass

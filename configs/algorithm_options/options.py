@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from configs.algorithm_options.advantage import AdvantageKind, RunningOptions
+from configs.algorithm_options.custom import CustomOptions
 from configs.algorithm_options.kl import KlOptions
 from configs.algorithm_options.likelihood import (
     LikelihoodOptions,
@@ -90,6 +91,8 @@ class AlgorithmOptions:
     """What the sum over decisions is divided by."""
     kl: KlOptions = field(default_factory=KlOptions)
     """The distance to another policy, which is added to the loss."""
+    custom: CustomOptions = field(default_factory=CustomOptions)
+    """Parts that you bring along."""
     reward_gradient: RewardGradientOptions = field(default_factory=RewardGradientOptions)
     """Where the gradient of a reward goes (likelihood.kind=reward_gradient)."""
     minibatches: int = 1

@@ -171,7 +171,7 @@ def check_image_weights(options: ModelOptions) -> None:
 def _describe(options: ModelOptions) -> Description:
     folder = find_checkpoint(options.path, SMALL_FILES)
     with named(folder):
-        return read_description(folder, options.max_sequence_length)
+        return read_description(folder, options.max_sequence_length, options.family)
 
 
 def _download(options: ModelOptions, component: str, weights: str) -> Path:

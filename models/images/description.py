@@ -13,8 +13,9 @@ from diffusers import AutoencoderKL, ConfigMixin
 from transformers import PreTrainedConfig
 
 from models.files import CheckpointError, read_json
-from models.images.families import FAMILIES, ImageFamily
+from models.images.families import FAMILIES, ImageFamily, enter
 from models.images.spec import Guidance, ImageSpec, Prediction
+from models.parts import find
 
 PREDICTION_TYPES = {
     "epsilon": Prediction.epsilon,
@@ -39,8 +40,11 @@ class Description:
     """Width of a prompt token's embedding."""
 
 
-def read_description(folder: Path, max_sequence_length: int) -> Description:
+def read_description(folder: Path, max_sequence_length: int, wanted: str | None = None) -> Description:
     """Reads model_index.json and every component's config.json.
+
+    Args:
+        wanted: dotted path of an `ImageFamily` of the user's; None is the one that the pipeline names.
 
     Raises:
         CheckpointError: a file is missing, the pipeline is of no supported class, or two components do not fit.
@@ -51,7 +55,7 @@ def read_description(folder: Path, max_sequence_length: int) -> Description:
             f"a diffusers pipeline"
         )
     index = read_json(folder / "model_index.json")
-    family = _family(index)
+    family = _family(index) if wanted is None else _wanted_family(wanted, index)
     encoders = _encoders(family, index, max_sequence_length)
     for component in ["vae", "scheduler", family.denoiser, *encoders.keys(), *encoders.values()]:
         _require(folder, index, component)
@@ -107,6 +111,17 @@ def _family(index: Mapping[str, Any]) -> ImageFamily:
             return family
     supported = ", ".join(family.pipeline_class.__name__ for family in FAMILIES.values())
     raise CheckpointError(f"model_index.json says _class_name={class_name!r}; supported: {supported}")
+
+
+def _wanted_family(wanted: str, index: Mapping[str, Any]) -> ImageFamily:
+    family = enter(find(wanted, "model.family")) if "." in wanted else _family(index)
+    class_name = index.get("_class_name")
+    if family.pipeline_class.__name__ != class_name or ("." not in wanted and family.name != wanted):
+        raise CheckpointError(
+            f"model_index.json says _class_name={class_name!r}, and model.family={wanted} is another one: leave it out "
+            f"or give the dotted path of an ImageFamily for this class"
+        )
+    return family
 
 
 def _encoders(family: ImageFamily, index: Mapping[str, Any], max_sequence_length: int) -> dict[str, str]:

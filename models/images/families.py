@@ -26,6 +26,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from models.files import CheckpointError
 from models.images.spec import Condition, ImageSpec, Prediction
 
 
@@ -173,69 +174,86 @@ _PLAIN_UNET = {
     "encoder_hid_dim_type": None,
 }
 
-FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(
-    {
-        family.name: family
-        for family in (
-            ImageFamily(
-                name="sd",
-                pipeline_class=StableDiffusionPipeline,
-                denoiser="unet",
-                network_class=UNet2DConditionModel,
-                predictions=frozenset({Prediction.epsilon, Prediction.v}),
-                encoders=MappingProxyType({"tokenizer": "text_encoder"}),
-                t5=None,
-                fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": None}),
-                patch=1,
-                widths=_widths_sd,
-                call=_call_sd,
-                encode=_encode_sd,
+_FAMILIES: dict[str, ImageFamily] = {
+    family.name: family
+    for family in (
+        ImageFamily(
+            name="sd",
+            pipeline_class=StableDiffusionPipeline,
+            denoiser="unet",
+            network_class=UNet2DConditionModel,
+            predictions=frozenset({Prediction.epsilon, Prediction.v}),
+            encoders=MappingProxyType({"tokenizer": "text_encoder"}),
+            t5=None,
+            fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": None}),
+            patch=1,
+            widths=_widths_sd,
+            call=_call_sd,
+            encode=_encode_sd,
+        ),
+        ImageFamily(
+            name="sdxl",
+            pipeline_class=StableDiffusionXLPipeline,
+            denoiser="unet",
+            network_class=UNet2DConditionModel,
+            predictions=frozenset({Prediction.epsilon, Prediction.v}),
+            encoders=MappingProxyType({"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}),
+            t5=None,
+            fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": "text_time"}),
+            patch=1,
+            widths=_widths_sdxl,
+            call=_call_sdxl,
+            encode=_encode_sdxl,
+        ),
+        ImageFamily(
+            name="sd3",
+            pipeline_class=StableDiffusion3Pipeline,
+            denoiser="transformer",
+            network_class=SD3Transformer2DModel,
+            predictions=frozenset({Prediction.flow}),
+            encoders=MappingProxyType(
+                {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
             ),
-            ImageFamily(
-                name="sdxl",
-                pipeline_class=StableDiffusionXLPipeline,
-                denoiser="unet",
-                network_class=UNet2DConditionModel,
-                predictions=frozenset({Prediction.epsilon, Prediction.v}),
-                encoders=MappingProxyType({"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}),
-                t5=None,
-                fixed_fields=MappingProxyType({**_PLAIN_UNET, "addition_embed_type": "text_time"}),
-                patch=1,
-                widths=_widths_sdxl,
-                call=_call_sdxl,
-                encode=_encode_sdxl,
-            ),
-            ImageFamily(
-                name="sd3",
-                pipeline_class=StableDiffusion3Pipeline,
-                denoiser="transformer",
-                network_class=SD3Transformer2DModel,
-                predictions=frozenset({Prediction.flow}),
-                encoders=MappingProxyType(
-                    {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"}
-                ),
-                t5="text_encoder_3",
-                fixed_fields=MappingProxyType({}),
-                patch=None,
-                widths=_widths_sd3,
-                call=_call_sd3,
-                encode=_encode_sd3,
-            ),
-            ImageFamily(
-                name="flux",
-                pipeline_class=FluxPipeline,
-                denoiser="transformer",
-                network_class=FluxTransformer2DModel,
-                predictions=frozenset({Prediction.flow}),
-                encoders=MappingProxyType({"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}),
-                t5="text_encoder_2",
-                fixed_fields=MappingProxyType({"patch_size": 1}),
-                patch=2,  # packed by the pipeline, so its config.json says 1
-                widths=_widths_flux,
-                call=_call_flux,
-                encode=_encode_flux,
-                even_sigmas=True,
-            ),
-        )
-    }
-)
+            t5="text_encoder_3",
+            fixed_fields=MappingProxyType({}),
+            patch=None,
+            widths=_widths_sd3,
+            call=_call_sd3,
+            encode=_encode_sd3,
+        ),
+        ImageFamily(
+            name="flux",
+            pipeline_class=FluxPipeline,
+            denoiser="transformer",
+            network_class=FluxTransformer2DModel,
+            predictions=frozenset({Prediction.flow}),
+            encoders=MappingProxyType({"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}),
+            t5="text_encoder_2",
+            fixed_fields=MappingProxyType({"patch_size": 1}),
+            patch=2,  # packed by the pipeline, so its config.json says 1
+            widths=_widths_flux,
+            call=_call_flux,
+            encode=_encode_flux,
+            even_sigmas=True,
+        ),
+    )
+}
+FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(_FAMILIES)
+"""By name; `enter` adds to them."""
+
+
+def enter(family: ImageFamily) -> ImageFamily:
+    """Make a family known in this process, as if it were declared above.
+
+    Raises:
+        CheckpointError: it is no family, or another one has its name.
+    """
+    if not isinstance(family, ImageFamily):
+        raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.images.families.ImageFamily")
+    known = _FAMILIES.setdefault(family.name, family)
+    if known is not family and (known.pipeline_class, known.network_class) != (
+        family.pipeline_class,
+        family.network_class,
+    ):
+        raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
+    return known

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from models.files import CheckpointError
+from models.parts import find
 from models.text import chat_templates
 
 SHIFT_NEEDS_FULL_ATTENTION = (
@@ -225,54 +226,74 @@ def _qwen3_like(name: str, **values: Any) -> TextFamily:
 # SDAR and TraDo: JetAstra/SDAR, training/model/SDAR-4B-Chat (config, tensor names, tokenizer, template).
 # A2D-Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional checkpoints (MDLM) from
 #   the block-diffusion ones (BD3LM): add `"block_size": 32`, the length they were trained with, for the latter.
-FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
-    {
-        family.name: family
-        for family in (
-            _llada_like(
-                "llada",
-                model_types=("llada",),
-                architectures=("LLaDAModelLM",),
-                vocab_size=126464,
-                chat_template=chat_templates.LLADA,
-            ),
-            _llada_like(
-                "mmada",
-                model_types=("mmada",),
-                architectures=("MMadaModelLM",),
-                vocab_size=134656,
-                chat_template=chat_templates.MMADA,
-            ),
-            TextFamily(
-                name="dream",
-                model_types=("Dream",),
-                architectures=("DreamModel",),
-                network_class=Qwen2ForCausalLM,
-                config_class=Qwen2Config,
-                config_fields=_QWEN_FIELDS,
-                optional_fields=_QWEN_OPTIONAL,
-                fixed_fields=_QWEN_FIXED,
-                tensor_names=MappingProxyType({}),
-                vocab_size=152064,
-                mask_id=151666,  # <|mask|>
-                pad_id=151643,  # <|endoftext|>
-                stop_ids=(151645, 151643),  # <|im_end|>, <|endoftext|>
-                chat_template=chat_templates.DREAM,
-                logit_shift=1,
-            ),
-            _qwen3_like("sdar", model_types=("sdar",), architectures=("SDARForCausalLM",), block_length=4),
-            _qwen3_like("a2d-qwen3", model_types=("a2d-qwen3",), architectures=("A2DQwen3LMHeadModel",)),
-        )
-    }
-)
+_FAMILIES: dict[str, TextFamily] = {
+    family.name: family
+    for family in (
+        _llada_like(
+            "llada",
+            model_types=("llada",),
+            architectures=("LLaDAModelLM",),
+            vocab_size=126464,
+            chat_template=chat_templates.LLADA,
+        ),
+        _llada_like(
+            "mmada",
+            model_types=("mmada",),
+            architectures=("MMadaModelLM",),
+            vocab_size=134656,
+            chat_template=chat_templates.MMADA,
+        ),
+        TextFamily(
+            name="dream",
+            model_types=("Dream",),
+            architectures=("DreamModel",),
+            network_class=Qwen2ForCausalLM,
+            config_class=Qwen2Config,
+            config_fields=_QWEN_FIELDS,
+            optional_fields=_QWEN_OPTIONAL,
+            fixed_fields=_QWEN_FIXED,
+            tensor_names=MappingProxyType({}),
+            vocab_size=152064,
+            mask_id=151666,  # <|mask|>
+            pad_id=151643,  # <|endoftext|>
+            stop_ids=(151645, 151643),  # <|im_end|>, <|endoftext|>
+            chat_template=chat_templates.DREAM,
+            logit_shift=1,
+        ),
+        _qwen3_like("sdar", model_types=("sdar",), architectures=("SDARForCausalLM",), block_length=4),
+        _qwen3_like("a2d-qwen3", model_types=("a2d-qwen3",), architectures=("A2DQwen3LMHeadModel",)),
+    )
+}
+FAMILIES: Mapping[str, TextFamily] = MappingProxyType(_FAMILIES)
+"""By name; `enter` adds to them."""
+
+
+def enter(family: TextFamily) -> TextFamily:
+    """Make a family known in this process, as if it were declared above.
+
+    Raises:
+        CheckpointError: it is no family, or another one has its name.
+    """
+    if not isinstance(family, TextFamily):
+        raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.text.families.TextFamily")
+    known = _FAMILIES.setdefault(family.name, family)
+    if known is not family and repr(known) != repr(family):
+        raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
+    return known
 
 
 def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:
     """Family of a checkpoint: the one named by `override`, or the one that config.json names.
 
+    Args:
+        override: a name, or the dotted path of a `TextFamily` of yours.
+
     Raises:
         CheckpointError: no family matches; the message lists them and points to the nearest.
+        PartError: nothing is at the path.
     """
+    if override is not None and "." in override:
+        return enter(find(override, "model.family"))
     if override is not None:
         if override not in FAMILIES:
             raise CheckpointError(f"unknown model family {override!r}; {_known(override)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from models.text.families import CheckpointError
+from models.files import CheckpointError
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

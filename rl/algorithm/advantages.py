@@ -19,6 +19,7 @@ from rl.algorithm.branches import (
     unshared,
 )
 from rl.algorithm.credit import step_advantages
+from rl.algorithm.custom import custom_advantages
 from rl.algorithm.zscore import STD_EPSILON, zscores
 from rollout.branching import Tree
 
@@ -56,6 +57,8 @@ class AdvantageEstimator:
         kind, limit = self.options.advantage, self.options.advantage_clip
         if kind is AdvantageKind.per_step:
             found = [step_advantages(group, self.options.selected_steps) for group in rewards]
+        elif kind is AdvantageKind.custom:
+            found = [custom_advantages(_checked(group), self.options) for group in rewards]
         elif kind.over_the_update:
             found = self._over_the_update([_checked(group) for group in rewards], prompts)
         elif kind.of_branches:
@@ -89,10 +92,27 @@ class AdvantageEstimator:
         """
         if self.options.advantage is AdvantageKind.raw:
             return True
-        by_advantage = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.per_step)
+        by_advantage = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.per_step, AdvantageKind.custom)
         if advantage is not None and self.options.advantage in by_advantage:
             return bool(np.abs(advantage).max() > EQUAL_TOLERANCE)
         return has_signal(rewards)
+
+    def admits(self, rewards: np.ndarray, solved: np.ndarray | None, advantage: np.ndarray | None = None) -> bool:
+        """Whether the options let a group into the loss.
+
+        Args:
+            solved: (G,) 1, 0 or NaN; None where nobody knows, which is for options without `solved_band`.
+            advantage: as returned by the call; None leaves out what depends on other groups.
+        """
+        options = self.options
+        if options.solved_band is not None:
+            if solved is None:
+                raise ValueError("algorithm.solved_band chooses groups by their solved samples: say which are solved")
+            if not in_band(solved, options.solved_band):
+                return False
+        if options.least_difference is not None and not differs(rewards, options.least_difference):
+            return False
+        return not options.filter_zero_variance or self.teaches(rewards, advantage)
 
     def _over_the_update(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
         """With m and s the mean and population standard deviation over all scored samples of the update:
@@ -159,6 +179,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         raise ValueError(f"advantage={kind.name} belongs to answers in the data, not to rewards (OFFLINE_ADVANTAGES)")
     if kind.of_branches:
         raise ValueError(f"advantage={kind.name} belongs to trees of samples (rl.algorithm.branches)")
+    if kind is AdvantageKind.custom:
+        raise ValueError("advantage=custom is a function of the user's (rl.algorithm.custom)")
     if kind is AdvantageKind.none:
         raise ValueError("advantage=none compares no samples: it is for reward gradients")
     rewards = _checked(rewards)
@@ -204,6 +226,17 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
         if weights[name] != 0 and len(scored) > 1:
             total += weights[name] * np.nan_to_num(zscores(values))
     return total
+
+
+def normalised(rewards: np.ndarray, terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """(groups, samples) sums of each group's terms as z-scores (`combined`); NaN where the sample was not scored.
+
+    Args:
+        rewards: (groups, samples), NaN where unscored; terms the same for each term.
+    """
+    groups = range(len(rewards))
+    sums = [combined({name: values[group] for name, values in terms.items()}, weights) for group in groups]
+    return np.where(np.isnan(rewards), np.nan, np.stack(sums))
 
 
 def in_band(solved: np.ndarray, band: tuple[float, float]) -> bool:

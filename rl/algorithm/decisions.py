@@ -46,6 +46,22 @@ class Entry:
     value_target: np.ndarray | None = None
     """(m,) fp32 what it should have said"""
 
+    @staticmethod
+    def of_nobody(row: ScoredRow, recorded: np.ndarray) -> Entry:
+        """A row of a sample that is left out: it counts nothing."""
+        zeros = np.zeros(len(recorded), np.float32)
+        return Entry(
+            row=row,
+            sample=NOBODY,
+            group=NOBODY,
+            length=1,
+            weight=zeros,
+            sample_weight=0.0,
+            advantage=zeros,
+            imitated=np.zeros(len(recorded), bool),
+            recorded=recorded,
+        )
+
     def weightless(self) -> Entry:
         """The same row, counting nothing: it keeps ranks in step. It belongs to no sample, so that it adds nothing to
         the estimates of the one that it repeats."""

@@ -8,16 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from configs.algorithm_options import Denominator
+from rl.algorithm.custom import Weighing
 from rl.algorithm.scored_rows import ScoredRow
 from rollout.trajectory import Trajectory
 
 
 def row_weights(
-    trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow], kind: Denominator, draws: int
+    trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow], kind: Denominator | Weighing, draws: int
 ) -> list[np.ndarray]:
     """(m,) fp32 weight of each row's decisions, 0 where not trained; a loss is their weighted sum over `divisor`, and
     over the number of draws where each draw adds to it."""
-    if kind is Denominator.step:
+    if not isinstance(kind, Denominator):
+        weights = [kind(trajectory.mask)[0] for trajectory in trajectories]
+        shares = [weights[row.trajectory][row.sample, row.decision] for row in rows]
+    elif kind is Denominator.step:
         shares = _step_weights(trajectories, rows, draws)
     else:
         shares = [_shares(trajectories[row.trajectory].mask[row.sample], row, kind) for row in rows]
@@ -29,15 +33,21 @@ def _shares(mask: np.ndarray, row: ScoredRow, kind: Denominator) -> np.ndarray:
     return mask[row.decision] * np.float32(share)
 
 
-def sample_weights(trajectory: Trajectory, kind: Denominator) -> np.ndarray:
+def sample_weights(trajectory: Trajectory, kind: Denominator | Weighing) -> np.ndarray:
     """(G,) weight of each sample as a whole: that of its trained decisions together."""
+    if not isinstance(kind, Denominator):
+        return kind(trajectory.mask)[0].sum(-1)
     if kind in (Denominator.token, Denominator.canvas):
         return trajectory.mask.sum(-1)
     return np.ones(trajectory.group_size)
 
 
-def divisor(trajectory: Trajectory, kind: Denominator) -> float:
+def divisor(trajectory: Trajectory, kind: Denominator | Weighing) -> float:
     """This trajectory's share of the global divisor."""
+    if not isinstance(kind, Denominator):
+        return kind(trajectory.mask)[1]
+    if kind is Denominator.custom:
+        raise ValueError("denominator=custom is a function of the user's: take what rl.algorithm.custom makes of it")
     if kind is Denominator.token:
         return float(trajectory.mask.sum())
     if kind is Denominator.canvas:

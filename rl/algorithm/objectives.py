@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
 from rl.algorithm.bounds import upper_bound
+from rl.algorithm.custom import custom_loss
 from rl.algorithm.decisions import Decisions, Units, numbered, units_of
 from rl.algorithm.denoising_scores import DenoisingScores, nft_loss
 from rl.algorithm.requirements import kl_is_joint
@@ -108,6 +109,9 @@ def _ratio_loss(
         each, held = _ppo_clip(ratio, advantage, low, high, options.dual_clip)
     elif options.objective is ObjectiveKind.clip_always:
         each, held = _clip_always(ratio, advantage, low, high)
+    elif options.objective is ObjectiveKind.custom:
+        each = custom_loss(_log_ratio(scores, decisions, options, units), advantage, options)
+        held = torch.zeros_like(ratio, dtype=torch.bool)
     else:
         moved = units.estimate(scores.divergence_from_old(old_of(scores, decisions)).detach())
         each, held = _trust_region(ratio, advantage, moved, options.clip_kl)
@@ -131,10 +135,15 @@ def _clipped_sum(ratio: Tensor, weight: Tensor, low: Tensor, high: Tensor) -> Te
 
 def _ratio(scores: Scores, decisions: Decisions, options: AlgorithmOptions, units: Units) -> Tensor:
     """(U,)"""
+    return _log_ratio(scores, decisions, options, units).exp()
+
+
+def _log_ratio(scores: Scores, decisions: Decisions, options: AlgorithmOptions, units: Units) -> Tensor:
+    """(U,)"""
     log_ratio = units.estimate(scores.log_ratio(old_of(scores, decisions), options.ratio))
     if options.ratio is Ratio.sequence:
         log_ratio = log_ratio / units.mean(decisions.length)
-    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 def _ppo_clip(

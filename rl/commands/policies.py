@@ -18,9 +18,9 @@ from rl.driver.evaluate import evaluate
 from rl.driver.generating import generating
 from rl.modality.choice import modality_of
 from rl.modality.protocol import ShowOptions
+from rl.records.saved import run_configuration, run_weights
 from rl.run.evaluation import Evaluation
 from rl.run.failures import failure_notes
-from rl.run.saved import run_configuration, run_weights
 
 
 def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Path | None) -> None:

@@ -1,8 +1,8 @@
 """Options that cannot work together, found before anything starts.
 
 Each file yields one sentence for each problem: the options, why they cannot work, what to do instead. `ranges` and
-`unused` read single options; `algorithm`, `value` and `branching` the algorithm; `data`, `users` and `run` what is
-around it; `text` and `image` what only one modality has, with `denoising` and `reward_gradient` for images.
+`unused` read single options; `algorithm`, `custom`, `value` and `branching` the algorithm; `data`, `users` and `run`
+what is around it; `text` and `image` what only one modality has, with `denoising` and `reward_gradient` for images.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from configs.schema import Config
 from models.options import Modality
 from rl.compatibility.algorithm import algorithm_problems
 from rl.compatibility.branching import branching_problems
+from rl.compatibility.custom import custom_problems
 from rl.compatibility.data import data_problems
 from rl.compatibility.ranges import option_ranges
 from rl.compatibility.run import run_problems
@@ -52,6 +53,7 @@ def problems(config: Config, spec: TextSpec | ImageSpec | None) -> list[str]:
         *own,
         *unused_options(config),
         *algorithm_problems(config.algorithm),
+        *custom_problems(config),
         *branching_problems(config),
         *data_problems(config),
         *user_problems(config),

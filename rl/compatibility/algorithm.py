@@ -57,7 +57,7 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
     replay = algorithm.likelihood.kind is LikelihoodKind.replay
     if objective in WITHOUT_RATIO and ratio is not Ratio.none:
         yield f"algorithm.objective={objective.name} has no ratio, but ratio={ratio.name}; use ratio=none"
-    if objective not in WITHOUT_RATIO and ratio is Ratio.none:
+    if objective not in (*WITHOUT_RATIO, ObjectiveKind.custom) and ratio is Ratio.none:
         yield (
             f"algorithm.objective={objective.name} is made of a ratio, but ratio=none; use ratio=element or "
             f"objective=weighted"

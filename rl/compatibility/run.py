@@ -55,7 +55,7 @@ def _rollout(config: Config) -> Iterator[str]:
             "rollout.refills replaces groups whose final rewards are equal, but advantage=per_step learns from the way "
             "there too; use 0"
         )
-    alone = algorithm.advantage in COMPARED_ELSEWHERE or differentiates_reward(algorithm)
+    alone = algorithm.advantage in (*COMPARED_ELSEWHERE, AdvantageKind.custom) or differentiates_reward(algorithm)
     if rollout.group_size == 1 and not alone:
         yield (
             f"rollout.group_size=1: a group of one has no spread, advantage={algorithm.advantage.name} would be zero "

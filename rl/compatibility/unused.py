@@ -101,7 +101,7 @@ def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
     default = AlgorithmOptions()
     for name, objectives in READ_BY_OBJECTIVE.items():
         value = getattr(algorithm, name)
-        if value != getattr(default, name) and objective not in objectives:
+        if value != getattr(default, name) and objective not in (*objectives, ObjectiveKind.custom):
             readers = ", ".join(each.name for each in objectives)
             yield f"algorithm.{name}={value} does nothing with objective={objective.name}; it is for {readers}"
     if algorithm.running != default.running and advantage is not AdvantageKind.running:

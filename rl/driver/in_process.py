@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,9 @@ from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
 from rl.driver.generation import Generation, key
 from rl.driver.learners import Learners
 from rl.driver.processes import Processes
-from rl.driver.train import planned
+from rl.driver.train import planned, print_summary
 from rl.learner.engine import join_group, open_store
+from rl.run.callback import Callback
 from rl.run.metrics import Row, read_rows
 from rl.run.scored import Scored
 
@@ -44,7 +45,11 @@ class Trained:
 
 
 def train_in_process(
-    composed: Composed, console: Console | None = None, before: dict[str, Any] | None = None
+    composed: Composed,
+    console: Console | None = None,
+    before: dict[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    shown: bool = False,
 ) -> Trained:
     """`rl.driver.train.train` in this process, with one learner, one rollout worker and one reward worker: the same
     run folder, checkpoints and resume, and the same weights to the bit.
@@ -52,6 +57,7 @@ def train_in_process(
     Args:
         console: where the run speaks; None is the terminal.
         before: the first evaluation, of a run whose policy was the same before training; it is not made again.
+        shown: speak there of progress and of the end, as a run on Ray does.
     """
     config = composed.config
     if config.cluster.learners != 1:
@@ -59,17 +65,20 @@ def train_in_process(
             f"cluster.learners={config.cluster.learners}: one process holds one learner; set it to 1, or train on Ray"
         )
     plan = planned(composed)
-    run = plan.new_run(console)
+    run = plan.new_run(console, callbacks)
     if before is not None:
         run.evaluations.write(before)
     try:
-        with process_group(), called_directly(config) as processes:
+        with process_group(), called_directly(config) as processes, run.progress if shown else nullcontext():
             generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
             learners = DirectLearners(config, processes.learners, run.note)
-            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
-        run.summarise()
-        weights = generation.weights[config.run.updates]
-        return Trained(read_rows(run.folder / "metrics.jsonl"), run.evaluations.rows, weights)
+            loop = plan.loop(config, plan.schedule, generation, learners, run)
+            loop.run_to_end()
+        summary = run.summarise()
+        if shown:
+            print_summary(run, summary)
+        rows = read_rows(run.folder / "metrics.jsonl")
+        return Trained(rows, run.evaluations.rows, generation.weights[loop.update])
     finally:
         run.close()
         gc.collect()  # DeepSpeed's engine refers to itself, and holds the policy

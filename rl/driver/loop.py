@@ -13,7 +13,7 @@ import numpy as np
 
 from configs.algorithm_options import AnchorOn
 from configs.schema import Config
-from rl.algorithm.advantages import AdvantageEstimator, combined, differs, in_band
+from rl.algorithm.advantages import AdvantageEstimator, normalised
 from rl.data.tickets import Ticket, TicketKind
 from rl.driver.actors import GroupReference
 from rl.driver.evaluate import evaluate
@@ -38,16 +38,23 @@ class Loop:
 
     def run_to_end(self) -> None:
         self.resume()
+        self.run.callbacks.on_start(self.run.folder, self.update)
         self.publish()
         self.evaluate_if_due()
         self.generation.stream(self.tickets())
-        while self.update < self.config.run.updates:
+        while not self.at_the_end:
             metrics, tickets = self.update_once()
             self.update += 1
             self.publish()
             self.evaluate_if_due()
             self.run.record(self.update - 1, metrics, tickets)
+            self.evaluate_if_due()  # if a callback has just ended the run
             self.checkpoint_if_due()
+
+    @property
+    def at_the_end(self) -> bool:
+        """All updates are done, or a callback wants no more."""
+        return self.update >= self.config.run.updates or self.run.callbacks.stopping
 
     def update_once(self) -> tuple[dict[str, float], list[Scored]]:
         tickets = self.generation.collect(self.schedule.tickets_of(self.update))
@@ -70,7 +77,7 @@ class Loop:
         """Further tickets until there are as many groups with a signal as an update has prompts, or attempts end."""
         found: list[Scored] = []
         for attempt in range(self.config.rollout.refills):
-            teaching = sum(self.teaches(*group) for group in self.outcomes([*tickets, *found]))
+            teaching = sum(self.advantages.admits(*group) for group in self.outcomes([*tickets, *found]))
             missing = self.config.rollout.prompts_per_update - teaching
             if missing <= 0:
                 break
@@ -104,7 +111,7 @@ class Loop:
         for trajectory, (reward, solved), (advantage, valid) in zip(
             trajectories, self.outcomes(tickets), self.advantages(compared, prompts, tree), strict=True
         ):
-            if valid.any() and self.teaches(reward, solved, advantage):
+            if valid.any() and self.advantages.admits(reward, solved, advantage):
                 groups.append(GroupReference(trajectory, advantage, valid, solved == 1 if on_solved else None))
         return groups
 
@@ -121,23 +128,7 @@ class Loop:
         if not self.config.algorithm.normalise_terms:
             return ticket.rewards
         weights = {name: term.weight for name, term in self.config.reward.terms.items()}
-        groups = range(len(ticket.rewards))
-        sums = [combined({name: values[group] for name, values in ticket.terms.items()}, weights) for group in groups]
-        return np.where(np.isnan(ticket.rewards), np.nan, np.stack(sums))
-
-    def teaches(self, rewards: np.ndarray, solved: np.ndarray, advantage: np.ndarray | None = None) -> bool:
-        """Whether the options let a group into the loss.
-
-        Args:
-            solved: (samples,) 1, 0 or NaN.
-            advantage: None leaves out what depends on other groups.
-        """
-        options = self.config.algorithm
-        if options.solved_band is not None and not in_band(solved, options.solved_band):
-            return False
-        if options.least_difference is not None and not differs(rewards, options.least_difference):
-            return False
-        return not options.filter_zero_variance or self.advantages.teaches(rewards, advantage)
+        return normalised(ticket.rewards, ticket.terms, weights)
 
     def publish(self) -> None:
         """The learners' weights become the policy of this version; versions that no ticket needs are forgotten."""
@@ -148,16 +139,17 @@ class Loop:
             del self.generation.weights[version]
 
     def evaluate_if_due(self) -> None:
-        every, last = self.config.evaluation.every, self.update == self.config.run.updates
-        if every == 0 or not (last or self.update % every == 0) or self.run.evaluated(self.update):
+        every = self.config.evaluation.every
+        due = every > 0 and (self.at_the_end or self.update % every == 0)
+        if not due or self.run.evaluated(self.update):
             return
         with self.run.stage("evaluate"):
             evaluation = evaluate(self.generation, self.config, self.update)
         self.run.record_evaluation(evaluation)
 
     def checkpoint_if_due(self) -> None:
-        every, last = self.config.run.checkpoint_every, self.update == self.config.run.updates
-        if every == 0 or not (last or self.update % every == 0):
+        every = self.config.run.checkpoint_every
+        if every == 0 or not (self.at_the_end or self.update % every == 0):
             return
         with (
             self.run.stage("checkpoint"),

@@ -13,10 +13,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.placement import ClusterError, reserved
 from configs.schema import Config
+from models.parts import PartError
 from models.text.families import CheckpointError
 from rewards.registry import RewardError
 from rl.data.rows import DataError
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
+from rl.driver.travel import travelling
 from rollout.trajectory import TrajectoryError
 
 
@@ -37,6 +39,7 @@ class Processes:
 def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Processes]:
     """Place, start and load every process; end them all when the block is left, however it is left."""
     cluster = config.cluster
+    sent = travelling(config)
     learners = cluster.learners if learning else 0
     workers = cluster.rollout_workers if generating else 0
     bundles = [_bundle(cluster.cpus, cluster.learner_gpus) for _ in range(learners)]
@@ -55,13 +58,13 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
         processes = Processes(
             learners={
                 f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
-                    config, rank, _threads(config, learners)
+                    sent, rank, _threads(config, learners)
                 )
                 for rank in range(learners)
             },
             rollout={
                 f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
-                    config, _threads(config, workers)
+                    sent, _threads(config, workers)
                 )
                 for i in range(workers)
             },
@@ -69,14 +72,14 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
             reward={
                 f"reward-{i}": ray.remote(RewardActor)
                 .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
-                .remote(config)
+                .remote(sent)
                 for i in range(cluster.reward_workers if generating else 0)
             },
         )
         try:
             _make_ready(processes, cluster.startup_timeout_seconds)
             yield processes
-        except (DataError, RewardError, CheckpointError, TrajectoryError) as error:
+        except (DataError, RewardError, CheckpointError, TrajectoryError, PartError) as error:
             raise RunFailed(str(error)) from error
         finally:
             for handles in (processes.rollout, processes.reward, processes.learners):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from rl.driver.processes import started
 from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
+from rl.run.callback import Callback
 from rl.run.folder import Run
 from rollout.trajectory import contract
 
@@ -42,18 +44,22 @@ class Plan:
     curves: tuple[str, ...]
     """Metrics whose curves are shown."""
 
-    def new_run(self, console: Console | None = None) -> Run:
+    def new_run(self, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> Run:
         config = self.composed.config
         fingerprint = self.sources[TicketKind.train].problems.fingerprint()
         state = _schedule_state(config, self.modality, fingerprint)
-        return Run(config, self.composed.resolved, self.modality, state, self.curves, console)
+        return Run(config, self.composed.resolved, self.modality, state, self.curves, console, callbacks)
 
 
-def train(composed: Composed) -> dict[str, Any]:
-    """Run to the end and return the summary; the run folder holds everything else."""
+def train(composed: Composed, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Run to the end and return the summary; the run folder holds everything else.
+
+    Args:
+        console: where the run speaks; None is the terminal.
+    """
     config = composed.config
     plan = planned(composed)
-    run = plan.new_run()
+    run = plan.new_run(console, callbacks)
     generating = plan.loop is Loop or TicketKind.greedy in plan.sources
     try:
         with (
@@ -67,7 +73,7 @@ def train(composed: Composed) -> dict[str, Any]:
         summary = run.summarise()
     finally:
         run.close()
-    _print_summary(run, summary)
+    print_summary(run, summary)
     return summary
 
 
@@ -133,7 +139,7 @@ def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dic
     }
 
 
-def _print_summary(run: Run, summary: dict[str, Any]) -> None:
+def print_summary(run: Run, summary: dict[str, Any]) -> None:
     console = run.console
     table = Table(
         title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"

@@ -25,7 +25,7 @@ class Group:
         """The samples that have something to train, those decisions alone in their mask, with (g, D) advantages of
         their decisions. None if there are none."""
         valid = self._of_decisions(self.valid) & self.trajectory.mask
-        kept = valid.any(-1).nonzero()[0]
+        kept = self.trained_samples()
         if len(kept) == 0:
             return None
         trajectory, advantage, imitated = self.trajectory, self._of_decisions(self.advantage), self.imitated
@@ -35,6 +35,10 @@ class Group:
         if not (valid == trajectory.mask).all():
             trajectory = replace(trajectory, mask=valid)
         return Group(trajectory, advantage, valid, imitated)
+
+    def trained_samples(self) -> np.ndarray:
+        """(g,) int64 places of the samples that have something to train."""
+        return (self._of_decisions(self.valid) & self.trajectory.mask).any(-1).nonzero()[0]
 
     def weightless(self) -> Group:
         """One of its samples, to keep ranks in step."""

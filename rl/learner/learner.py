@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from configs.algorithm_options import AlgorithmOptions, KlTarget, ObjectiveKind
+from rl.algorithm.custom import denominator_of
 from rl.algorithm.decisions import NOBODY, Decisions, Entry
-from rl.algorithm.denominators import divisor, row_weights, sample_weights
+from rl.algorithm.denominators import divisor
 from rl.algorithm.objectives import Loss, WholeSum, clipped_ratios, kl_loss, policy_loss
 from rl.algorithm.requirements import is_coupled, kl_is_joint, needs_old, needs_reference
-from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores
 from rl.learner.collectives import in_step, sum_over_ranks, total
 from rl.learner.engine import Engine
+from rl.learner.entries import entries_of
 from rl.learner.groups import Group
 from rl.learner.old_policy import OldPolicy
 from rl.learner.optimizer_step import NOT_FINITE, LearnerError, anchor_weight, learning_rate, optimizer_step
@@ -63,6 +64,7 @@ class Learner:
         self.old_policy = old_policy
         self.value = value
         self.options = options
+        self.denominator = denominator_of(options)
         self.loss_options = options
         """With the weight that the anchor has in the present update."""
         self.total_updates = total_updates
@@ -136,7 +138,7 @@ class Learner:
             trained = group.trained()
             prepared_groups.append(trained or group.weightless())
             scale.append(float(trained is not None))
-            local += divisor(trained.trajectory, self.options.denominator) if trained else 0.0
+            local += divisor(trained.trajectory, self.denominator) if trained else 0.0
         trajectories = [group.trajectory for group in prepared_groups]
         everywhere = sum_over_ranks(local, self.device)
         if everywhere == 0:  # such as trees whose samples all ended before they parted
@@ -145,39 +147,16 @@ class Learner:
         if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
             scale = [0.0] * len(scale)
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
-        entries = self._entries(rows, prepared_groups, [one / everywhere for one in scale])
+        shares = [one / everywhere for one in scale]
+        entries = entries_of(rows, prepared_groups, shares, self.denominator, self.likelihood.draws)
+        entry_of = {id(row): entry for row, entry in zip(rows, entries, strict=True)}
         batches = micro_batches(rows, self.options.micro_batch_tokens)
-        prepared = in_step([[entries[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
+        prepared = in_step([[entry_of[id(row)] for row in batch] for batch in batches], Entry.weightless, self.device)
         for batch in prepared:
             self.likelihood.prepare(self.engine, [entry.row for entry in batch])
         if self.value is not None:
             self.value.judge(prepared)
         return prepared
-
-    def _entries(self, rows: list[ScoredRow], groups: list[Group], scale: list[float]) -> dict[int, Entry]:
-        """By the identity of their rows."""
-        trajectories = [group.trajectory for group in groups]
-        first = np.cumsum([0] + [trajectory.group_size for trajectory in trajectories])
-        weights = row_weights(trajectories, rows, self.options.denominator, self.likelihood.draws)
-        of_samples = [sample_weights(trajectory, self.options.denominator) for trajectory in trajectories]
-        lengths = [trajectory.mask.sum(-1) for trajectory in trajectories]
-        entries = {}
-        for row, weight in zip(rows, weights, strict=True):
-            group, sample = row.trajectory, row.sample
-            advantage = groups[group].advantage[sample, row.decision].astype(np.float32)
-            imitated = groups[group].imitated
-            entries[id(row)] = Entry(
-                row=row,
-                sample=int(first[group]) + sample,
-                group=group,
-                length=int(lengths[group][sample]),
-                weight=(weight * scale[group]).astype(np.float32),
-                sample_weight=float(of_samples[group][sample]) * scale[group],
-                advantage=advantage,
-                imitated=advantage > 0 if imitated is None else np.full(len(advantage), imitated[sample]),
-                recorded=trajectories[group].logp[sample, row.decision],
-            )
-        return entries
 
     def _set_old(self, batches: list[list[Entry]], several: bool) -> None:
         """What ratios compare with: the recorded log-probability where the likelihood reproduces it; else it is scored

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from rl.algorithm.scored_rows import ScoredRow
 from rl.data.tickets import derive_seed
 from rl.likelihood.inversion import invert
 from rl.likelihood.noise_levels import NoiseLevels
-from rl.likelihood.protocol import OwnDecisions
 from rollout.images.kernels.corruption import MixingLevels
 from rollout.images.kernels.levels import Level
 from rollout.images.sampler import Schedule
@@ -48,7 +47,7 @@ class Corruption:
     """(C, h, w) noise that an inversion found instead."""
 
 
-class ImageElbo(OwnDecisions):
+class ImageElbo:
     """Minus the denoising loss: add noise of some level, score the network's output by its mean squared error (DDPM's
     L_simple, arXiv 2006.11239, eq. 14, for epsilon and v; flow matching, arXiv 2210.02747, eq. 23).
 
@@ -77,6 +76,17 @@ class ImageElbo(OwnDecisions):
         self.levels = NoiseLevels(spec, sampler, options)
         self.embedded_scale = Schedule(spec, sampler).embedded_scale
         self.inverting = options.noise_law is NoiseLaw.inversion
+
+    def decisions_of(self, trajectory: Trajectory) -> Trajectory:
+        """The finished image is the one decision, also where a rollout recorded its steps."""
+        trajectory = _checked(trajectory)
+        if trajectory.latents is None:
+            return trajectory
+        shape = trajectory.group_size, 1
+        unguided = np.zeros(1, bool)
+        return replace(
+            trajectory, latents=None, first_step=0, logp=np.zeros(shape), mask=np.ones(shape, bool), guided=unguided
+        )
 
     def rows(self, trajectories: Sequence[Trajectory], draw: int) -> list[ScoredRow]:
         samples = [(index, sample) for index, t in enumerate(trajectories) for sample in range(t.group_size)]

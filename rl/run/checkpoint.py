@@ -71,7 +71,7 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
                 "run.keep_checkpoints, and start again: older checkpoints are as they were"
             ) from error
         raise
-    for old in _complete_folders(root)[keep:]:
+    for old in complete_checkpoints(root)[keep:]:
         _discard(old)
 
 
@@ -128,7 +128,7 @@ def newest_complete(root: Path, check_crc: bool = False) -> Path | None:
     Raises:
         CheckpointError: the newest is damaged. It is not skipped in silence: going back is for a person to decide.
     """
-    folders = _complete_folders(root)
+    folders = complete_checkpoints(root)
     if not folders:
         return None
     newest, *older = folders
@@ -149,7 +149,7 @@ def checkpoint_of(root: Path, update: int | None = None) -> Path:
     """
     found = newest_complete(root) if update is None else root / f"u{update:06d}"
     if found is None or not found.is_dir():
-        there = ", ".join(str(int(folder.name[1:])) for folder in reversed(_complete_folders(root)))
+        there = ", ".join(str(int(folder.name[1:])) for folder in reversed(complete_checkpoints(root)))
         wanted = "no checkpoint" if update is None else f"no checkpoint after update {update}"
         raise UserError(f"{root} holds {wanted}; there are: {there or 'none'}")
     if (damage := _damage(found, check_crc=False)) is not None:
@@ -190,8 +190,8 @@ def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) ->
         )
 
 
-def _complete_folders(root: Path) -> list[Path]:
-    """Newest first."""
+def complete_checkpoints(root: Path) -> list[Path]:
+    """Folders of the checkpoints below `root`, newest first; none if there is no such folder."""
     found = [(int(match[1]), folder) for folder in root.glob("u*") if (match := _COMPLETE.fullmatch(folder.name))]
     return [folder for _, folder in sorted(found, reverse=True)]
 

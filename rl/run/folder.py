@@ -38,6 +38,7 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.drawing.plots import reward_curve
 from rl.modality.protocol import Judged, Modality
+from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
 from rl.run.evaluation import Evaluation
 from rl.run.failures import failure_notes
@@ -70,6 +71,7 @@ class Run:
         schedule_state: Mapping[str, Any],
         curves: Sequence[str],
         console: Console | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """
         Args:
@@ -77,6 +79,7 @@ class Run:
             curves: metrics that the progress display draws.
             console: where it speaks; None is the terminal.
         """
+        self.callbacks = Callbacks(callbacks)
         self.config = config
         self.modality = modality
         self.folder = Path(config.run.folder) / config.run.name
@@ -189,6 +192,7 @@ class Run:
         self.progress.show_update(row)
         self.last = now
         self.stages = dict.fromkeys(STAGES, 0.0)
+        self.callbacks.on_update(update, row)
 
     def _keep_trajectories(self, update: int, tickets: list[Scored]) -> None:
         kept = tickets[: self.config.run.keep_trajectories]
@@ -201,7 +205,9 @@ class Run:
             for ticket in kept
             for trajectory, rewards in zip(map(fetched, ticket.trajectories), ticket.rewards, strict=True)
         ]
-        write_parquet(trajectories, folder / f"u{update:06d}.parquet")
+        unfinished = folder / f".u{update:06d}.parquet"  # whoever reads along sees whole files only
+        write_parquet(trajectories, unfinished)
+        unfinished.rename(folder / f"u{update:06d}.parquet")
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Raises RewardsFailed when too many samples could not be scored."""
@@ -213,7 +219,8 @@ class Run:
             evaluation.samples,
         )
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
-        self.evaluations.write({"update": evaluation.update, **evaluation.metrics(), **outcome})
+        row = {"update": evaluation.update, **evaluation.metrics(), **outcome}
+        self.evaluations.write(row)
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
         for kind, first in evaluation.first.items():
@@ -221,6 +228,7 @@ class Run:
             completions = Completions(fetched(first.completions).outputs[each])
             folder = self._pictures(kind, evaluation.update)
             self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
+        self.callbacks.on_evaluation(evaluation.update, row)
 
     def _pictures(self, kind: str, update: int) -> Path:
         return self.folder / "pictures" / kind / f"u{update:06d}"
@@ -254,6 +262,7 @@ class Run:
             for number, reference in weights.items():
                 save_file(unpack_weights(fetched(reference)), folder / f"weights-{number:06d}.safetensors")
             yield folder
+        self.callbacks.on_checkpoint(update, self.checkpoints / f"u{update:06d}")
 
     def saved_weights(self, folder: Path) -> Iterator[PackedWeights]:
         """The versions that a checkpoint keeps."""
@@ -270,6 +279,7 @@ class Run:
         if rows and "reward/mean" in rows[0]:
             reward_curve(rows, self.evaluations.rows, self.folder / "reward_curve.png")
         self._compare_pictures()
+        self.callbacks.on_end(summary)
         return summary
 
     def _compare_pictures(self) -> None:

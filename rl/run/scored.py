@@ -11,9 +11,7 @@ import ray
 from rewards.options import RewardOptions
 from rewards.scorer import Scores
 from rl.data.tickets import Ticket
-
-SOLVED_TOLERANCE = 1e-9
-"""A sum of weighted terms may miss `solved_at` by a rounding error."""
+from rl.run.solved import solved_of
 
 
 @dataclass
@@ -61,9 +59,7 @@ class Scored:
 
     def solved(self, reward: RewardOptions) -> np.ndarray:
         """(groups, samples) 1 solved, 0 not, NaN unscored."""
-        values = self.rewards if reward.solved_by is None else self.terms[reward.solved_by]
-        unscored = np.isnan(self.rewards) | np.isnan(values)
-        return np.where(unscored, np.nan, values >= reward.solved_at - SOLVED_TOLERANCE)
+        return solved_of(self.rewards, self.terms, reward)
 
 
 def unscored_estimates(steps: np.ndarray) -> int:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from models.images.spec import Guidance, ImageSpec
+from models.parts import PartError, find
 from rollout.images.guidance import Conditions, guided_output
 from rollout.images.kernels.gaussian import GaussianSteps
 from rollout.images.kernels.levels import Level, levels
+from rollout.images.kernels.transition import StepNoise
 from rollout.noise import Purpose, normal
-from rollout.options import DenoisingOptions
+from rollout.options import DenoisingOptions, KernelKind
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,13 @@ class Schedule:
             spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=spec.even_sigmas
         )
         self.kernel = GaussianSteps(
-            spec.prediction, self.levels, options.kernel, options.eta, options.storage, options.log_prob
+            spec.prediction,
+            self.levels,
+            options.kernel,
+            options.eta,
+            options.storage,
+            options.log_prob,
+            custom(options),
         )
         until = options.steps if options.guidance_until is None else options.guidance_until
         self.guided = tuple(
@@ -68,6 +76,15 @@ class Schedule:
     def level_array(self) -> np.ndarray:
         """(steps + 1, 3) fp64: time, signal, noise."""
         return np.array([(level.time, level.signal, level.noise) for level in self.levels], np.float64)
+
+
+def custom(options: DenoisingOptions) -> StepNoise | None:
+    """The noise of kernel=custom; None for the others. Raises PartError."""
+    if options.kernel is not KernelKind.custom:
+        return None
+    if options.custom_kernel is None:
+        raise PartError("kernel=custom is a function of yours: set rollout.denoising.custom_kernel to its dotted path")
+    return find(options.custom_kernel, "rollout.denoising.custom_kernel")
 
 
 class Shared:

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.images.prediction import Prediction
 from rollout.images.kernels.errors import KernelError
 from rollout.images.kernels.levels import Level
-from rollout.images.kernels.transition import EULER_KINDS, Transition, transition
+from rollout.images.kernels.transition import EULER_KINDS, StepNoise, Transition, transition
 from rollout.options import KernelKind, LatentPrecision, Reduction
 
 _STORAGE = {
@@ -66,15 +66,20 @@ class GaussianSteps:
         eta: float,
         storage: LatentPrecision = LatentPrecision.fp32,
         reduction: Reduction = Reduction.sum,
+        custom: StepNoise | None = None,
     ) -> None:
         """
+        Args:
+            custom: the noise of kind=custom.
+
         Raises:
             KernelError: the levels, the kernel or the prediction do not go together.
         """
         self.kind, self.storage, self.reduction = kind, storage, reduction
         pairs = list(pairwise(levels))
         ode = [transition(KernelKind.ode, 0.0, level, following, levels[1]) for level, following in pairs]
-        noisy = [transition(kind, eta, level, following, levels[1]) for level, following in pairs[:-1]] + ode[-1:]
+        noisy = [transition(kind, eta, level, following, levels[1], custom) for level, following in pairs[:-1]]
+        noisy += ode[-1:]
         self.stochastic = tuple(each.std > 0 for each in noisy)
         """Whether each of the N steps draws noise."""
         predicted = [estimates(prediction, level) for level in levels[:-1]]

@@ -14,6 +14,7 @@ latents with sigma = b / (a + b).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rollout.images.kernels.errors import KernelError
@@ -28,6 +29,10 @@ step, which had most of the gradient and 6000 nats of KL after one update of the
 EULER_KINDS = (KernelKind.flow_sde, KernelKind.dance_sde)
 
 
+StepNoise = Callable[[float, Level, Level], float]
+"""(eta, level, following) -> standard deviation of the noise that the step adds, at most `following.noise`."""
+
+
 @dataclass(frozen=True)
 class Transition:
     signal: float
@@ -38,12 +43,20 @@ class Transition:
     """Of the noise added to every element; 0 is a deterministic step."""
 
 
-def transition(kind: KernelKind, eta: float, level: Level, following: Level, second: Level) -> Transition:
+def transition(
+    kind: KernelKind,
+    eta: float,
+    level: Level,
+    following: Level,
+    second: Level,
+    custom: StepNoise | None = None,
+) -> Transition:
     """The step from `level` to the less noisy `following`.
 
     Args:
         eta: amount of noise in the kernel's own unit; `ode` has none and ignores it.
         second: level 1 of the schedule; only `flow_sde` looks at it.
+        custom: the noise of kind=custom.
 
     Raises:
         KernelError: `following` is not less noisy, or `eta` is out of the kernel's range.
@@ -54,6 +67,10 @@ def transition(kind: KernelKind, eta: float, level: Level, following: Level, sec
         raise KernelError(f"eta={eta}: it must be a number of at least 0")
     if kind in EULER_KINDS:
         return _euler_form(_diffusion(kind, eta, level, second), level, following)
+    if kind is KernelKind.custom:
+        if custom is None:
+            raise KernelError("kernel=custom is a function of the user's, and there is none")
+        return _ddim_form(_custom_std(custom, eta, level, following), following)
     return _ddim_form(_std(kind, eta, level, following), following)
 
 
@@ -62,6 +79,16 @@ def _ddim_form(std: float, following: Level) -> Transition:
         return Transition(following.signal, following.noise, 0.0)
     # At eta 1 the std may equal the level's noise, and exceed it by a rounding error.
     return Transition(following.signal, math.sqrt(max(following.noise**2 - std**2, 0.0)), std)
+
+
+def _custom_std(custom: StepNoise, eta: float, level: Level, following: Level) -> float:
+    std = float(custom(eta, level, following))
+    if not 0 <= std <= following.noise * (1 + 1e-9):
+        raise KernelError(
+            f"the custom kernel adds noise of {std:g} on the way to a level of noise {following.noise:g}: return a "
+            f"number from 0 to following.noise"
+        )
+    return std
 
 
 def _std(kind: KernelKind, eta: float, level: Level, following: Level) -> float:

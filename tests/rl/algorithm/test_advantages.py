@@ -153,7 +153,9 @@ def test_groups_that_hardly_differ_are_left_out(least, filtered, expected) -> No
     loop = object.__new__(Loop)
     loop.config, loop.advantages = Config(algorithm=options), AdvantageEstimator(options)
     rewards = [np.full(4, 0.3), np.array([0.0, 0.4, 0.2, NAN]), np.array([0.0, 0.6, 0.2, 0.1])]
-    assert [i for i, group in enumerate(rewards) if loop.teaches(group, group >= 1)] == (expected or [0, 1, 2])
+    assert [i for i, group in enumerate(rewards) if loop.advantages.admits(group, group >= 1)] == (
+        expected or [0, 1, 2]
+    )
 
 
 def test_infinite_and_batched_rewards_are_refused() -> None:

@@ -137,6 +137,9 @@ def steps_of(trajectory, rows, index) -> np.ndarray:
     return step
 
 
+OURS = [kind for kind in Denominator if kind is not Denominator.custom]
+
+
 def plain_mean(kind: Denominator, trajectories, steps, values) -> float:
     """The mean of `values` over an update, in words of each definition."""
     if kind is Denominator.token:
@@ -155,7 +158,7 @@ def plain_mean(kind: Denominator, trajectories, steps, values) -> float:
     return float(np.mean(means))
 
 
-@pytest.mark.parametrize("kind", Denominator)
+@pytest.mark.parametrize("kind", OURS)
 def test_denominators(kind):
     policy, options, trajectories = groups()
     rows = TextReplay(policy.spec, options, LikelihoodOptions(), torch.device("cpu")).rows(trajectories, 0)
@@ -176,7 +179,7 @@ def test_denominators_differ():
     rows = TextReplay(policy.spec, options, LikelihoodOptions(), torch.device("cpu")).rows(trajectories, 0)
     steps = [steps_of(t, rows, index) for index, t in enumerate(trajectories)]
     values = [np.arange(t.mask.size, dtype=float).reshape(t.mask.shape) for t in trajectories]
-    assert len({round(plain_mean(kind, trajectories, steps, values), 6) for kind in Denominator}) == 4
+    assert len({round(plain_mean(kind, trajectories, steps, values), 6) for kind in OURS}) == 4
 
 
 # Invariance
@@ -210,7 +213,7 @@ def loss_and_gradient(kind, max_tokens, seed, divide_by_batch=False):
     return loss, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("kind", Denominator)
+@pytest.mark.parametrize("kind", OURS)
 def test_loss_and_gradient_do_not_depend_on_the_cut(kind):
     loss, gradient = loss_and_gradient(kind, 100_000, seed=0)
     for max_tokens, seed in ((1, 1), (150, 2), (400, 3)):

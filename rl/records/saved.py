@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
-from cluster.weights import PackedWeights, pack_weights
 from configs.compose import Composed, recompose
 from configs.errors import UserError
 from rl.run.checkpoint import checkpoint_of, read_state
+
+if TYPE_CHECKING:
+    from cluster.weights import PackedWeights
 
 
 def run_configuration(run: Path, overrides: list[str]) -> Composed:
@@ -24,6 +25,10 @@ def run_configuration(run: Path, overrides: list[str]) -> Composed:
 
 def run_weights(run: Path, update: int | None) -> PackedWeights:
     """What the run's learners published after `update` updates; by default the newest."""
+    from safetensors.torch import load_file
+
+    from cluster.weights import pack_weights
+
     folder = checkpoint_of(run / "checkpoints", update)
     number = read_state(folder)["update"]
     return pack_weights(number, load_file(folder / f"weights-{number:06d}.safetensors"))

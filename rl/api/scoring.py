@@ -1,0 +1,128 @@
+"""What samples are worth to a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.compose import Composed
+from configs.errors import UserError
+from configs.schema import Config
+from rewards.options import RewardOptions, RewardTerm
+from rl.api.configuration import AnyConfig, composed_of
+from rl.api.sampling import Samples
+
+if TYPE_CHECKING:
+    from rewards.scorer import Failure, ScoreRequest
+
+Reward = str | Callable[..., Any] | RewardTerm | RewardOptions | AnyConfig | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Rewards:
+    """As an array: `numpy.asarray(rewards)` is `total`."""
+
+    total: np.ndarray
+    """(groups, G) float64 weighted sum of the terms; NaN where a sample could not be scored."""
+    terms: dict[str, np.ndarray]
+    """(groups, G) of each term, unweighted; NaN where it failed or does not apply."""
+    failures: list[Failure]
+    """Why samples could not be scored."""
+    solved: np.ndarray
+    """(groups, G) 1 solved (`reward.solved_at`), 0 not, NaN unscored."""
+    weights: dict[str, float]
+    """Of the terms."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.total, dtype=dtype)
+
+
+def score(
+    reward: Reward,
+    samples: Samples | Sequence[Any],
+    *,
+    prompts: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+) -> Rewards:
+    """Score samples in a child process, as a run does: a function that hangs or crashes costs the sample it did it on.
+
+    Args:
+        reward: a registered name (`"math"`) or dotted path; a function with TRL's signature, also one of a notebook; a
+            mapping of such names to weights; a `RewardTerm`, `RewardOptions`, or a configuration, for its reward.
+        samples: what `sample` returns; or completions, texts or images, one behind the other, for a single group.
+        prompts: of completions, one each; without them they are empty.
+        columns: further columns that the reward looks at, of completions one value each, of samples one a group; those
+            of the problems are there already.
+
+    Raises:
+        RewardError: the reward is not found or not callable, or needs a column that is not there.
+    """
+    from rewards.scorer import Scorer
+    from rl.run.solved import solved_of
+
+    options = reward_options(reward)
+    request, shape = _request(samples, prompts, columns or {})
+    scorer = Scorer(options)
+    try:
+        scorer.start()
+        scores = scorer.score(request)
+    finally:
+        scorer.stop()
+    total = scores.total.reshape(shape)
+    terms = {name: values.reshape(shape) for name, values in scores.terms.items()}
+    weights = {name: term.weight for name, term in options.terms.items()}
+    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), weights)
+
+
+def reward_options(reward: Reward) -> RewardOptions:
+    """Options of the reward that is meant; a function is registered under the name that it gets there."""
+    if isinstance(reward, Composed | Config):
+        return composed_of(reward).config.reward
+    if isinstance(reward, RewardOptions):
+        return reward
+    if isinstance(reward, RewardTerm):
+        return RewardOptions(terms={"reward": reward})
+    if isinstance(reward, Mapping):
+        terms = {
+            name.rpartition(".")[2]: RewardTerm(function=name, weight=float(weight)) for name, weight in reward.items()
+        }
+        if len(terms) < len(reward):
+            raise UserError("two rewards end in the same name: give rewards.options.RewardOptions, which names terms")
+        return RewardOptions(terms=terms)
+    if callable(reward):
+        from rl.api.registration import register
+
+        return RewardOptions(terms={"reward": RewardTerm(function=register("reward", reward))})
+    return RewardOptions(terms={reward.rpartition(".")[2]: RewardTerm(function=reward)})
+
+
+def _request(
+    samples: Samples | Sequence[Any], prompts: Sequence[str] | None, columns: Mapping[str, Sequence[Any]]
+) -> tuple[ScoreRequest, tuple[int, int]]:
+    """The request, samples one behind the other, and its (groups, G)."""
+    from rewards.scorer import ScoreRequest
+
+    if not isinstance(samples, Samples):
+        outputs = list(samples)
+        given = {name: list(values) for name, values in columns.items()}
+        return ScoreRequest(list(prompts or [""] * len(outputs)), outputs, None, given), (1, len(outputs))
+    if prompts is not None:
+        raise UserError("prompts are for completions; samples have their own")
+    groups, count = len(samples), samples.count
+
+    def spread(values: Sequence[Any]) -> list[Any]:
+        return [value for value in values for _ in range(count)]
+
+    names = dict.fromkeys(name for problem in samples.problems for name in problem.columns)
+    known = {name: spread([problem.columns.get(name) for problem in samples.problems]) for name in names}
+    for name, values in columns.items():
+        if len(values) != groups:
+            raise UserError(f"column {name!r} has {len(values)} values for {groups} groups: give one a group")
+        known[name] = spread(values)
+    known |= {name: [value for group in values for value in group] for name, values in samples.columns.items()}
+    flat = [output for group in samples.outputs for output in group]
+    ids = None if samples.ids is None else [each for group in samples.ids for each in group]
+    return ScoreRequest(spread(samples.prompts), flat, ids, known), (groups, count)

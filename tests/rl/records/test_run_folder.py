@@ -1,0 +1,135 @@
+"""A run folder is read alike whether its run has ended, is under way or has crashed, and without heavy libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl import compose, load_policy, open_run, sample
+from rl.records.run_folder import RunFolder
+from rollout.trajectory import write_parquet
+
+LATEST = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """As a run would leave it behind after three updates."""
+    path = tmp_path_factory.mktemp("runs") / "mine"
+    path.mkdir()
+    (path / "config.yaml").write_text(compose("quickstart", "run.name=mine").yaml)
+    (path / "code.json").write_text(json.dumps({"commit": "abc"}))
+    rows = [{"update": u, "reward/mean": 0.1 * u, "logp/max_error": None, "seconds/update": 1.0} for u in range(3)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluation = {"evaluation/greedy/solve_rate": 0.5, "solved/greedy": [[1.0], [0.0], [float("nan")]]}
+    lines = [json.dumps({"update": u, **evaluation}) for u in (0, 2)]
+    (path / "evaluations.jsonl").write_text("\n".join(lines) + "\n")
+    failure = {"update": 1, "index": 0, "term": "answer", "kind": "timeout", "message": "m", "completion": "c"}
+    (path / "failures.jsonl").write_text(json.dumps(failure) + "\n")
+    (path / "summary.json").write_text(json.dumps({"steps": 3}))
+    samples = sample(load_policy("tiny/block", device="cpu"), ["1 2", "3"], count=2, sampler={"max_new_tokens": 8})
+    groups = [t.with_rewards(np.array([0.0, np.nan])) for t in samples.trajectories]
+    (path / "trajectories").mkdir()
+    for update in (0, LATEST):
+        write_parquet(groups, path / f"trajectories/u{update:06d}.parquet")
+    return path
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "mine"))
+
+
+def test_a_run_that_has_ended(folder):
+    run = open_run(folder)
+    assert (run.name, run.updates, run.finished, run.code["commit"]) == ("mine", 3, True, "abc")
+    assert run.config.run.name == "mine"
+    assert "mask" not in run.summary
+    assert run.metrics.index.tolist() == [0, 1, 2]
+    assert run.metrics["reward/mean"].iloc[2] == pytest.approx(0.2)
+    assert run.metrics["logp/max_error"].isna().all()
+    assert run.evaluations.columns.tolist() == ["evaluation/greedy/solve_rate"]
+    outcomes = run.outcomes()
+    assert outcomes.columns.tolist() == [0, 2]
+    assert outcomes.index.names == ["problem", "sample"]
+    assert outcomes[2].tolist()[:2] == [1.0, 0.0]
+    assert np.isnan(outcomes[2].iloc[2])
+    assert run.failures.loc[0, "kind"] == "timeout"
+    assert run.sampled_updates == [0, LATEST]
+    assert len(run.trajectories()) == 2
+    assert run.trajectories(0)[0].group_size == 2
+    table = run.samples()
+    assert table["sample"].tolist() == [0, 1, 0, 1]
+    assert table["prompt"].str.contains("1 2").sum() == 2
+    assert table["reward"].isna().tolist() == [False, True, False, True]
+    assert (table["log_prob"] < 0).all()
+    assert run.checkpoints == []
+    assert run.pictures == {}
+    for call, message in [
+        (lambda: run.trajectories(1), "there are: 0, 2"),
+        (lambda: run.outcomes("sampled"), "no sampled evaluation"),
+        (lambda: run.weights(), "no checkpoint"),
+        (lambda: open_run(folder.parent), "is not a run folder"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_run_that_is_under_way(copy):
+    """A row, a summary, a checkpoint and a file of trajectories that are just being written are not there yet."""
+    (copy / "summary.json").unlink()
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 3, "rew')
+    (copy / "trajectories/.u000003.parquet").write_bytes(b"PAR1")
+    (copy / "checkpoints/u000002.tmp-1").mkdir(parents=True)
+    run = open_run(copy)
+    assert (run.updates, run.finished, run.sampled_updates, run.checkpoints) == (3, False, [0, 2], [])
+    assert run.idle_seconds < 60
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('ard/mean": 0.5}\n')
+    assert run.updates == 4
+    assert run.metrics["reward/mean"].iloc[-1] == 0.5
+    (copy / "summary.json").write_text('{"steps"')
+    assert run.summary == {}
+    assert not run.finished
+
+
+def test_a_run_that_crashed_at_once(copy):
+    for file in copy.iterdir():
+        if file.name != "config.yaml":
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    os.utime(copy / "config.yaml", (time.time() - 3600,) * 2)
+    run = open_run(copy)
+    assert (run.updates, run.finished, run.code, run.summary) == (0, False, {}, {})
+    assert run.metrics.empty
+    assert run.evaluations.empty
+    assert run.failures.empty
+    assert run.sampled_updates == []
+    assert run.idle_seconds == pytest.approx(3600, abs=60)
+    with pytest.raises(ValueError, match=r"run.keep_trajectories"):
+        run.trajectories()
+
+
+def test_reading_loads_neither_ray_nor_deepspeed_nor_torch(folder):
+    program = (
+        "import sys\nfrom rl import open_run\n"
+        f"run = open_run({str(folder)!r})\n"
+        "run.metrics, run.evaluations, run.outcomes(), run.failures, run.samples(), run.checkpoints, run.config\n"
+        "print(*(name for name in ('torch', 'ray', 'deepspeed') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_texts_are_those_that_rewards_saw(folder):
+    run = RunFolder(folder)
+    samples = sample(load_policy("tiny/block", device="cpu"), ["1 2", "3"], count=2, sampler={"max_new_tokens": 8})
+    assert run.samples()["text"].tolist() == [text for group in samples.texts for text in group]
