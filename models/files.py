@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -68,10 +70,14 @@ def weight_files(folder: Path, weights: str) -> list[Path]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    """Opening checks the header against the file's size; tensors are read when they are asked for."""
+def opened(file: Path, framework: str = "pt") -> Iterator[Any]:
+    """Opening checks the header against the file's size; tensors are read when they are asked for.
+
+    Args:
+        framework: of the tensors; "numpy" to check a file without importing torch.
+    """
     try:
-        with safe_open(file, framework="pt") as content:
+        with safe_open(file, framework=framework) as content:
             yield content
     except SafetensorError as error:
         raise CheckpointError(

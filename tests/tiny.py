@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from models.text.policy import TextPolicy, TextSpec
+from models.text.policy import TextPolicy
+from models.text.spec import TextSpec
 
 
 def tiny_policy(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rl.driver.learners import GATE
-from rl.learner.optimizer_step import LearnerError
+from rl.learner.report import LearnerError
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.image_learning import Training, configuration, process_group
 
