@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from models.exact_attention import EXACT
 from models.files import CheckpointError, find_checkpoint, listed, named, opened, weight_files
+from models.lean_transformers import PreTrainedModel
 from models.lora import add_adapters
 from models.options import ModelOptions
 from models.policy import DTYPES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
 
+from models.lean_transformers import DynamicCache, PreTrainedModel
 from models.policy import Policy
 from models.text.attention import visibility
 from models.text.spec import TextSpec

@@ -26,6 +26,7 @@ from rewards.registry import RewardError
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
+from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
 from rl.modality.choice import modality_of
@@ -52,7 +53,8 @@ class GroupReference(NamedTuple):
 
 def device_and_threads(threads: int) -> torch.device:
     """Ray shows each actor only its own GPU, if it has one."""
-    import torch
+    with collector_paused():
+        import torch
 
     torch.set_num_threads(threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,7 +71,8 @@ class RolloutActor:
 
     def ready(self) -> None:
         """Load the policy. Not in the constructor: of an error there, Ray reports no more than that the actor died."""
-        self.worker = modality_of(self.config).rollout_worker(self.device)
+        with collector_paused():
+            self.worker = modality_of(self.config).rollout_worker(self.device)
         self.version = None
 
     def run(self, request: RolloutRequest, weights: PackedWeights) -> tuple[Any, ...]:
@@ -127,7 +130,8 @@ class LearnerActor:
 
     def build(self, host: str, port: int) -> None:
         """Join the group, then `load_policy`."""
-        from rl.learner.engine import join_group
+        with collector_paused():
+            from rl.learner.engine import join_group
 
         cluster = self.config.cluster
         join_group(host, port, self.rank, cluster.learners, cluster.step_timeout_seconds, self.device)
@@ -135,16 +139,17 @@ class LearnerActor:
 
     def load_policy(self) -> None:
         """Load the policy and wrap it into DeepSpeed; the process group is there already."""
-        from models.lora import has_adapters, trainable_parameters
-        from rl.learner.engine import Engine
-        from rl.learner.learner import Learner
-        from rl.learner.old_policy import OldPolicy
-        from rl.learner.parity import ParityCheck
-        from rl.learner.value_model import value_model_of
+        with collector_paused():
+            from models.lora import has_adapters, trainable_parameters
+            from rl.learner.engine import Engine
+            from rl.learner.learner import Learner
+            from rl.learner.old_policy import OldPolicy
+            from rl.learner.parity import ParityCheck
+            from rl.learner.value_model import value_model_of
 
-        config = self.config
-        modality = modality_of(config)
-        self.policy = modality.policy(self.device)
+            config = self.config
+            modality = modality_of(config)
+            self.policy = modality.policy(self.device)
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
         reference = None
         if needs_reference(config.algorithm):
