@@ -40,6 +40,8 @@ NAMES = (
     ("ray::LearnerActor", "learner"),
     ("ray::RewardActor", "reward"),
     ("rewards.child", "reward_child"),
+    ("ray::DashboardAgent", "ray_daemons"),
+    ("ray::RuntimeEnvAgent", "ray_daemons"),
     ("ray::", "idle_workers"),
     ("default_worker.py", "idle_workers"),
     ("gcs_server", "ray_daemons"),
