@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.driver.generation import Generation
-from rl.driver.imports import collector_paused, imported_meanwhile
+from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
@@ -54,19 +53,22 @@ class Plan:
 def train(composed: Composed) -> dict[str, Any]:
     """Run to the end and return the summary; the run folder holds everything else."""
     config = composed.config
-    with ExitStack() as stack:
-        with collector_paused(), imported_meanwhile(config):
-            stack.enter_context(joined(config.cluster))  # starting Ray is mostly waiting
-        with collector_paused():
-            plan = planned(composed)
-        run = plan.new_run()
-        stack.callback(run.close)
-        generating = plan.loop is Loop or TicketKind.greedy in plan.sources
-        with started(config, generating=generating, learning=True) as processes, run.progress:
+    with collector_paused():
+        plan = planned(composed)
+    run = plan.new_run()
+    generating = plan.loop is Loop or TicketKind.greedy in plan.sources
+    try:
+        with (
+            joined(config.cluster),
+            started(config, generating=generating, learning=True) as processes,
+            run.progress,
+        ):
             generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
             learners = Learners(config, processes.learners, run.note)
             plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
         summary = run.summarise()
+    finally:
+        run.close()
     _print_summary(run, summary)
     return summary
 
