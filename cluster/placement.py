@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -32,21 +33,38 @@ def joined(options: ClusterOptions) -> Iterator[None]:
 
 
 def _join(address: str | None) -> None:
+    # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
+    # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
+        # and the actors would wait for the agent that makes it.
+        with _environment(variables):
+            ray.init(include_dashboard=False, **quiet)
+        return
     try:
-        ray.init(
-            address=address,
-            # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
-            # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
-            runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}},
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
     except ConnectionError as error:
         raise ClusterError(
             f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
             f"cluster.address=null for one on this machine"
         ) from error
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """For the processes that the block starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _module_path() -> list[str]:

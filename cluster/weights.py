@@ -8,10 +8,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # the driver passes weights on without ever making a tensor of them
+    from torch import Tensor
 
 
 class WeightError(RuntimeError):
@@ -31,6 +33,8 @@ class PackedWeights:
 
 
 def pack_weights(version: int, tensors: Mapping[str, Tensor]) -> PackedWeights:
+    import torch
+
     parts = [tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for tensor in tensors.values()]
     buffer = np.concatenate(parts) if parts else np.zeros(0, np.uint8)
     return PackedWeights(
@@ -45,6 +49,8 @@ def pack_weights(version: int, tensors: Mapping[str, Tensor]) -> PackedWeights:
 
 def unpack_weights(packed: PackedWeights) -> dict[str, Tensor]:
     """Copies of the tensors (the buffer itself may be read-only shared memory)."""
+    import torch
+
     if zlib.crc32(packed.buffer.data) != packed.checksum:
         raise WeightError(f"weights of version {packed.version} were damaged on the way: their checksum differs")
     tensors, offset = {}, 0
@@ -59,6 +65,8 @@ def unpack_weights(packed: PackedWeights) -> dict[str, Tensor]:
 
 def load_weights(parameters: Mapping[str, Tensor], packed: PackedWeights) -> None:
     """Overwrite `parameters` in place; names and shapes must be exactly those that were packed."""
+    import torch
+
     tensors = unpack_weights(packed)
     missing, unexpected = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
     if missing or unexpected:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+
+from models.lean_transformers import AttentionInterface
 
 EXACT = "denoiserl_exact"
 

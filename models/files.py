@@ -70,10 +70,14 @@ def weight_files(folder: Path, weights: str) -> list[Path]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    """Opening checks the header against the file's size; tensors are read when they are asked for."""
+def opened(file: Path, framework: str = "pt") -> Iterator[Any]:
+    """Opening checks the header against the file's size; tensors are read when they are asked for.
+
+    Args:
+        framework: of the tensors; "numpy" to check a file without importing torch.
+    """
     try:
-        with safe_open(file, framework="pt") as content:
+        with safe_open(file, framework=framework) as content:
             yield content
     except SafetensorError as error:
         raise CheckpointError(

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners import lora
 from torch import Tensor, nn
 
 from models.options import LoraOptions
 from models.policy import Policy
 from models.user_adapter import has_user_adapter, without_user
+
+if TYPE_CHECKING:  # PEFT takes a second to import, and most runs have no adapters
+    from peft import LoraConfig
+    from peft.tuners import lora
 
 ADAPTER = "default"
 """Name of the adapter in PEFT."""
@@ -37,6 +39,8 @@ def add_adapters(policy: Policy, options: LoraOptions, seed: int) -> None:
     Raises:
         ValueError: a target module does not exist; the message lists the available ones.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     if has_adapters(policy):
         raise ValueError("the policy has adapters already; merge them or load it again")
     linear = [name for name, module in policy.adaptable.named_modules() if isinstance(module, nn.Linear)]
@@ -112,6 +116,8 @@ def merged_state_dict(policy: Policy) -> dict[str, Tensor]:
 
 
 def adapter_config(policy: Policy) -> LoraConfig:
+    from peft import LoraConfig
+
     configs: Any = policy.trained.peft_config
     config = configs[ADAPTER]
     assert isinstance(config, LoraConfig)
@@ -128,6 +134,10 @@ def adapter_tensors(policy: Policy) -> dict[tuple[str, str], Tensor]:
 
 
 def _lora_layers(policy: Policy) -> dict[str, lora.Linear]:
+    if not hasattr(policy.trained, "peft_config"):  # which `inject_adapter_in_model` sets
+        return {}
+    from peft.tuners import lora
+
     return {name: module for name, module in policy.trained.named_modules() if isinstance(module, lora.Linear)}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from models.policy import Policy
 from rollout.branching import Tree
 from rollout.options import DenoisingOptions, SamplerOptions, StepCandidateOptions
-from rollout.trajectory import Trajectory
+
+if TYPE_CHECKING:  # reward workers know completions, and neither networks nor files of trajectories
+    from models.policy import Policy
+    from rollout.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from models.images import families as image_families
 from models.images.checkpoint import load_image_policy, read_image_spec
 from models.images.export import export_image_policy
 from models.options import LoraOptions, Modality, ModelOptions
-from models.text.checkpoint import load_text_policy, read_text_spec
+from models.text.checkpoint import load_text_policy
+from models.text.description import read_text_spec
 from models.text.export import export_text_policy
 from models.text.families import FAMILIES, CheckpointError, TextFamily
 from rewards.options import RewardOptions, RewardTerm

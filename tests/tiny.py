@@ -6,7 +6,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from models.exact_attention import EXACT
-from models.text.policy import TextPolicy, TextSpec
+from models.text.policy import TextPolicy
+from models.text.spec import TextSpec
 
 
 def tiny_policy(

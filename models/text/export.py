@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from models.files import read_json, stored
 from models.lora import adapter_config, adapter_tensors, has_adapters, merged_state_dict
-from models.text.checkpoint import SMALL_FILES, published_config
+from models.text.checkpoint import published_config
+from models.text.description import SMALL_FILES
 from models.text.families import FAMILIES, CheckpointError
 from models.text.policy import TextPolicy
 

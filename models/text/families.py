@@ -12,22 +12,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from typing import TYPE_CHECKING, Any
 
 from models.files import CheckpointError
 from models.parts import find
 from models.text import chat_templates
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 SHIFT_NEEDS_FULL_ATTENTION = (
     "block-causal attention together with a logit shift is not supported: the first token of each block would be read "
@@ -42,8 +34,9 @@ class TextFamily:
     """`model_type` of config.json."""
     architectures: tuple[str, ...]
     """`architectures` of config.json, for checkpoints whose model_type is missing or was changed."""
-    network_class: type[PreTrainedModel]
-    config_class: type[PreTrainedConfig]
+    network: str
+    """Of transformers' `...ForCausalLM` and `...Config`. A name, not classes: those take seconds to import, and whoever
+    only reads prompts has no use for them."""
 
     config_fields: Mapping[str, tuple[str, ...]]
     """Field of transformers' config <- fields of the published config.json; the first that is not null is used."""
@@ -76,8 +69,23 @@ class TextFamily:
         template = name.replace(layer[0], ".{}.", 1)
         return self.tensor_names.get(template, template).format(layer[1])
 
+    @property
+    def network_class(self) -> type[PreTrainedModel]:
+        import transformers
+
+        return getattr(transformers, f"{self.network}ForCausalLM")
+
     def network_config(self, config: Mapping[str, Any]) -> PreTrainedConfig:
-        """Transformers' config of a published config.json.
+        """Transformers' config of a published config.json. Raises CheckpointError as `network_fields` does."""
+        import transformers
+
+        # pad_token_id stays out: transformers would freeze the embedding row of that id, which is a stop token too.
+        without_ids = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+        config_class = getattr(transformers, f"{self.network}Config")
+        return config_class(**self.network_fields(config), **without_ids, attention_dropout=0.0)
+
+    def network_fields(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of transformers' config that a published config.json determines.
 
         Raises:
             CheckpointError: a field is missing, or asks for a computation that transformers' class does not do.
@@ -94,9 +102,7 @@ class TextFamily:
                 values[name] = value
             elif name not in self.optional_fields:
                 raise CheckpointError(f"config.json lacks {' or '.join(sources)}, which family {self.name} needs")
-        # pad_token_id stays out: transformers would freeze the embedding row of that id, which is a stop token too.
-        values |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None, "attention_dropout": 0.0}
-        return self.config_class(**values)
+        return values
 
 
 _LLADA_FIELDS = MappingProxyType(
@@ -188,8 +194,7 @@ _QWEN3_OPTIONAL = _QWEN_OPTIONAL | {"head_dim", "attention_bias"}
 def _llada_like(name: str, **values: Any) -> TextFamily:
     return TextFamily(
         name=name,
-        network_class=LlamaForCausalLM,
-        config_class=LlamaConfig,
+        network="Llama",
         config_fields=_LLADA_FIELDS,
         optional_fields=frozenset({"initializer_range"}),
         fixed_fields=_LLADA_FIXED,
@@ -204,8 +209,7 @@ def _llada_like(name: str, **values: Any) -> TextFamily:
 def _qwen3_like(name: str, **values: Any) -> TextFamily:
     return TextFamily(
         name=name,
-        network_class=Qwen3ForCausalLM,
-        config_class=Qwen3Config,
+        network="Qwen3",
         config_fields=_QWEN3_FIELDS,
         optional_fields=_QWEN3_OPTIONAL,
         fixed_fields=_QWEN_FIXED,
@@ -247,8 +251,7 @@ _FAMILIES: dict[str, TextFamily] = {
             name="dream",
             model_types=("Dream",),
             architectures=("DreamModel",),
-            network_class=Qwen2ForCausalLM,
-            config_class=Qwen2Config,
+            network="Qwen2",
             config_fields=_QWEN_FIELDS,
             optional_fields=_QWEN_OPTIONAL,
             fixed_fields=_QWEN_FIXED,

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
 
+from models.lean_transformers import DynamicCache, PreTrainedModel
 from models.policy import Policy
 from models.text.attention import visibility
-
-
-@dataclass(frozen=True)
-class TextSpec:
-    """What everyone else must know about a text model; declared once per family, adjusted by the checkpoint."""
-
-    family: str
-    block_length: int | None
-    """Block of the block-causal attention; None is bidirectional."""
-    logit_shift: int
-    """0: position k's logits are read at k; 1: they are read at k - 1 (Dream)."""
-    mask_id: int
-    pad_id: int
-    stop_ids: tuple[int, ...]
-    """A completion ends with the first of these."""
-    vocab_size: int
-    """Rows of the output head; ids from `tokenizer_size` on exist only as padding of the matrix."""
-    tokenizer_size: int
-    max_length: int
-    """Positions the network was built for."""
-
-    @property
-    def forbidden_ids(self) -> tuple[int, ...]:
-        """Ids that no sampler may produce: MASK, padding that is not also a stop token, and unused matrix rows."""
-        special = {self.mask_id, self.pad_id} - set(self.stop_ids)
-        return tuple(sorted(special | set(range(self.tokenizer_size, self.vocab_size))))
+from models.text.spec import TextSpec
 
 
 class TextPolicy(Policy):

@@ -1,14 +1,41 @@
-"""Resolves what a checkpoint says about its tokens and attention into one `TextSpec`."""
+"""`TextSpec`, and how what a checkpoint says about its tokens and attention becomes one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from models.text.families import SHIFT_NEEDS_FULL_ATTENTION, CheckpointError, TextFamily
-from models.text.policy import TextSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What everyone else must know about a text model; declared once per family, adjusted by the checkpoint."""
+
+    family: str
+    block_length: int | None
+    """Block of the block-causal attention; None is bidirectional."""
+    logit_shift: int
+    """0: position k's logits are read at k; 1: they are read at k - 1 (Dream)."""
+    mask_id: int
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    """A completion ends with the first of these."""
+    vocab_size: int
+    """Rows of the output head; ids from `tokenizer_size` on exist only as padding of the matrix."""
+    tokenizer_size: int
+    max_length: int
+    """Positions the network was built for."""
+
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Ids that no sampler may produce: MASK, padding that is not also a stop token, and unused matrix rows."""
+        special = {self.mask_id, self.pad_id} - set(self.stop_ids)
+        return tuple(sorted(special | set(range(self.tokenizer_size, self.vocab_size))))
 
 
 def text_spec(
@@ -26,8 +53,8 @@ def text_spec(
     Raises:
         CheckpointError: a token is declared nowhere, twice differently, or outside the vocabulary.
     """
-    network_config = family.network_config(config)
-    rows = network_config.vocab_size
+    network = family.network_fields(config)
+    rows = network["vocab_size"]
     defaults = family if rows == family.vocab_size else None  # the published ids mean nothing in another vocabulary
     tokenizer_size = max(tokenizer.get_vocab().values()) + 1
     if tokenizer_size > rows:
@@ -78,7 +105,7 @@ def text_spec(
         stop_ids=stop_ids,
         vocab_size=rows,
         tokenizer_size=tokenizer_size,
-        max_length=network_config.max_position_embeddings,
+        max_length=network["max_position_embeddings"],
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from configs.algorithm_options import KlEstimator
 from rl.algorithm.scores import Scores
-from rollout.images.kernels.corruption import MixingLevels
+
+if TYPE_CHECKING:  # with diffusers, which learners of text need not import
+    from rollout.images.kernels.corruption import MixingLevels
 
 SMALLEST_ERROR = 1e-5
 """Of DiffusionNFT's weights: an estimate closer than this counts as this far from the clean latents."""

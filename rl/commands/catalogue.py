@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Partition
-from configs.compose import PACKAGE, compose
+from configs.compose import PACKAGE, Composed, compose
 from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
@@ -65,18 +65,16 @@ class Recipe:
 def catalogue(config_dir: Path | None = None) -> list[Recipe]:
     """Every algorithm file, in alphabetical order."""
     folders = [PACKAGE] if config_dir is None else [PACKAGE, config_dir]
-    rest = {
-        modality: cast(
-            DictConfig, OmegaConf.merge(OmegaConf.structured(Config), compose(["run.name=x", *chosen]).resolved)
-        )
-        for modality, chosen in REST.items()
-    }
+    rest = {modality: _typed(compose(["run.name=x", *chosen])) for modality, chosen in REST.items()}
     files = (file for folder in folders for file in (folder / "algorithm").glob("*.yaml"))
     return [_recipe(file, rest) for file in sorted(files, key=lambda file: file.stem)]
 
 
-def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
-    configs = {modality: _with_data(file, modality, tree) for modality, tree in rest.items()}
+def _recipe(file: Path, rest: Mapping[Modality, tuple[Config, DictConfig]]) -> Recipe:
+    own = OmegaConf.load(file)
+    if "# @package _global_" not in file.read_text():
+        own = OmegaConf.create({"algorithm": own})
+    configs = {modality: _with_data(own, modality, composed) for modality, composed in rest.items()}
     suited = {modality: config for modality, config in configs.items() if _suits(config)}
     config = next(iter(suited.values()), configs[Modality.text])
     algorithm = config.algorithm
@@ -94,17 +92,26 @@ def _recipe(file: Path, rest: Mapping[Modality, DictConfig]) -> Recipe:
     )
 
 
-def _with_data(file: Path, modality: Modality, rest: DictConfig) -> Config:
-    """The recipe on an embedded model, with the data that it asks for."""
-    own = OmegaConf.load(file)
-    if "# @package _global_" not in file.read_text():
-        own = OmegaConf.create({"algorithm": own})
-    tree = OmegaConf.merge(rest, own)
-    columns = ANSWERS.get((tree.algorithm.advantage, modality), [])
-    if tree.model.user_adapter is not None:
+def _typed(composed: Composed) -> tuple[Config, DictConfig]:
+    """The configuration as objects, and as a tree that takes only what the schema does."""
+    return composed.config, cast(DictConfig, OmegaConf.merge(OmegaConf.structured(Config), composed.resolved))
+
+
+def _with_data(own: Any, modality: Modality, rest: tuple[Config, DictConfig]) -> Config:
+    """The recipe on an embedded model, with the data that it asks for.
+
+    Only the sections that the file speaks of are merged: sixty merges of the whole configuration took two seconds.
+    """
+    config, tree = rest
+    config = replace(config, **{name: _merged(tree[name], own[name]) for name in own})
+    columns = ANSWERS.get((config.algorithm.advantage, modality), [])
+    if config.model.user_adapter is not None:
         columns = [*columns, *USERS]
-    tree.merge_with_dotlist(columns)
-    return cast(Config, OmegaConf.to_object(tree))
+    return replace(config, data=_merged(tree.data, OmegaConf.from_dotlist(columns).data)) if columns else config
+
+
+def _merged(section: DictConfig, own: Any) -> Any:
+    return OmegaConf.to_object(OmegaConf.merge(section, own))
 
 
 def _suits(config: Config) -> bool:

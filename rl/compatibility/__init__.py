@@ -24,7 +24,7 @@ from rl.compatibility.users import user_problems
 
 if TYPE_CHECKING:  # they import torch, which `denoiserl config` must not wait for
     from models.images.policy import ImageSpec
-    from models.text.policy import TextSpec
+    from models.text.spec import TextSpec
 
 
 def check(config: Config, spec: TextSpec | ImageSpec | None) -> None:

@@ -19,7 +19,7 @@ from models.options import TrainedPart
 from rollout.options import Cache, Count, Order, Remask
 
 if TYPE_CHECKING:  # models.text.policy imports torch, which `denoiserl config` must not wait for
-    from models.text.policy import TextSpec
+    from models.text.spec import TextSpec
 
 SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
 CERTAINTIES = (Order.max_prob, Order.entropy, Order.margin, Order.drawn_prob, Order.drawn_raw_prob)

@@ -1,4 +1,9 @@
-"""The Ray actors: thin shells that bring a worker, its weights and its device together."""
+"""The Ray actors: thin shells that bring a worker, its weights and its device together.
+
+The driver and every actor import this module. What takes seconds to import is therefore imported in the methods of the
+one actor that needs it: a reward worker starts without torch, a rollout worker without a learner, the driver without
+either.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +15,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import ray
-import torch
 from ray.util import get_node_ip_address
 
 from cluster.objects import fetched
 from cluster.weights import PackedWeights, load_weights, pack_weights
 from configs.algorithm_options import ObjectiveKind
 from configs.schema import Config
-from models.lora import has_adapters, trainable_parameters, without_adapters
 from models.options import Precision
-from models.policy import Policy
 from rewards.registry import RewardError
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
+from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps
-from rl.learner.groups import Group
-from rl.learner.learner import Learner
-from rl.learner.old_policy import OldPolicy
-from rl.learner.parity import Parity, ParityCheck, Reference
-from rl.learner.value_model import value_model_of
+from rl.learner.report import Parity
 from rl.modality.choice import modality_of
-from rollout.trajectory import Trajectory
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
 if TYPE_CHECKING:
+    import torch
+
+    from models.policy import Policy
     from rl.learner.engine import Engine
+    from rl.learner.groups import Group
+    from rl.learner.parity import ParityCheck, Reference
+    from rollout.trajectory import Trajectory
 
 
 class GroupReference(NamedTuple):
@@ -49,6 +53,9 @@ class GroupReference(NamedTuple):
 
 def device_and_threads(threads: int) -> torch.device:
     """Ray shows each actor only its own GPU, if it has one."""
+    with collector_paused():
+        import torch
+
     torch.set_num_threads(threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -64,13 +71,16 @@ class RolloutActor:
 
     def ready(self) -> None:
         """Load the policy. Not in the constructor: of an error there, Ray reports no more than that the actor died."""
-        self.worker = modality_of(self.config).rollout_worker(self.device)
+        with collector_paused():
+            self.worker = modality_of(self.config).rollout_worker(self.device)
         self.version = None
 
     def run(self, request: RolloutRequest, weights: PackedWeights) -> tuple[Any, ...]:
         """The ticket's trajectories, one object each, then its completions, and its statistics last."""
         if self.worker is None:  # died while idle, and Ray has started it again
             self.ready()
+        from models.lora import trainable_parameters
+
         assert self.worker is not None
         if self.version != weights.version:
             load_weights(trainable_parameters(self.worker.policy), weights)
@@ -120,7 +130,8 @@ class LearnerActor:
 
     def build(self, host: str, port: int) -> None:
         """Join the group, then `load_policy`."""
-        from rl.learner.engine import join_group
+        with collector_paused():
+            from rl.learner.engine import join_group
 
         cluster = self.config.cluster
         join_group(host, port, self.rank, cluster.learners, cluster.step_timeout_seconds, self.device)
@@ -128,11 +139,17 @@ class LearnerActor:
 
     def load_policy(self) -> None:
         """Load the policy and wrap it into DeepSpeed; the process group is there already."""
-        from rl.learner.engine import Engine
+        with collector_paused():
+            from models.lora import has_adapters, trainable_parameters
+            from rl.learner.engine import Engine
+            from rl.learner.learner import Learner
+            from rl.learner.old_policy import OldPolicy
+            from rl.learner.parity import ParityCheck
+            from rl.learner.value_model import value_model_of
 
-        config = self.config
-        modality = modality_of(config)
-        self.policy = modality.policy(self.device)
+            config = self.config
+            modality = modality_of(config)
+            self.policy = modality.policy(self.device)
         adapters_off = self._adapters_off if has_adapters(self.policy) else None
         reference = None
         if needs_reference(config.algorithm):
@@ -166,6 +183,8 @@ class LearnerActor:
 
     @contextmanager
     def _adapters_off(self) -> Iterator[Engine]:
+        from models.lora import without_adapters
+
         with without_adapters(self.policy):
             yield self.engine
 
@@ -195,6 +214,8 @@ class LearnerActor:
         must outlive this actor."""
         if self.old_policy is not None:
             return pack_weights(version, self.old_policy.published()) if self.rank == 0 else None
+        from models.lora import trainable_parameters
+
         parameters = trainable_parameters(self.policy)
         with self.engine.gathered(list(parameters.values())):
             return pack_weights(version, parameters) if self.rank == 0 else None
@@ -216,4 +237,6 @@ class LearnerActor:
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:
     """A rank reads only its own share from the object store."""
+    from rl.learner.groups import Group
+
     return [Group(fetched(group.trajectory, seconds), *group[1:]) for group in groups]

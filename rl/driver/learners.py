@@ -14,8 +14,7 @@ from cluster.placement import ClusterError
 from configs.schema import Config
 from rl.driver.actors import GroupReference
 from rl.driver.processes import ActorDied, gather
-from rl.learner.optimizer_step import LearnerError
-from rl.learner.parity import Parity
+from rl.learner.report import LearnerError, Parity
 
 GATE = {"fp32": 1e-4, "bf16": 5e-2}
 """Largest |recorded - recomputed| log-probability that training starts with, by precision."""

@@ -20,6 +20,7 @@ from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.driver.generation import Generation
+from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
@@ -58,7 +59,8 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
         console: where the run speaks; None is the terminal.
     """
     config = composed.config
-    plan = planned(composed)
+    with collector_paused():
+        plan = planned(composed)
     run = plan.new_run(console, callbacks)
     generating = plan.loop is Loop or TicketKind.greedy in plan.sources
     try:

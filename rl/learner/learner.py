@@ -26,8 +26,9 @@ from rl.learner.engine import Engine
 from rl.learner.entries import entries_of
 from rl.learner.groups import Group
 from rl.learner.old_policy import OldPolicy
-from rl.learner.optimizer_step import NOT_FINITE, LearnerError, anchor_weight, learning_rate, optimizer_step
+from rl.learner.optimizer_step import NOT_FINITE, anchor_weight, learning_rate, optimizer_step
 from rl.learner.parity import ParityCheck, Reference
+from rl.learner.report import LearnerError
 from rl.learner.statistics import Statistics
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import Likelihood, micro_batches

@@ -6,12 +6,9 @@ import math
 
 from configs.algorithm_options import AlgorithmOptions, OptimizerOptions, Schedule
 from rl.learner.engine import Engine, GradientError
+from rl.learner.report import LearnerError
 
 NOT_FINITE = "Lower the learning rate or rollout.max_staleness and run again: it goes on from the newest checkpoint"
-
-
-class LearnerError(RuntimeError):
-    """Training cannot go on; what came out of it last is in the newest checkpoint."""
 
 
 def optimizer_step(engine: Engine, rate: float, update: int) -> float:

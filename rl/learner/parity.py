@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,20 +11,13 @@ from torch import Tensor
 
 from rl.learner.collectives import in_step, maximum_over_ranks
 from rl.learner.engine import Engine
+from rl.learner.report import Parity
 from rl.likelihood.protocol import Likelihood, micro_batches
 from rollout.trajectory import Trajectory
 
 Reference = Callable[[], AbstractContextManager[Callable[..., Tensor]]]
 """Opens a context whose value is another model than the one in training."""
 PARITY_SAMPLES = 4
-
-
-@dataclass(frozen=True)
-class Parity:
-    gap: float
-    """Largest |recorded - recomputed| log-probability times the likelihood's `gap_scale`, over all ranks."""
-    by_step: dict[int, float]
-    """The same for each step of this rank's samples."""
 
 
 class ParityCheck:

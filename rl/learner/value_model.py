@@ -21,7 +21,8 @@ from configs.schema import Config
 from rl.algorithm.decisions import NOBODY, Entry
 from rl.algorithm.gae import at_the_end, step_advantages
 from rl.learner.engine import Engine
-from rl.learner.optimizer_step import NOT_FINITE, LearnerError, learning_rate, optimizer_step
+from rl.learner.optimizer_step import NOT_FINITE, learning_rate, optimizer_step
+from rl.learner.report import LearnerError
 from rl.likelihood.protocol import Likelihood, Replay
 from rl.modality.protocol import Modality
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.algorithm_options import Ratio
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores
 from rl.likelihood.text import check_contract

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.text.attention import CLEAN, PADDING
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 
 
 @dataclass(frozen=True)

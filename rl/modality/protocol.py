@@ -8,24 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from rich.console import Console
-from torch import nn
 
 from cluster.weights import PackedWeights
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind
-from models.policy import Policy
 from rl.data.problems import Problem
 from rl.data.prompts import Encoder
 from rl.data.rows import DataError
 from rl.data.tickets import TicketKind, sample_uid
-from rl.likelihood.protocol import Likelihood
 from rollout.branching import Tree
 from rollout.options import DenoisingOptions, SamplerOptions
 from rollout.worker import Completions, Recording, RolloutWorker
+
+if TYPE_CHECKING:  # the driver asks about prompts and samplers, and needs no torch for that
+    import torch
+    from torch import nn
+
+    from models.policy import Policy
+    from rl.likelihood.protocol import Likelihood
 
 
 @dataclass(frozen=True)

@@ -5,44 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
 from cluster.weights import PackedWeights, load_weights
 from configs.algorithm_options import LikelihoodKind, LikelihoodOptions
 from configs.errors import UserError
 from configs.schema import Config
-from models.lora import trainable_parameters
-from models.policy import Policy
-from models.text.checkpoint import (
-    check_weights,
-    find_checkpoint,
-    load_text_policy,
-    read_text_spec,
-    read_tokenizer,
-)
-from models.text.export import export_text_policy
-from models.text.policy import TextPolicy, TextSpec
-from models.text.value import text_value
+from models.files import find_checkpoint
+from models.text.description import check_weights, read_text_spec, read_tokenizer
+from models.text.spec import TextSpec
 from rl.compatibility import check
 from rl.data.encode import encode_prompt, encode_response
 from rl.data.problems import Problem
 from rl.data.tickets import TicketKind
-from rl.drawing.unmasking import show_unmasking
-from rl.likelihood.text import TextElbo, TextReplay
-from rl.likelihood.text_proposals import TextProposals
 from rl.modality.protocol import Judged, ShowOptions, answer_uids
 from rl.modality.samples import sample_request
 from rollout.branching import Tree, tree_at
 from rollout.options import Remask, SamplerOptions
-from rollout.text.offline import offline_group
-from rollout.text.worker import TextRolloutWorker
 from rollout.trajectory import TextTrajectory
 from rollout.worker import Completions
+
+if TYPE_CHECKING:  # imported where they are used: the driver asks for prompts only, and starts without torch
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from models.policy import Policy
+    from models.text.policy import TextPolicy
+    from rl.likelihood.text import TextElbo, TextReplay
+    from rl.likelihood.text_proposals import TextProposals
+    from rollout.text.worker import TextRolloutWorker
 
 
 class TextModality:
@@ -82,13 +76,20 @@ class TextModality:
         return 1
 
     def rollout_worker(self, device: torch.device) -> TextRolloutWorker:
+        from rollout.text.worker import TextRolloutWorker
+
         return TextRolloutWorker(self.policy(device), self.tokenizer)
 
     def policy(self, device: torch.device) -> TextPolicy:
+        from models.text.checkpoint import load_text_policy
+
         return load_text_policy(self.config.model, device=device, adapter_seed=self.config.run.seed)[0]
 
     def likelihood(self, policy: Policy, device: torch.device) -> TextReplay | TextElbo | TextProposals:
-        spec, options = cast(TextPolicy, policy).spec, self.config.algorithm.likelihood
+        from rl.likelihood.text import TextElbo, TextReplay
+        from rl.likelihood.text_proposals import TextProposals
+
+        spec, options = cast("TextPolicy", policy).spec, self.config.algorithm.likelihood
         if options.kind is LikelihoodKind.proposals:
             return TextProposals(spec, self.config.rollout.sampler, device)
         if options.kind is LikelihoodKind.elbo:
@@ -96,17 +97,24 @@ class TextModality:
         return TextReplay(spec, self.config.rollout.sampler, options, device, self.tree)
 
     def value_network(self, device: torch.device) -> TextPolicy:
+        from models.text.value import text_value
+
         return text_value(self.policy(device))
 
     def exact_replay(self, policy: Policy, device: torch.device) -> TextReplay | TextProposals | None:
         if self.config.algorithm.advantage.offline:
             return None
-        spec = cast(TextPolicy, policy).spec
+        from rl.likelihood.text import TextReplay
+        from rl.likelihood.text_proposals import TextProposals
+
+        spec = cast("TextPolicy", policy).spec
         if self.config.rollout.sampler.remask is not Remask.none:
             return TextProposals(spec, self.config.rollout.sampler, device)
         return TextReplay(spec, self.config.rollout.sampler, LikelihoodOptions(), device)
 
     def offline_group(self, problem: Problem, seed: int, update: int) -> TextTrajectory:
+        from rollout.text.offline import offline_group
+
         limit = self.config.rollout.sampler.max_new_tokens
         responses = [
             encode_response(self.tokenizer, response, self.spec.stop_ids, limit, problem.id)
@@ -143,6 +151,11 @@ class TextModality:
         """Every round of the unmasking is always shown."""
         if options.steps or options.output is not None:
             raise UserError("--steps and --output are for image models; text always shows each round on the terminal")
+        import torch
+
+        from models.lora import trainable_parameters
+        from rl.drawing.unmasking import show_unmasking
+
         worker = self.rollout_worker(torch.device("cpu"))
         if weights is not None:
             load_weights(trainable_parameters(worker.policy), weights)
@@ -156,6 +169,11 @@ class TextModality:
                 show_unmasking(trajectory, sample, self.tokenizer, self.spec.mask_id, console)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
+        import torch
+
+        from models.lora import trainable_parameters
+        from models.text.export import export_text_policy
+
         policy = self.policy(torch.device("cpu"))
         load_weights(trainable_parameters(policy), weights)
         source = find_checkpoint(self.config.model.path, ["*.json"])

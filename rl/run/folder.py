@@ -29,14 +29,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 
 from cluster.objects import fetched
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.scorer import Failure
-from rl.drawing.plots import reward_curve
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
@@ -259,6 +257,8 @@ class Run:
         and sample without a learner, the older ones for tickets that still need them."""
         state = {"update": update, "schedule": self.schedule_state, "advantages": advantages}
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
+            from safetensors.torch import save_file  # with torch, which the driver needs for nothing else
+
             for number, reference in weights.items():
                 save_file(unpack_weights(fetched(reference)), folder / f"weights-{number:06d}.safetensors")
             yield folder
@@ -266,6 +266,8 @@ class Run:
 
     def saved_weights(self, folder: Path) -> Iterator[PackedWeights]:
         """The versions that a checkpoint keeps."""
+        from safetensors.torch import load_file
+
         for path in sorted(folder.glob("weights-*.safetensors")):
             yield pack_weights(int(path.stem.split("-")[1]), load_file(path))
 
@@ -277,6 +279,8 @@ class Run:
         summary = _summary(rows, self.evaluations.rows)
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
         if rows and "reward/mean" in rows[0]:
+            from rl.drawing.plots import reward_curve  # matplotlib is for the end
+
             reward_curve(rows, self.evaluations.rows, self.folder / "reward_curve.png")
         self._compare_pictures()
         self.callbacks.on_end(summary)

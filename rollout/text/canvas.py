@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.text.attention import CLEAN, PADDING, block_of
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 
 
 @dataclass

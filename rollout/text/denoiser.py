@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from models.lean_transformers import DynamicCache
 from models.text.attention import visibility
 from models.text.policy import TextPolicy
 from rollout.text.canvas import Canvas

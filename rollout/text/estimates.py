@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rollout.trajectory import TextTrajectory
 from rollout.worker import Estimates
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rollout.branching import Tree
 from rollout.options import Remask, SamplerOptions
 from rollout.text.canvas import Canvas

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rollout.noise import Purpose, uniform
 from rollout.options import Count, Order, SamplerOptions
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.text.policy import TextPolicy, TextSpec
+from models.text.policy import TextPolicy
+from models.text.spec import TextSpec
 from rollout.branching import Tree
 from rollout.options import Cache, Remask, SamplerOptions
 from rollout.text.canvas import Canvas, lay_out

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.options import LoraOptions, ModelOptions, Precision
-from models.text.checkpoint import build_text_policy, load_text_policy, published_config, read_text_spec
+from models.text.checkpoint import build_text_policy, load_text_policy, published_config
+from models.text.description import read_text_spec
 from models.text.families import CheckpointError
 from tests.models.text.published import END, MASK, PUBLISHED, ROWS, tiny_tokenizer, write_checkpoint
 from tests.models.text.test_architecture import all_logits, clean_row, random_ids

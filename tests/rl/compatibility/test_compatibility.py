@@ -17,7 +17,7 @@ from configs.schema import Config
 from models.images.prediction import Prediction
 from models.images.spec import Guidance, ImageSpec
 from models.options import UserAdapterOptions
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rl.compatibility import check
 from rl.compatibility.ranges import ABOVE_ZERO, AT_LEAST
 from rl.compatibility.unused import READ_BY

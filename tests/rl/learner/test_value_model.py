@@ -17,7 +17,7 @@ from rl.algorithm.gae import step_advantages
 from rl.learner.engine import Engine
 from rl.learner.groups import Group
 from rl.learner.learner import Learner
-from rl.learner.optimizer_step import LearnerError
+from rl.learner.report import LearnerError
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import micro_batches
 from rl.likelihood.text import TextReplay

@@ -12,7 +12,7 @@ from torch import nn
 
 from configs.schema import Config
 from rl.driver.learners import GATE
-from rl.learner.optimizer_step import LearnerError
+from rl.learner.report import LearnerError
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.image_learning import Training, configuration, process_group
 from tests.rl.support.learning_effect import assert_learned, effect_of_training

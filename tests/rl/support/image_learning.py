@@ -16,7 +16,7 @@ from rl.data.tickets import TicketKind, derive_seed, sample_uid
 from rl.driver.actors import LearnerActor, RolloutActor
 from rl.driver.in_process import process_group as process_group
 from rl.learner.groups import Group
-from rl.learner.parity import Parity
+from rl.learner.report import Parity
 from rl.modality.choice import modality_of
 from rl.modality.protocol import recording_of
 from rollout.trajectory import Trajectory

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.text.policy import TextSpec
+from models.text.spec import TextSpec
 from rollout.options import Count, Order, SamplerOptions
 from rollout.text import reveal
 from rollout.text.reveal import RevealKernel

@@ -1,0 +1,20 @@
+"""The imports of a starting process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """For a block that imports a lot: what a module makes stays, and the cyclic collector would walk all of it again
+    and again, for a sixth of the seconds of an import of torch and transformers."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
