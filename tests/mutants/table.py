@@ -46,7 +46,7 @@ TARGETS = (
     Target(
         "denominators",
         ("rl.algorithm.denominators",),
-        ("tests/rl/algorithm/test_objectives.py", "tests/rl/algorithm/test_ratio_objectives.py"),
+        tuple(f"tests/rl/algorithm/test_{name}.py" for name in ("denominators", "objectives", "ratio_objectives")),
         ("tests/rl/likelihood/test_text_rows.py", "tests/rl/algorithm/test_bound_objectives.py"),
     ),
     Target(

@@ -81,6 +81,7 @@ def test_a_lone_sample_is_compared_with_nothing(rewards: list[float]) -> None:
 
 
 def test_offline_advantages_are_not_of_rewards() -> None:
+    assert {AdvantageKind.constant: (1.0,), AdvantageKind.preference: (1.0, -1.0)} == OFFLINE_ADVANTAGES
     assert {kind for kind in AdvantageKind if kind.offline} == OFFLINE_ADVANTAGES.keys()
     for kind in OFFLINE_ADVANTAGES:
         with pytest.raises(ValueError, match=f"advantage={kind.name} belongs to answers in the data"):
@@ -182,6 +183,17 @@ def test_global_std_centres_by_group_and_scales_by_the_update():
     np.testing.assert_allclose(first, np.array([-1, 0, 0, 1]) / (std + STD_EPSILON), rtol=1e-6)
     np.testing.assert_allclose(second, np.array([-0.25, 0.25, -0.25, 0.25]) / (std + STD_EPSILON), rtol=1e-6)
     assert valid.tolist() == [True, True, False, True]
+
+
+@pytest.mark.filterwarnings("error")  # a mean of nothing
+def test_groups_without_scores_have_no_advantages_and_no_warnings():
+    nothing, some = np.full(2, NAN), np.array([0.0, 1.0])
+    for kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
+        for rewards in ([nothing], [nothing, some]):
+            advantage, valid = estimator(kind)(rewards, ["a", "b"][: len(rewards)])[0]
+            assert advantage.tolist() == [0.0, 0.0]
+            assert not valid.any()
+    assert not in_band(nothing, (0.0, 1.0))
 
 
 def test_batch_compares_all_samples_of_the_update():
