@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-ARGUMENTS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", "--tb=no", "--no-header", "-m", "not slow")
+ARGUMENTS = ("-x", "-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", "-m", "not slow")
 NOTES = "notes.json"
 
 
@@ -77,7 +77,8 @@ def measure(tests: Sequence[str], root: Path, limit: float = 900) -> Baseline:
     while not fork.is_over():
         time.sleep(0.01)
     if fork.status != 0:
-        raise RuntimeError(f"the tests fail without any change: {tests}; {fork.notes.get('failed') or fork.status}")
+        found = fork.notes.get("failed") or f"pytest ended with {fork.status}"
+        raise RuntimeError(f"the tests fail without any change: {found}\n{fork.notes.get('why', '')}")
     return Baseline(fork.seconds, fork.notes["durations"], fork.notes["imported"])
 
 
@@ -137,7 +138,7 @@ class _Plugin:
     def __init__(self, durations: dict[str, float], notes: Path) -> None:
         self.durations, self.notes = durations, notes
         self.measured: dict[str, float] = {}
-        self.failed = ""
+        self.failed = self.why = ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: self.durations.get(item.nodeid, 0.0))
@@ -149,10 +150,12 @@ class _Plugin:
         self.measured[report.nodeid] = self.measured.get(report.nodeid, 0.0) + report.duration
         if report.failed and not self.failed:
             self.failed = report.nodeid
+            self.why = report.longreprtext
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and not self.failed:
             self.failed = f"import of {report.nodeid}"
+            self.why = report.longreprtext
 
 
 class _Fork:
@@ -216,7 +219,12 @@ def _run_pytest(
     places = f"--rootdir={root}", f"--basetemp={folder / 'tests'}"
     status = int(pytest.main([*ARGUMENTS, *places, *tests], plugins=[plugin]))
     imported = [] if changed else list(sys.modules)
-    reply = {"failed": plugin.failed, "durations": {} if changed else plugin.measured, "imported": imported}
+    reply = {
+        "failed": plugin.failed,
+        "why": plugin.why,
+        "durations": {} if changed else plugin.measured,
+        "imported": imported,
+    }
     plugin.notes.write_text(json.dumps(reply))
     return status
 
