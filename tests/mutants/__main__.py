@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,13 +33,17 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/mutants"))
     parser.add_argument("--page", type=Path, help="where the report goes, as Markdown")
+    parser.add_argument("--keep", type=Path, help="results of an earlier run: what was killed is not run again")
     parser.add_argument("--least", type=float, help="fail below this share killed, equivalent mutants left out")
     arguments = parser.parse_args()
     started = time.monotonic()
     accepted = read_accepted()
     targets = [target for target in TARGETS if arguments.only is None or target.group in arguments.only]
+    killed = read_killed(arguments.keep) if arguments.keep else {}
     results = [
-        result for target in targets for result in run_target(target, arguments.count, arguments.seed, arguments.jobs)
+        result
+        for target in targets
+        for result in run_target(target, arguments.count, arguments.seed, arguments.jobs, killed)
     ]
     seconds = time.monotonic() - started
     lines = [
@@ -65,20 +69,35 @@ def main() -> None:
         sys.exit(1)
 
 
-def run_target(target: Target, count: int, seed: int, jobs: int) -> list[Result]:
+def read_killed(results: Path) -> dict[tuple[str, str, int, str], Outcome]:
+    """By module, function, line and diff. Only right while tests are added and nothing else changes."""
+    found = {}
+    for row in json.loads(results.read_text())["results"]:
+        outcome = Outcome(Verdict(row["verdict"]), row["by"], row["seconds"])
+        if outcome.verdict is not Verdict.survived:
+            found[row["module"], row["function"], row["line"], row["diff"]] = outcome
+    return found
+
+
+def run_target(
+    target: Target, count: int, seed: int, jobs: int, killed: Mapping[tuple[str, str, int, str], Outcome]
+) -> list[Result]:
     """In the order of the file; survivors of the direct tests have met the wider ones too."""
-    preload(measure(target.tests, ROOT), ROOT)
-    baseline = measure(target.tests, ROOT)
     drawn = _draw(target, count, seed)
-    outcomes = _run(drawn, target.tests, baseline, jobs)
-    left = [place for place, outcome in enumerate(outcomes) if outcome.verdict is Verdict.survived]
-    if left and target.wider:
-        wider = _run([drawn[place] for place in left], target.wider, measure(target.wider, ROOT), jobs)
-        for place, outcome in zip(left, wider, strict=True):
-            outcomes[place] = Outcome(outcome.verdict, outcome.by, outcome.seconds + outcomes[place].seconds)
-    return [
-        Result(target.group, module, mutant, outcome) for (module, mutant), outcome in zip(drawn, outcomes, strict=True)
-    ]
+    kept = [killed.get((module, each.function, each.line, each.diff)) for module, each in drawn]
+    outcomes = {place: outcome for place, outcome in enumerate(kept) if outcome is not None}
+    left = [place for place in range(len(drawn)) if place not in outcomes]
+    if left:
+        preload(measure(target.tests, ROOT), ROOT)
+    for tests in (target.tests, target.wider):
+        if not left or not tests:
+            continue
+        found = _run([drawn[place] for place in left], tests, measure(tests, ROOT), jobs)
+        for place, outcome in zip(left, found, strict=True):
+            before = outcomes[place].seconds if place in outcomes else 0.0
+            outcomes[place] = Outcome(outcome.verdict, outcome.by, outcome.seconds + before)
+        left = [place for place in left if outcomes[place].verdict is Verdict.survived]
+    return [Result(target.group, module, mutant, outcomes[place]) for place, (module, mutant) in enumerate(drawn)]
 
 
 def _draw(target: Target, count: int, seed: int) -> list[tuple[str, Mutant]]:
@@ -90,7 +109,10 @@ def _draw(target: Target, count: int, seed: int) -> list[tuple[str, Mutant]]:
 
 
 def _run(drawn: Sequence[tuple[str, Mutant]], tests: Sequence[str], baseline: Baseline, jobs: int) -> list[Outcome]:
-    tasks = [Task(tests, module, source_of(module), mutant.source, baseline) for module, mutant in drawn]
+    tasks = [
+        Task(tests, module, source_of(module), mutant.source, baseline.durations, baseline.limit)
+        for module, mutant in drawn
+    ]
     outcomes: dict[int, Outcome] = {}
     for place, outcome in run_all(tasks, ROOT, jobs):
         outcomes[place] = outcome

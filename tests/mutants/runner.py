@@ -47,6 +47,11 @@ class Baseline:
     imported: list[str]
     """Every module in the process afterwards, in the order of import."""
 
+    @property
+    def limit(self) -> float:
+        """Seconds for a mutant; generous, for other programs may run beside this one."""
+        return 10 + 5 * self.seconds
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -63,12 +68,10 @@ class Task:
     path: Path
     source: str
     """Of the changed module."""
-    baseline: Baseline
-
-    @property
-    def limit(self) -> float:
-        """Seconds; generous, for other programs may run beside this one."""
-        return 10 + 5 * self.baseline.seconds
+    durations: dict[str, float]
+    """Of the tests, without the change."""
+    limit: float
+    """Seconds."""
 
 
 def measure(tests: Sequence[str], root: Path, limit: float = 900) -> Baseline:
@@ -100,7 +103,7 @@ def run_all(tasks: Sequence[Task], root: Path, jobs: int) -> Iterator[tuple[int,
         while waiting and len(running) < jobs:
             index, task = waiting.pop()
             changed = Changed(task.module, task.path, task.source)
-            running[index] = _Fork(task.tests, root, changed, task.baseline.durations, task.limit)
+            running[index] = _Fork(task.tests, root, changed, task.durations, task.limit)
         over = [index for index, fork in running.items() if fork.is_over()]
         for index in over:
             yield index, _outcome(running.pop(index))
