@@ -6,6 +6,7 @@ Our own modules and the tests are imported in the fork only, so that all of them
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -27,7 +28,12 @@ from typing import Any
 
 import pytest
 
-ARGUMENTS = ("-x", "-q", "-p", "no:cacheprovider", "--tb=short", "--no-header", "-m", "not slow")
+PLUGINS = ("pytest_timeout", "_hypothesis_pytestplugin")
+"""The others that are installed cost half a second in each process."""
+ARGUMENTS = (
+    *("-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=short", "--no-header", "-m", "not slow"),
+    *(argument for plugin in PLUGINS for argument in ("-p", plugin)),
+)
 NOTES = "notes.json"
 
 
@@ -94,6 +100,8 @@ def preload(baseline: Baseline, root: Path) -> None:
         # Some can be imported by their own package only: the fork will.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # or each fork would walk, and so copy, all that was imported
 
 
 def run_all(tasks: Sequence[Task], root: Path, jobs: int) -> Iterator[tuple[int, Outcome]]:
@@ -218,6 +226,7 @@ def _run_pytest(
     if changed is not None:
         sys.meta_path.insert(0, changed)
     _make_hypothesis_repeatable()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     plugin = _Plugin(durations, folder / NOTES)
     places = f"--rootdir={root}", f"--basetemp={folder / 'tests'}"
     status = int(pytest.main([*ARGUMENTS, *places, *tests], plugins=[plugin]))

@@ -49,6 +49,11 @@ def test_by_hand(kind: AdvantageKind, expected: list[float]) -> None:
     assert valid.all()
 
 
+def test_the_softmax_of_large_rewards_does_not_overflow() -> None:
+    advantage, _ = advantages(np.array([0.0, 4000.0]), AdvantageKind.softmax)
+    assert advantage.tolist() == [-2.0, 2.0]
+
+
 def test_best_and_worst_make_a_pair_and_leave_the_rest_out() -> None:
     advantage, valid = advantages(np.array([0.5, 2.0, NAN, -1.0, 2.0]), AdvantageKind.best_worst)
     assert advantage.tolist() == [0, 1, 0, -1, 0]
