@@ -52,7 +52,7 @@ TARGETS = (
     Target(
         "reveal",
         ("rollout.text.reveal",),
-        ("tests/rollout/text/test_reveal.py",),
+        ("tests/rollout/text/test_reveal.py", "tests/rollout/text/test_reveal_ties.py"),
         (
             "tests/rl/likelihood/test_golden_traces.py",
             "tests/rollout/text/test_sampler.py",
