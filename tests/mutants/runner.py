@@ -31,7 +31,17 @@ import pytest
 PLUGINS = ("pytest_timeout", "_hypothesis_pytestplugin")
 """The others that are installed cost half a second in each process."""
 ARGUMENTS = (
-    *("-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=short", "--no-header", "-m", "not slow"),
+    *(
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--assert=plain",
+        "--tb=short",
+        "--no-header",
+        "-m",
+        "not slow and not evidence",
+    ),
     *(argument for plugin in PLUGINS for argument in ("-p", plugin)),
 )
 NOTES = "notes.json"

@@ -114,6 +114,7 @@ def test_changes_that_compile_to_the_same_are_left_out():
     assert sample("x = -2\n", 100, 0)[1] == 3  # the third is + for -
 
 
+@pytest.mark.processes
 def test_verdicts_of_a_toy_package(tmp_path: Path):
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "test_toy.py").write_text(TESTS)
