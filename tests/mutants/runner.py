@@ -31,17 +31,8 @@ import pytest
 PLUGINS = ("pytest_timeout", "_hypothesis_pytestplugin")
 """The others that are installed cost half a second in each process."""
 ARGUMENTS = (
-    *(
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--assert=plain",
-        "--tb=short",
-        "--no-header",
-        "-m",
-        "not slow and not evidence",
-    ),
+    *["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=short", "--no-header"],
+    *("-m", "not slow and not evidence"),
     *(argument for plugin in PLUGINS for argument in ("-p", plugin)),
 )
 NOTES = "notes.json"
