@@ -25,6 +25,7 @@ from rl.algorithm.advantages import (
 )
 from rl.algorithm.zscore import STD_EPSILON
 from rl.driver.loop import Loop
+from rollout.branching import Tree
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
@@ -243,6 +244,19 @@ def test_advantages_are_limited(kind):
     groups = [np.array([0.0] * 99 + [1.0])]
     assert estimator(kind)(groups, ["a"])[0][0].max() > 5
     assert estimator(kind, advantage_clip=5.0)(groups, ["a"])[0][0].max() == 5
+
+
+def test_extremes_are_of_the_group_or_of_the_last_fork_s_siblings():
+    """The mean is 0, so that centred rewards are themselves."""
+    rewards, extreme = np.array([-4.0, -3, 4, 5, -5, 3]), estimator(AdvantageKind.centred, extremes=1.5)
+    ((advantage, valid),) = extreme([rewards], ["a"])
+    assert advantage.tolist() == [0, 0, 0, 5, -5, 0]
+    assert valid.tolist() == [False, False, False, True, True, False]
+    tree = Tree(forks=(1, 3), factors=(2, 3), steps=4)  # siblings are the first three and the last three
+    ((advantage, valid),) = extreme([rewards], ["a"], tree)
+    assert advantage[:, 3].tolist() == [-4, 0, 4, 5, -5, 0]
+    assert valid[:, 3].tolist() == [True, False, True, True, True, False]
+    assert not valid[:, :3].any()  # steps that leaves share belong to none
 
 
 def test_equal_rewards_teach_only_when_others_are_compared_with():
