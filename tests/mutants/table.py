@@ -52,14 +52,8 @@ TARGETS = (
     Target(
         "reveal",
         ("rollout.text.reveal",),
-        ("tests/rollout/text/test_reveal.py", "tests/rollout/text/test_reveal_ties.py"),
-        (
-            "tests/rl/likelihood/test_golden_traces.py",
-            "tests/rollout/text/test_sampler.py",
-            "tests/rollout/text/test_remask.py",
-            "tests/rl/likelihood/test_larger_blocks.py",
-            "tests/rl/likelihood/test_proposals.py",
-        ),
+        tuple(f"tests/rollout/text/test_{name}.py" for name in ("reveal", "reveal_ties", "reveal_probability")),
+        ("tests/rl/likelihood/test_golden_traces.py",),
     ),
     Target(
         "kernels",
