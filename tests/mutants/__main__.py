@@ -15,9 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.mutants.mutations import Mutant, sample
-from tests.mutants.report import Result, flat, lines_of, read_accepted
+from tests.mutants.report import Accepted, Result, flat, lines_of, read_accepted
 from tests.mutants.runner import Baseline, Outcome, Task, Verdict, measure, preload, run_all
 from tests.mutants.table import ROOT, TARGETS, Target, source_of
 
@@ -40,20 +41,27 @@ def main() -> None:
     accepted = read_accepted()
     targets = [target for target in TARGETS if arguments.only is None or target.group in arguments.only]
     killed = read_killed(arguments.keep) if arguments.keep else {}
-    results = [
-        result
-        for target in targets
-        for result in run_target(target, arguments.count, arguments.seed, arguments.jobs, killed)
-    ]
-    seconds = time.monotonic() - started
+    results: list[Result] = []
+    for target in targets:
+        results += run_target(target, arguments.count, arguments.seed, arguments.jobs, killed)
+        numbers = {"seed": arguments.seed, **flat(results, accepted), "seconds": round(time.monotonic() - started, 1)}
+        write(arguments.folder / "mutants.json", numbers, results, accepted)
+    how = f", {len(killed)} of them killed in an earlier run" if killed else ""
     lines = [
-        f"{len(results)} mutants, seed {arguments.seed}, {arguments.jobs} processes, {seconds / 60:.0f} minutes, "
-        f"Python {platform.python_version()}.",
+        f"{len(results)} mutants, seed {arguments.seed}{how}, {arguments.jobs} at a time, "
+        f"{numbers['seconds'] / 60:.0f} minutes, Python {platform.python_version()}.",
         *lines_of(results, accepted),
         *_unused(results, accepted),
     ]
-    numbers = {"seed": arguments.seed, **flat(results, accepted), "seconds": round(seconds, 1)}
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.page:
+        arguments.page.write_text("\n".join([*_heading(arguments.page), *lines]).rstrip() + "\n")
+    print("\n".join([*lines, json.dumps(numbers)]))
+    if arguments.least is not None and numbers["rate_without_equivalent"] < arguments.least:
+        sys.exit(1)
+
+
+def write(path: Path, numbers: Mapping[str, Any], results: Sequence[Result], accepted: Accepted) -> None:
+    """After every group of modules: what an interrupted run has found can be kept."""
     rows = [
         {"group": each.group, "module": each.module}
         | {name: value for name, value in asdict(each.mutant).items() if name != "source"}
@@ -61,12 +69,8 @@ def main() -> None:
         | {"verdict": each.outcome.verdict.value, "reason": accepted.get(each.name)}
         for each in results
     ]
-    (arguments.folder / "mutants.json").write_text(json.dumps({**numbers, "results": rows}, indent=1) + "\n")
-    if arguments.page:
-        arguments.page.write_text("\n".join([*_heading(arguments.page), *lines]).rstrip() + "\n")
-    print("\n".join([*lines, json.dumps(numbers)]))
-    if arguments.least is not None and numbers["rate_without_equivalent"] < arguments.least:
-        sys.exit(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**numbers, "results": rows}, indent=1) + "\n")
 
 
 def read_killed(results: Path) -> dict[tuple[str, str, int, str], Outcome]:
@@ -123,7 +127,7 @@ def _run(drawn: Sequence[tuple[str, Mutant]], tests: Sequence[str], baseline: Ba
     return [outcomes[place] for place in range(len(drawn))]
 
 
-def _unused(results: Sequence[Result], accepted: dict[tuple[str, str, str], str]) -> list[str]:
+def _unused(results: Sequence[Result], accepted: Accepted) -> list[str]:
     """Accepted mutants that tests kill, and those that can no longer be made of their modules."""
     lines = [
         f"Accepted, but killed by {each.outcome.by}: {each.module} {each.mutant.function} `{each.mutant.diff!r}`"

@@ -69,7 +69,7 @@ def sample(source: str, count: int, seed: int) -> tuple[list[Mutant], int]:
         if len(chosen) == count:
             break
         change = changes[index]
-        changed = module.deep_replace(change.node, change.replacement)  # type: ignore[arg-type]
+        changed = module.deep_replace(change.node, change.replacement)
         assert isinstance(changed, cst.Module)
         code = _code(changed.code)
         if code is not None and code not in seen:

@@ -13,6 +13,8 @@ import yaml
 from tests.mutants.mutations import Mutant
 from tests.mutants.runner import Outcome, Verdict
 
+Accepted = dict[tuple[str, str, str], str]
+"""Mutants that change nothing, by module, function and diff -> why."""
 ACCEPTED = Path(__file__).with_name("accepted.yaml")
 
 
@@ -29,10 +31,9 @@ class Result:
         return self.module, self.mutant.function, self.mutant.diff
 
 
-def read_accepted(path: Path = ACCEPTED) -> dict[tuple[str, str, str], str]:
-    """Mutants that change nothing -> why."""
+def read_accepted(path: Path = ACCEPTED) -> Accepted:
     entries = yaml.safe_load(path.read_text()) or []
-    found: dict[tuple[str, str, str], str] = {}
+    found: Accepted = {}
     for entry in entries:
         for diff in entry["diffs"]:
             found[entry["module"], entry["function"], diff.strip()] = entry["reason"]
@@ -62,7 +63,7 @@ class Row:
     seconds: float
 
     @classmethod
-    def of(cls, name: str, results: Sequence[Result], accepted: dict[tuple[str, str, str], str]) -> Row:
+    def of(cls, name: str, results: Sequence[Result], accepted: Accepted) -> Row:
         survivors = [each for each in results if each.outcome.verdict is Verdict.survived]
         return cls(
             name,
@@ -88,14 +89,12 @@ class Row:
         return f"| {self.name} | {' | '.join(map(str, counts))} | {' | '.join(rates)} | {self.seconds:.0f} |"
 
 
-def rows_by(
-    results: Sequence[Result], accepted: dict[tuple[str, str, str], str], key: Callable[[Result], str]
-) -> list[Row]:
+def rows_by(results: Sequence[Result], accepted: Accepted, key: Callable[[Result], str]) -> list[Row]:
     names = dict.fromkeys(key(each) for each in results)
     return [Row.of(name, [each for each in results if key(each) == name], accepted) for name in names]
 
 
-def lines_of(results: Sequence[Result], accepted: dict[tuple[str, str, str], str]) -> list[str]:
+def lines_of(results: Sequence[Result], accepted: Accepted) -> list[str]:
     """Markdown: the tables and the survivors."""
     counts = "mutants | killed | of these by time-out | survived | of these equivalent"
     head = f"{counts} | killed, % (95 %) | without equivalent, % (95 %)"
@@ -119,7 +118,7 @@ def lines_of(results: Sequence[Result], accepted: dict[tuple[str, str, str], str
     return lines
 
 
-def flat(results: Sequence[Result], accepted: dict[tuple[str, str, str], str]) -> dict[str, Any]:
+def flat(results: Sequence[Result], accepted: Accepted) -> dict[str, Any]:
     row = Row.of("all", results, accepted)
     numbers: dict[str, Any] = {
         "mutants": row.mutants,

@@ -128,20 +128,24 @@ def _outcome(fork: _Fork) -> Outcome:
     return Outcome(Verdict.killed, fork.notes.get("failed") or f"pytest ended with {fork.status}", fork.seconds)
 
 
-class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class Changed(importlib.abc.MetaPathFinder):
     """Imports one module from another text."""
 
     def __init__(self, module: str, path: Path, source: str) -> None:
-        super().__init__(module, str(path))
-        self._source = source
+        self._module, self._loader = module, _TextLoader(module, str(path))
+        self._loader.text = source
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        return (
-            importlib.util.spec_from_file_location(fullname, self.path, loader=self) if fullname == self.name else None
-        )
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._loader.path, loader=self._loader)
+
+
+class _TextLoader(importlib.machinery.SourceFileLoader):
+    text = ""
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(self._source, self.path, "exec", dont_inherit=True)
+        return compile(self.text, self.path, "exec", dont_inherit=True)
 
 
 class _Plugin:

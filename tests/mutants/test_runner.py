@@ -41,13 +41,13 @@ import toy
 from toy import LIMIT, Toy
 
 
-def test_it():
+def test_it() -> None:
     assert Toy().doubled[0] == 6
     assert LIMIT == 3
     assert toy.checked(3) == 3
 
 
-def test_last():
+def test_last() -> None:
     assert True
 """
 RUN = """
@@ -70,7 +70,7 @@ tasks = [
 ]
 outcomes = dict(run_all(tasks, root, jobs=2))
 print(json.dumps([[outcomes[i].verdict.value, outcomes[i].by] for i in range(len(tasks))]))
-(root / "test_toy.py").write_text("def test_it():\\n    assert False\\n")
+(root / "test_toy.py").write_text("def test_it() -> None:\\n    assert False\\n")
 try:
     measure(["test_toy.py"], root)
 except RuntimeError as error:
@@ -82,7 +82,7 @@ def mutants_of_toy() -> list[Mutant]:
     return sample(TOY, 1000, 0)[0]
 
 
-def test_only_what_can_change_behaviour_is_mutated():
+def test_only_what_can_change_behaviour_is_mutated() -> None:
     mutants = mutants_of_toy()
     assert {(mutant.function, mutant.diff) for mutant in mutants} >= {
         ("", "- LIMIT = 3\n+ LIMIT = 4"),
@@ -100,7 +100,7 @@ def test_only_what_can_change_behaviour_is_mutated():
     }
 
 
-def test_the_sample_is_the_seed_s_and_holds_every_operator():
+def test_the_sample_is_the_seed_s_and_holds_every_operator() -> None:
     assert sample(TOY, 5, 0) == sample(TOY, 5, 0)
     assert sample(TOY, 5, 0) != sample(TOY, 5, 1)
     everything = mutants_of_toy()
@@ -109,13 +109,13 @@ def test_the_sample_is_the_seed_s_and_holds_every_operator():
     assert {mutant.operator for mutant in sample(TOY, len(operators), 0)[0]} == operators
 
 
-def test_changes_that_compile_to_the_same_are_left_out():
+def test_changes_that_compile_to_the_same_are_left_out() -> None:
     assert {mutant.diff for mutant in sample("x = -0\n", 100, 0)[0]} == {"- x = -0\n+ x = -1", "- x = -0\n+ x = None"}
     assert sample("x = -2\n", 100, 0)[1] == 3  # the third is + for -
 
 
 @pytest.mark.processes
-def test_verdicts_of_a_toy_package(tmp_path: Path):
+def test_verdicts_of_a_toy_package(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "test_toy.py").write_text(TESTS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
@@ -136,7 +136,7 @@ def test_verdicts_of_a_toy_package(tmp_path: Path):
     assert refusal == "the tests fail without any change: test_toy.py::test_it"
 
 
-def test_the_report_names_survivors_and_their_reasons(tmp_path: Path):
+def test_the_report_names_survivors_and_their_reasons(tmp_path: Path) -> None:
     mutants = mutants_of_toy()[:4]
     verdicts = [Verdict.killed, Verdict.timed_out, Verdict.survived, Verdict.survived]
     results = [Result("toy", "toy", m, Outcome(v, "", 1.5)) for m, v in zip(mutants, verdicts, strict=True)]
@@ -152,13 +152,13 @@ def test_the_report_names_survivors_and_their_reasons(tmp_path: Path):
     assert "**no reason given**" in text
 
 
-def test_wilson_interval():
+def test_wilson_interval() -> None:
     """Newcombe (Statistics in Medicine 17, 1998), table I: 81 of 263."""
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_every_file_of_the_table_exists_and_every_reason_belongs_to_a_mutant():
+def test_every_file_of_the_table_exists_and_every_reason_belongs_to_a_mutant() -> None:
     accepted = read_accepted()
     modules = [module for target in TARGETS for module in target.modules]
     assert len(set(modules)) == len(modules)
