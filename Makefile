@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart quickstart-image test test-processes test-functions test-slow test-slow-processes \
-	test-slow-functions coverage evidence lint picture docs bases clean
+	test-slow-functions coverage mutants evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -37,7 +37,10 @@ test-slow-functions: .venv/installed
 coverage: .venv/installed  ## lines that the tests reach in this process, of the six packages; less than 92 % fails
 	$(PYTEST) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not evidence and not processes"
 
-evidence: coverage  ## what takes long and shows most, before a release: further seeds, coverage, mutants
+mutants: .venv/installed  ## break the formulas on purpose and count how often the tests notice: about 20 minutes
+	$(BIN)/python -m tests.mutants --page docs/evidence/mutants.md --least 0.9
+
+evidence: coverage mutants  ## what takes long and shows most, before a release: further seeds, coverage, mutants
 	$(PYTEST) -m evidence
 
 lint: .venv/installed  ## ruff, mypy, import direction, and whether the picture of the rooms is that of the imports

@@ -25,6 +25,7 @@ from rl.algorithm.advantages import (
 )
 from rl.algorithm.zscore import STD_EPSILON
 from rl.driver.loop import Loop
+from rollout.branching import Tree
 
 NAN = math.nan
 RELATIVE = [AdvantageKind.zscore, AdvantageKind.centred, AdvantageKind.leave_one_out]
@@ -47,6 +48,11 @@ def test_by_hand(kind: AdvantageKind, expected: list[float]) -> None:
     assert advantage.dtype == np.float32
     np.testing.assert_allclose(advantage, expected, rtol=2e-6)
     assert valid.all()
+
+
+def test_the_softmax_of_large_rewards_does_not_overflow() -> None:
+    advantage, _ = advantages(np.array([0.0, 4000.0]), AdvantageKind.softmax)
+    assert advantage.tolist() == [-2.0, 2.0]
 
 
 def test_best_and_worst_make_a_pair_and_leave_the_rest_out() -> None:
@@ -81,6 +87,7 @@ def test_a_lone_sample_is_compared_with_nothing(rewards: list[float]) -> None:
 
 
 def test_offline_advantages_are_not_of_rewards() -> None:
+    assert {AdvantageKind.constant: (1.0,), AdvantageKind.preference: (1.0, -1.0)} == OFFLINE_ADVANTAGES
     assert {kind for kind in AdvantageKind if kind.offline} == OFFLINE_ADVANTAGES.keys()
     for kind in OFFLINE_ADVANTAGES:
         with pytest.raises(ValueError, match=f"advantage={kind.name} belongs to answers in the data"):
@@ -186,6 +193,17 @@ def test_global_std_centres_by_group_and_scales_by_the_update():
     assert valid.tolist() == [True, True, False, True]
 
 
+@pytest.mark.filterwarnings("error")  # a mean of nothing
+def test_groups_without_scores_have_no_advantages_and_no_warnings():
+    nothing, some = np.full(2, NAN), np.array([0.0, 1.0])
+    for kind in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running):
+        for rewards in ([nothing], [nothing, some]):
+            advantage, valid = estimator(kind)(rewards, ["a", "b"][: len(rewards)])[0]
+            assert advantage.tolist() == [0.0, 0.0]
+            assert not valid.any()
+    assert not in_band(nothing, (0.0, 1.0))
+
+
 def test_batch_compares_all_samples_of_the_update():
     groups = two_groups()
     scored = np.concatenate(groups)[[0, 1, 3, 4, 5, 6, 7]]
@@ -228,6 +246,19 @@ def test_advantages_are_limited(kind):
     groups = [np.array([0.0] * 99 + [1.0])]
     assert estimator(kind)(groups, ["a"])[0][0].max() > 5
     assert estimator(kind, advantage_clip=5.0)(groups, ["a"])[0][0].max() == 5
+
+
+def test_extremes_are_of_the_group_or_of_the_last_fork_s_siblings():
+    """The mean is 0, so that centred rewards are themselves."""
+    rewards, extreme = np.array([-4.0, -3, 4, 5, -5, 3]), estimator(AdvantageKind.centred, extremes=1.5)
+    ((advantage, valid),) = extreme([rewards], ["a"])
+    assert advantage.tolist() == [0, 0, 0, 5, -5, 0]
+    assert valid.tolist() == [False, False, False, True, True, False]
+    tree = Tree(forks=(1, 3), factors=(2, 3), steps=4)  # siblings are the first three and the last three
+    ((advantage, valid),) = extreme([rewards], ["a"], tree)
+    assert advantage[:, 3].tolist() == [-4, 0, 4, 5, -5, 0]
+    assert valid[:, 3].tolist() == [True, False, True, True, True, False]
+    assert not valid[:, :3].any()  # steps that leaves share belong to none
 
 
 def test_equal_rewards_teach_only_when_others_are_compared_with():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from configs.algorithm_options import AlgorithmOptions, ObjectiveKind, Ratio
 from models.images.prediction import Prediction
+from rl.algorithm.decisions import Decisions
 from rl.algorithm.denoising_scores import DenoisingScores, nft_loss
+from rl.algorithm.objectives import policy_loss
 from rollout.images.kernels.corruption import MixingLevels
 from rollout.images.kernels.levels import Level
+from tests.rl.algorithm.test_objectives import entry
 
 SAMPLES, SPREAD, OFFSET = 2000, 0.5, 0.4
 LEVELS = {
@@ -114,6 +119,27 @@ def test_a_perfect_estimate_divides_by_the_floor_and_not_by_zero():
     loss.sum().backward()
     assert loss.tolist() == [0.0, 0.0]
     assert not output.grad.any()
+
+
+def test_advantages_become_probabilities_of_being_good():
+    """A / 2a + 1/2 with a = 2. At the level (1/2, 1/2) of a flow an output o believes in -o / 2, if it sees nothing.
+    With o = -1, an old output of 0, beta 1/2 and clean latents of 1, the errors of the pair are 3/4 and 5/4, and so are
+    their squares over their sizes. The loss is (3/4 r + 5/4 (1 - r)) / beta = 5/2 - r, its slope 2 r - 1, all times a.
+    """
+    advantage, optimality = np.array([-9.0, -1.0, 0.0, 1.5, 9.0], np.float32), np.array([0, 0.25, 0.5, 0.875, 1])
+    clean, level = torch.ones(5, 1, 1, 1), MixingLevels.of(Prediction.flow, [Level(500.0, 0.5, 0.5)] * 5)
+
+    def scores(output: Tensor) -> DenoisingScores:
+        return DenoisingScores(torch.zeros(5), output, torch.zeros(5, 1, 1, 1), clean, level)
+
+    options = AlgorithmOptions(objective=ObjectiveKind.nft, ratio=Ratio.none, advantage_clip=2.0, beta=0.5)
+    decisions = Decisions.of([entry(np.zeros(5), advantage, weight=np.full(5, 0.2))], torch.device("cpu"))
+    output = torch.full((5, 1, 1, 1), -1.0, requires_grad=True)
+    loss = policy_loss(scores(output), decisions, options, 1, lambda part: part, scores(torch.zeros(5, 1, 1, 1)))
+    np.testing.assert_allclose(loss.measures["nft/optimality"], optimality)
+    assert loss.value.item() == pytest.approx(2 * (2.5 - optimality).mean())
+    (gradient,) = torch.autograd.grad(loss.value, output)
+    np.testing.assert_allclose(gradient.flatten(), 2 * (2 * optimality - 1) / 5, rtol=1e-5, atol=1e-7)
 
 
 def test_the_old_policy_gets_no_gradient():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,33 @@ def test_before_the_first_step_the_clipped_objective_is_the_policy_gradient():
         assert (result.measures["ratio/mean"] == 1).all()
         assert not result.measures["ratio/clip_fraction"].any()
     torch.testing.assert_close(*gradients)
+
+
+def test_with_nothing_recorded_the_old_policy_is_the_present_one():
+    """In the first epoch nothing was recorded: the ratio is 1 and its gradient the policy's."""
+    new, _, advantage = numbers()
+    found = []
+    for recorded in (new, None):
+        leaf = torch.tensor(new, requires_grad=True)
+        decisions = Decisions.of([replace(entry(new, advantage), old=recorded)], torch.device("cpu"))
+        result = policy_loss(Scores(leaf), decisions, AlgorithmOptions(), 1, lambda value: value)
+        (gradient,) = torch.autograd.grad(result.value, leaf)
+        found.append((result.value.item(), gradient))
+        assert (result.measures["ratio/mean"] == 1).all()
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+    np.testing.assert_allclose(found[0][1], -advantage)
+
+
+def test_what_the_dual_clip_holds():
+    """With c = 1.3: of good samples nothing below 1 + high, of bad ones ratios above 1.3."""
+    ratio, advantage = np.array([1.1, 0.5, 3.0, 1.1, 0.5]), np.array([0.5, 0.5, -1.0, -1.0, -1.0])
+    leaf = torch.tensor(np.log(ratio), requires_grad=True)
+    result = elements(leaf, np.zeros(5), advantage, AlgorithmOptions(clip=0.2, dual_clip=1.3))
+    assert result.measures["ratio/clip_fraction"].tolist() == [0, 0, 1, 0, 1]  # the last by PPO's own clip
+    assert result.value.item() == pytest.approx(-(0.55 + 0.25 - 1.3 - 1.1 - 0.8))
+    (gradient,) = torch.autograd.grad(result.value, leaf)
+    np.testing.assert_allclose(gradient, [-0.55, -0.25, 0.0, 1.1, 0.0])
 
 
 @pytest.mark.parametrize("estimator", SAMPLED_ESTIMATORS)

@@ -183,3 +183,19 @@ def test_refills_visit_each_problem_once_before_any_twice() -> None:
     schedule = Schedule(0, 64, 8, 4, 2, 0, 3)
     tickets = [t for update in range(3) for attempt in (0, 1) for t in schedule.refill(update, attempt, 8)]
     assert max(Counter(index for ticket in tickets[:4] for index in ticket.problem_indices).values()) == 1
+
+
+def test_refills_of_one_update_are_not_those_of_another() -> None:
+    """Neither their noise nor, within an epoch, their problems."""
+    schedule = Schedule(0, 5000, 8, 4, 2, 1, 3)
+    tickets = [
+        ticket for update in range(3) for attempt in (0, 1, 63) for ticket in schedule.refill(update, attempt, 8)
+    ]
+    problems = [index for ticket in tickets for index in ticket.problem_indices]
+    assert len({ticket.seed for ticket in tickets}) == len(tickets) == 18
+    assert len(set(problems)) == len(problems) == 72
+    planned = [
+        index for update in range(3) for ticket in schedule.tickets_of(update) for index in ticket.problem_indices
+    ]
+    refilled = [index for ticket in schedule.refill(0, 0, 8) for index in ticket.problem_indices]
+    assert planned[:8] != refilled  # a stream of their own

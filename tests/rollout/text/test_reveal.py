@@ -142,6 +142,37 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens(monkeypatch, extreme
     assert set(tokens.tolist()) == {0 if extreme == 0 else 6}
 
 
+def test_an_impossible_first_token_is_not_drawn_at_the_end_of_the_interval(monkeypatch):
+    """A uniform of exactly 0 is not below the first token's share if that is nothing."""
+    monkeypatch.setattr(reveal, "uniform", lambda uid, *rest: torch.zeros(uid.shape, dtype=torch.float64))
+    for options, token in (({"top_k": 1}, 3), ({"top_k": 2}, 0), ({"top_p": 0.1}, 3)):
+        keys = (torch.zeros(1, dtype=torch.long),) * 3
+        assert RevealKernel(SamplerOptions(**options), SPEC).draw(LOGITS[None], *keys).tokens.tolist() == [token]
+
+
+def test_top_k_of_one_leaves_one_token():
+    q = RevealKernel(SamplerOptions(top_k=1), SPEC).process(LOGITS[None])[0].exp()
+    assert q.tolist() == [float(token == 3) for token in range(V)]
+
+
+@pytest.mark.parametrize(
+    ("options", "truncates"),
+    [
+        ({}, False),
+        ({"temperature": 0.5}, False),
+        ({"top_k": 1}, True),
+        ({"top_p": 0.9}, True),
+        ({"top_k": 3, "top_p": 0.9}, True),
+        ({"temperature": 0.0, "top_k": 3}, False),
+        ({"temperature": 0.0, "top_p": 0.9}, False),
+    ],
+    ids=str,
+)
+def test_what_truncates(options, truncates):
+    """Its support is recorded. At temperature 0 there is nothing to record: the law is one token."""
+    assert RevealKernel(SamplerOptions(**options), SPEC).truncates is truncates
+
+
 # Orders
 
 
@@ -291,6 +322,15 @@ def test_quota_fills_the_block_in_its_rounds(width, rounds, given_tokens):
     assert sum(shares) == first
     assert len(shares) == min(rounds, first)
     assert max(shares) - min(shares) <= 1
+
+
+def test_what_the_quota_leaves_masked():
+    """Eleven positions in four rounds go 3, 3, 3, 2; without a number of rounds, one by one."""
+    rounds, first = torch.arange(5), torch.full((5,), 11)
+    kernel = RevealKernel(SamplerOptions(count=Count.quota, rounds_per_block=4), SPEC)
+    assert kernel.remaining(first, rounds).tolist() == [11, 8, 5, 2, 0]
+    kernel = RevealKernel(SamplerOptions(count=Count.quota, rounds_per_block=None), SPEC)
+    assert kernel.remaining(first, rounds).tolist() == [11, 10, 9, 8, 7]
 
 
 def test_factor_rule_does_not_reveal_a_failing_last_position():

@@ -74,6 +74,13 @@ def test_the_last_step_gives_the_estimate_of_the_clean_latent():
         torch.testing.assert_close(kernel.advance(x, out, 9, random(2, 5, seed=2)), kernel.denoised(x, out, 9))
 
 
+def test_a_schedule_of_one_step_only_denoises():
+    x, out = random(2, 5), random(2, 5, seed=1)
+    kernel = flow_kernel(steps=1)
+    assert kernel.stochastic == (False,)
+    torch.testing.assert_close(kernel.advance(x, out, 0, random(2, 5, seed=2)), x - out)
+
+
 def test_last_step_of_a_schedule_that_stops_short_of_the_clean_latent():
     """Stable Diffusion 1 ends at its least noisy trained level: noise drawn there would still stay in the image."""
     kernel = GaussianSteps(Prediction.v, variance_preserving(10)[:-1], KernelKind.ddim, 1.0)

@@ -47,6 +47,11 @@ def test_sliding_windows_move_towards_the_image_and_return():
     assert {len(window) for window in windows} == {4}
 
 
+def test_a_window_of_one_step_may_move_at_every_update():
+    options = WindowOptions(WindowKind.sliding, size=1, start=6, every=1)
+    assert [window_steps(options, STEPS, 0, update) for update in range(4)] == [(6,), (7,), (8,), (6,)]
+
+
 def test_trained_fraction():
     options = WindowOptions(trained_fraction=0.6)
     drawn = [trained_steps(options, STEPS, seed, 0) for seed in range(1500)]

@@ -1,0 +1,95 @@
+"""Weights and divisors of a small group, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from configs.algorithm_options import Denominator
+from rl.algorithm.denominators import divisor, row_weights, sample_weights
+from rl.algorithm.scored_rows import ScoredRow
+from rollout.trajectory import TextTrajectory
+from tests.traces import text_trajectory
+
+MASK = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+
+
+def group() -> TextTrajectory:
+    """Of its three samples three decisions, one and none are trained."""
+    shape = MASK.shape
+    return text_trajectory(np.array([5], np.int32), np.zeros(shape, np.int32), np.ones(shape, np.int16), mask=MASK)
+
+
+def row(
+    sample: int,
+    decision: list[int],
+    step: list[int],
+    importance: float = 1.0,
+    emphasis: list[float] | None = None,
+    trajectory: int = 0,
+) -> ScoredRow:
+    return ScoredRow(
+        content=None,
+        trajectory=trajectory,
+        sample=sample,
+        decision=np.array(decision),
+        coefficient=np.ones(len(decision), np.float32),
+        step=np.array(step),
+        tokens=4,
+        importance=importance,
+        emphasis=None if emphasis is None else np.array(emphasis, np.float32),
+    )
+
+
+def weights(kind: Denominator, *rows: ScoredRow, draws: int = 1, groups: int = 1) -> list[list[float]]:
+    return [found.tolist() for found in row_weights([group()] * groups, rows, kind, draws)]
+
+
+ROWS = (row(0, [0, 1, 2, 3], [5, 5, 7, 9]), row(1, [0, 1], [0, 0]), row(2, [0, 3], [1, 2]))
+"""The first sample's last step, the second's other decision and all of the third are not trained."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "of_samples", "of_group"),
+    [
+        (Denominator.token, [[1, 1, 1, 0], [1, 0], [0, 0]], [3, 1, 0], 4),
+        (Denominator.canvas, [[1, 1, 1, 0], [1, 0], [0, 0]], [3, 1, 0], 12),
+        (Denominator.sequence, [[1 / 3, 1 / 3, 1 / 3, 0], [1, 0], [0, 0]], [1, 1, 1], 3),
+        (Denominator.step, [[1 / 4, 1 / 4, 1 / 2, 0], [1, 0], [0, 0]], [1, 1, 1], 3),
+    ],
+)
+def test_by_hand(kind: Denominator, expected: list[list[float]], of_samples: list[float], of_group: float) -> None:
+    for found, wanted in zip(weights(kind, *ROWS), expected, strict=True):
+        assert found == pytest.approx(wanted)
+    assert sample_weights(group(), kind).tolist() == of_samples
+    assert divisor(group(), kind) == of_group
+
+
+def test_steps_that_stand_for_others_count_for_them() -> None:
+    """Two of five steps with importance 2.5: each decision's share is 1 / its step's decisions / 5."""
+    scored = (row(0, [0, 1], [5, 5], 2.5), row(0, [2], [7], 2.5))
+    assert weights(Denominator.step, *scored) == [pytest.approx([0.1, 0.1]), pytest.approx([0.2])]
+
+
+def test_a_step_that_stands_for_less_than_one_is_one() -> None:
+    assert weights(Denominator.step, row(1, [0], [0], 0.5)) == [[1.0]]
+
+
+def test_every_draw_counts_as_a_whole_sample() -> None:
+    """The loss is divided by the number of draws, so their weights sum to it: two draws that mask one and two."""
+    scored = (row(0, [0], [0]), row(0, [1, 2], [1, 1]))
+    assert weights(Denominator.step, *scored, draws=2) == [[1.0], [0.5, 0.5]]
+
+
+def test_emphasis_multiplies() -> None:
+    for kind in Denominator:
+        (plain,), (found,) = (
+            weights(kind, row(0, [0, 1], [0, 1])),
+            weights(kind, row(0, [0, 1], [0, 1], emphasis=[3.0, 0.5])),
+        )
+        assert found == pytest.approx([3 * plain[0], plain[1] / 2])
+
+
+def test_samples_of_other_groups_are_others() -> None:
+    scored = (row(1, [0], [0]), row(1, [0], [1], trajectory=1))
+    assert weights(Denominator.step, *scored, groups=2) == [[1.0], [1.0]]
