@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from configs.schema import Config
 from rl.driver.learners import GATE
 from rl.learner.report import LearnerError
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.image_learning import Training, configuration, process_group
-from tests.rl.support.learning_effect import assert_learned, effect_of_training
 
 RECIPES = {
     "ddpo": ("sd", 5e-4),  # larger steps run into its clip
@@ -45,8 +40,7 @@ OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
 OFTEN = ("branch_grpo", "dpok", "flow_grpo", "spo")
 """One of each kind; the others are run with the slow tests."""
-UPDATES = 5
-"""Of each seed."""
+UPDATES = 8
 ADAPTERS = ["model.lora.rank=4", "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]"]
 
 
@@ -73,10 +67,13 @@ def standardised(image: np.ndarray) -> float:
     return 700 * (redness(image) - 0.346)
 
 
-def configured(folders: Path, recipe: str) -> Config:
+@pytest.mark.parametrize(
+    "recipe", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
+def test_every_recipe_learns(folders, recipe):
     """As published but for the learning rate and a clip in nats: published widths are for latents 100 times larger."""
     family, learning_rate = RECIPES[recipe]
-    return configuration(
+    config = configuration(
         folders / family,
         f"algorithm={recipe}",
         f"algorithm.optimizer.learning_rate={learning_rate}",
@@ -87,32 +84,16 @@ def configured(folders: Path, recipe: str) -> Config:
         *(f"rollout.{option}" for option in SMALLER_TREES.get(recipe, ())),
         *OF_TEXTS.get(recipe, []),
     )
-
-
-def begun(config: Config, recipe: str, seed: int = 0) -> Training:
-    return Training(config, standardised if recipe == "dpok" else redness, seed=seed)
-
-
-def trained(training: Training) -> list[dict[str, float]]:
-    """The metrics of each update."""
-    return [training.update(update)[0] for update in range(UPDATES)]
-
-
-@pytest.mark.parametrize(
-    "recipe", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
-)
-def test_every_recipe_learns(folders, recipe):
-    config = configured(folders, recipe)
-
-    def train(training: Training) -> None:
-        metrics = trained(training)
-        assert metrics[0]["logp/max_error"] <= 1e-5
-        if recipe != "spo":  # which has no ratio
-            assert metrics[0]["ratio/max_error"] <= (1e-3 if recipe == "grpo_guard" else 1e-5)
-        assert all(of_update["learner/gradient_norm"] > 0 for of_update in metrics)
-        assert training.learner.engine.updates == UPDATES * min(config.algorithm.minibatches, 2)
-
-    assert_learned(effect_of_training(partial(begun, config, recipe), train))
+    training = Training(config, standardised if recipe == "dpok" else redness)
+    results = [training.update(update) for update in range(UPDATES)]
+    rewards = [reward for _, reward in results]
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.5 * training.spread
+    first = results[0][0]
+    assert first["logp/max_error"] <= 1e-5
+    if recipe != "spo":  # which has no ratio
+        assert first["ratio/max_error"] <= (1e-3 if recipe == "grpo_guard" else 1e-5)
+    assert all(metrics["learner/gradient_norm"] > 0 for metrics, _ in results)
+    assert training.learner.engine.updates == UPDATES * min(config.algorithm.minibatches, 2)
 
 
 def test_pruned_branches_are_not_scored(folders):
