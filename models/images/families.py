@@ -240,20 +240,18 @@ _FAMILIES: dict[str, ImageFamily] = {
 }
 FAMILIES: Mapping[str, ImageFamily] = MappingProxyType(_FAMILIES)
 """By name; `enter` adds to them."""
+_OURS = frozenset(_FAMILIES)
 
 
 def enter(family: ImageFamily) -> ImageFamily:
-    """Make a family known in this process, as if it were declared above.
+    """Make a family known in this process, as if it were declared above; in place of an earlier one that was entered.
 
     Raises:
-        CheckpointError: it is no family, or another one has its name.
+        CheckpointError: it is no family, or one that is declared above has its name.
     """
     if not isinstance(family, ImageFamily):
         raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.images.families.ImageFamily")
-    known = _FAMILIES.setdefault(family.name, family)
-    if known is not family and (known.pipeline_class, known.network_class) != (
-        family.pipeline_class,
-        family.network_class,
-    ):
+    if family.name in _OURS and family != _FAMILIES[family.name]:
         raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
-    return known
+    _FAMILIES[family.name] = family
+    return family

@@ -269,20 +269,21 @@ _FAMILIES: dict[str, TextFamily] = {
 }
 FAMILIES: Mapping[str, TextFamily] = MappingProxyType(_FAMILIES)
 """By name; `enter` adds to them."""
+_OURS = frozenset(_FAMILIES)
 
 
 def enter(family: TextFamily) -> TextFamily:
-    """Make a family known in this process, as if it were declared above.
+    """Make a family known in this process, as if it were declared above; in place of an earlier one that was entered.
 
     Raises:
-        CheckpointError: it is no family, or another one has its name.
+        CheckpointError: it is no family, or one that is declared above has its name.
     """
     if not isinstance(family, TextFamily):
         raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.text.families.TextFamily")
-    known = _FAMILIES.setdefault(family.name, family)
-    if known is not family and repr(known) != repr(family):
+    if family.name in _OURS and family != _FAMILIES[family.name]:
         raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
-    return known
+    _FAMILIES[family.name] = family
+    return family
 
 
 def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:
