@@ -148,6 +148,8 @@ def test_evaluations_repeat_their_noise_and_share_it_with_nobody() -> None:
     training = [run_of().ticket(i).seed for i in range(200)]
     everything = training + seeds(0, TicketKind.sampled) + seeds(0, TicketKind.greedy)
     assert len(set(everything)) == len(everything)
+    other_run = evaluation_tickets(2, 0, 100, 10, samples=1, kind=TicketKind.sampled)
+    assert not {ticket.seed for ticket in other_run} & set(everything)
     with pytest.raises(ValueError, match="training tickets"):
         seeds(0, TicketKind.train)
 
