@@ -145,7 +145,7 @@ def algorithms(
     config_dir: ConfigDir = None,
 ) -> None:
     """List the algorithms: what each is made of, what it costs and what it needs."""
-    from rl.commands.catalogue import show_algorithms
+    from rl.commands.algorithms import show_algorithms
 
     show_algorithms(name, config_dir)
 

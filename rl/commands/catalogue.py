@@ -1,4 +1,4 @@
-"""`denoiserl algorithms`: what each file of configs/algorithm is, worked out from the file itself.
+"""What each file of configs/algorithm is, worked out from the file itself.
 
 Nothing is listed twice: the cell, what it needs and what it costs follow from the composed options, the models it is
 for from the compatibility check, and the words from the comment at the head of the file.
@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, LikelihoodKind, ObjectiveKind, Partition
 from configs.compose import PACKAGE, Composed, compose
-from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
 from rl.algorithm.requirements import differentiates_reward, is_coupled, needs_old, needs_reference
+from rl.commands.recipe import Recipe
 from rl.compatibility import problems
 from rl.compatibility.text import attention_of
 
-PIPED_WIDTH = 150
-"""Columns of the table where no terminal says how many there are."""
 OF_THE_ALGORITHM = ("algorithm.", "rollout.denoising", "rollout.sampler")
 """Problems with these options are the recipe's own; others can be mended by choosing data or a model."""
 REST = {
@@ -44,22 +39,6 @@ ANSWERS = {
 
 
 USERS = [f"data.{part}.user=x" for part in ("train", "evaluation")]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    name: str
-    summary: str
-    paper: str
-    """arXiv number, or empty"""
-    modalities: tuple[str, ...]
-    attention: str
-    """Of the text models that it is for; empty if of any"""
-    cell: tuple[str, str, str, str]
-    """likelihood, ratio, objective, advantage"""
-    forwards: str
-    """Rows scored for each sample in one pass over it, times the models that score them."""
-    needs: tuple[str, ...]
 
 
 def catalogue(config_dir: Path | None = None) -> list[Recipe]:
@@ -198,34 +177,3 @@ def _rows(config: Config) -> str:
         Partition.forks: "1" if branching is None else str(len(branching.forks)),
         Partition.left_to_right: "L",
     }[likelihood.partition]
-
-
-def table(recipes: list[Recipe]) -> Table:
-    result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for column in ("algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"):
-        result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
-    for recipe in recipes:
-        cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
-        result.add_row(recipe.name, _models(recipe), *cells)
-    return result
-
-
-def _models(recipe: Recipe) -> str:
-    attention = f" ({recipe.attention})" if recipe.attention else ""
-    return ", ".join(f"text{attention}" if name == Modality.text.value else name for name in recipe.modalities)
-
-
-def show_algorithms(name: str | None, config_dir: Path | None) -> None:
-    """All of them in a table, or the description of one."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)
-    recipes = {recipe.name: recipe for recipe in catalogue(config_dir)}
-    if name is None:
-        console.print(table(list(recipes.values())))
-        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
-        return
-    if name not in recipes:
-        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
-    console.print(table([recipes[name]]))
-    console.print(recipes[name].summary, markup=False)

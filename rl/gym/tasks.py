@@ -21,7 +21,8 @@ from configs.compose import PACKAGE, Composed, compose
 from configs.errors import UserError
 from models.options import Modality
 from rewards.registry import RewardError
-from rl.commands.catalogue import Recipe, catalogue
+from rl.commands.catalogue import catalogue
+from rl.commands.recipe import Recipe
 from rl.modality.choice import modality_of
 
 FOLDER = PACKAGE / "gym"

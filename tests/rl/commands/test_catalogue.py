@@ -6,11 +6,20 @@ import pytest
 
 from configs.algorithm_options import AdvantageKind, ObjectiveKind
 from configs.compose import PACKAGE, compose
-from rl.commands.catalogue import Recipe, catalogue
+from rl.commands.algorithms import recipes_of
+from rl.commands.catalogue import catalogue
+from rl.commands.recipe import Recipe
 from rl.compatibility import problems
 from tests.documentation import blocks, commands, run_command
 
 PAGE = "docs/algorithms.md"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """No test reads what another has kept, or writes into a home."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/denoiserl"
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +140,48 @@ def test_documented_value_models_compose(monkeypatch, capsys):
 
 def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
     from configs.errors import UserError
-    from rl.commands.catalogue import show_algorithms
+    from rl.commands.algorithms import show_algorithms
 
     with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, anchored_coupled"):
         show_algorithms("ppo", None)
+
+
+def counted(monkeypatch) -> list[object]:
+    from rl.commands import catalogue as module
+
+    calls: list[object] = []
+    work_out = module.catalogue
+    monkeypatch.setattr(module, "catalogue", lambda config_dir: calls.append(config_dir) or work_out(config_dir))
+    return calls
+
+
+def test_the_catalogue_is_worked_out_once_and_again_when_a_file_changes(monkeypatch, tmp_path, cache, recipes):
+    calls = counted(monkeypatch)
+    own = tmp_path / "own/algorithm"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# Mine, from nowhere in particular.\nclip: 0.3\n")
+    first = recipes_of(tmp_path / "own")
+    assert recipes_of(tmp_path / "own") == first
+    assert {recipe.name: recipe for recipe in first} == {**recipes, "mine": next(r for r in first if r.name == "mine")}
+    assert len(calls) == 1
+    (own / "mine.yaml").write_text("# Mine, from somewhere else now.\nclip: 0.3\nratio: none\nobjective: weighted\n")
+    changed = next(recipe for recipe in recipes_of(tmp_path / "own") if recipe.name == "mine")
+    assert changed.cell[2] == "weighted"
+    assert len(calls) == 2
+    assert len(list(cache.iterdir())) == 1  # what is outdated does not pile up
+
+
+@pytest.mark.parametrize("content", ["", "[{}]", '[{"name": 1}]', "{}x", "[3]", "null"])
+def test_what_was_kept_and_cannot_be_read_is_worked_out_again(monkeypatch, cache, recipes, content):
+    calls = counted(monkeypatch)
+    assert {recipe.name: recipe for recipe in recipes_of(None)} == recipes
+    (file,) = cache.iterdir()
+    file.write_text(content)
+    assert {recipe.name: recipe for recipe in recipes_of(None)} == recipes
+    assert len(calls) == 2
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(monkeypatch, tmp_path, recipes):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert {recipe.name: recipe for recipe in recipes_of(None)} == recipes

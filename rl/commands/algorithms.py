@@ -1,0 +1,116 @@
+"""`denoiserl algorithms`: the catalogue as a table, kept between calls.
+
+Working it out composes and checks every file, which takes two seconds. It depends on nothing but files, so it is kept
+in the user's cache folder under a digest of all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from configs.errors import UserError
+from rl.commands.recipe import Recipe
+
+PIPED_WIDTH = 150
+"""Columns of the table where no terminal says how many there are."""
+SOURCES = Path(__file__).parents[2]
+PACKAGES = ("cluster", "configs", "models", "rewards", "rl", "rollout")
+LIBRARIES = ("hydra-core", "omegaconf")
+
+
+def recipes_of(config_dir: Path | None) -> list[Recipe]:
+    """`rl.commands.catalogue.catalogue`, or what it said when the files were the same."""
+    file = user_cache_path("denoiserl") / f"catalogue-{_digest(config_dir)}.json"
+    kept = _read(file)
+    if kept is not None:
+        return kept
+    from rl.commands.catalogue import catalogue
+
+    recipes = catalogue(config_dir)
+    _keep(recipes, file)
+    return recipes
+
+
+def _digest(config_dir: Path | None) -> str:
+    """Of everything that the catalogue follows from."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((sys.version, [version(name) for name in LIBRARIES])).encode())
+    for file in _files(config_dir):
+        content = file.read_bytes()
+        digest.update(f"{file}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _files(config_dir: Path | None) -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from sorted((SOURCES / package).rglob("*.py"))
+    yield from sorted((SOURCES / "configs").rglob("*.yaml"))
+    if config_dir is not None:
+        yield from sorted(config_dir.absolute().rglob("*.yaml"))
+
+
+def _read(file: Path) -> list[Recipe] | None:
+    """None if it is not there, or not what `_keep` writes."""
+    try:
+        rows: list[dict[str, Any]] = json.loads(file.read_text())
+        return [Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}) for row in rows]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _keep(recipes: list[Recipe], file: Path) -> None:
+    """In place of what was kept of other files; a folder that cannot be written is no reason to fail."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        written = file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps([asdict(recipe) for recipe in recipes]))
+        written.replace(file)
+        for old in file.parent.glob("catalogue-*.json"):
+            if old != file:
+                old.unlink(missing_ok=True)
+
+
+def table(recipes: list[Recipe]) -> Table:
+    result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for column in ("algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"):
+        result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
+    for recipe in recipes:
+        cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
+        result.add_row(recipe.name, _models(recipe), *cells)
+    return result
+
+
+def _models(recipe: Recipe) -> str:
+    attention = f" ({recipe.attention})" if recipe.attention else ""
+    return ", ".join(f"text{attention}" if name == "text" else name for name in recipe.modalities)
+
+
+def show_algorithms(name: str | None, config_dir: Path | None) -> None:
+    """All of them in a table, or the description of one."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    recipes = {recipe.name: recipe for recipe in recipes_of(config_dir)}
+    if name is None:
+        console.print(table(list(recipes.values())))
+        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+        return
+    if name not in recipes:
+        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
+    console.print(table([recipes[name]]))
+    console.print(recipes[name].summary, markup=False)
