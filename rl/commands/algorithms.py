@@ -67,10 +67,13 @@ def _files(config_dir: Path | None) -> Iterator[Path]:
 def _read(file: Path) -> list[Recipe] | None:
     """None if it is not there, or not what `_keep` writes."""
     try:
-        rows: list[dict[str, Any]] = json.loads(file.read_text())
-        return [Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}) for row in rows]
+        return [Recipe(**_with_tuples(row)) for row in json.loads(file.read_text())]
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def _with_tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _keep(recipes: list[Recipe], file: Path) -> None:
