@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions, RunningOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, CustomOptions, RunningOptions
 from configs.compose import compose
 from configs.schema import Config
 from rl.algorithm.advantages import (
@@ -22,6 +22,7 @@ from rl.algorithm.advantages import (
     differs,
     has_signal,
     in_band,
+    normalised,
 )
 from rl.algorithm.zscore import STD_EPSILON
 from rl.driver.loop import Loop
@@ -290,6 +291,53 @@ def test_raw_rewards_are_themselves_and_always_teach():
     equal = np.full(4, 0.3)
     assert judge.teaches(equal, judge([equal], ["a"])[0][0])
     assert judge.teaches(np.zeros(1))
+
+
+def above_the_median(rewards: np.ndarray) -> np.ndarray:
+    return np.where(rewards == 7, NAN, rewards - np.nanmedian(rewards))
+
+
+def test_advantages_of_the_user_s_own():
+    """A sample without a reward, or that the function leaves out, takes no part; the option's clip holds here too."""
+    options = {"custom": CustomOptions(advantage=f"{__name__}.above_the_median"), "advantage_clip": 2.0}
+    judge = estimator(AdvantageKind.custom, **options)
+    ((advantage, valid),) = judge([np.array([1.0, 2.0, NAN, 7.0, -6.0])], ["a"])
+    assert advantage.tolist() == [-0.5, 0.5, 0.0, 0.0, -2.0]  # the median of 1, 2, 7 and -6 is 1.5
+    assert valid.tolist() == [True, True, False, False, True]
+    assert judge.teaches(np.ones(2), np.array([0.0, 1.0]))
+    assert not judge.teaches(np.array([0.0, 1.0]), np.zeros(2))
+    with pytest.raises(ValueError, match="a function of the user's"):
+        advantages(np.ones(2), AdvantageKind.custom)
+
+
+@pytest.mark.parametrize(
+    ("options", "solved", "admitted"),
+    [
+        ({}, None, True),
+        ({"solved_band": (0.2, 0.8)}, [1.0, 0.0, NAN], True),
+        ({"solved_band": (0.2, 0.8)}, [1.0, 1.0, NAN], False),
+        ({"least_difference": 0.9}, None, True),
+        ({"least_difference": 1.0}, None, False),
+    ],
+)
+def test_which_groups_the_options_let_in(options, solved, admitted):
+    rewards = np.array([0.0, 1.0, NAN])
+    judge = estimator(AdvantageKind.centred, **options)
+    assert judge.admits(rewards, None if solved is None else np.array(solved)) is admitted
+    for filtered in (True, False):  # a group that teaches nothing
+        judge = estimator(AdvantageKind.centred, filter_zero_variance=filtered)
+        assert judge.admits(np.ones(3), None) is not filtered
+    with pytest.raises(ValueError, match="say which are solved"):
+        estimator(AdvantageKind.centred, solved_band=(0.2, 0.8)).admits(rewards, None)
+
+
+def test_sums_of_normalised_terms_are_of_each_group_by_itself():
+    rewards = np.array([[0.0, 1.0, NAN], [5.0, 5.0, 5.0]])
+    terms = {"a": np.array([[0.0, 1.0, 3.0], [4.0, 6.0, 8.0]]), "b": np.array([[2.0, 2.0, 2.0], [0.0, 0.0, 3.0]])}
+    found = normalised(rewards, terms, {"a": 1.0, "b": 2.0})
+    first = (np.array([0.0, 1.0]) - 4 / 3) / np.sqrt(14 / 9)
+    second = np.array([-1.0, 0.0, 1.0]) * np.sqrt(1.5) + 2 * np.array([-1.0, -1.0, 2.0]) / np.sqrt(2)
+    np.testing.assert_allclose(found, [[*first, NAN], second], rtol=1e-3, atol=1e-3)
 
 
 def test_terms_of_any_size_count_by_their_weights():

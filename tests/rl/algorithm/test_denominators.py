@@ -93,3 +93,17 @@ def test_emphasis_multiplies() -> None:
 def test_samples_of_other_groups_are_others() -> None:
     scored = (row(1, [0], [0]), row(1, [0], [1], trajectory=1))
     assert weights(Denominator.step, *scored, groups=2) == [[1.0], [1.0]]
+
+
+def test_weights_of_the_user_s_own() -> None:
+    """Each decision by its place, and ten for the group."""
+
+    def weighing(mask: np.ndarray) -> tuple[np.ndarray, float]:
+        return mask * np.arange(1, 5, dtype=np.float32), 10.0
+
+    found = row_weights([group()], [*ROWS, row(0, [1, 2], [0, 0], emphasis=[2.0, 3.0])], weighing, 1)
+    assert [weights.tolist() for weights in found] == [[1, 2, 3, 0], [1, 0], [0, 0], [4, 9]]
+    assert sample_weights(group(), weighing).tolist() == [6, 1, 0]
+    assert divisor(group(), weighing) == 10.0
+    with pytest.raises(ValueError, match="a function of the user's"):
+        divisor(group(), Denominator.custom)

@@ -10,6 +10,7 @@ import torch
 
 from configs.algorithm_options import (
     AlgorithmOptions,
+    CustomOptions,
     Denominator,
     KlEstimator,
     LikelihoodOptions,
@@ -115,6 +116,23 @@ def test_what_the_dual_clip_holds():
     assert result.value.item() == pytest.approx(-(0.55 + 0.25 - 1.3 - 1.1 - 0.8))
     (gradient,) = torch.autograd.grad(result.value, leaf)
     np.testing.assert_allclose(gradient, [-0.55, -0.25, 0.0, 1.1, 0.0])
+
+
+def squares(log_ratio: torch.Tensor, advantage: torch.Tensor, options: AlgorithmOptions) -> torch.Tensor:
+    return log_ratio.square() * advantage * options.beta
+
+
+def test_a_loss_of_the_user_s_own():
+    """Of log-ratios that are held within 20 nats, without a gradient beyond."""
+    options = AlgorithmOptions(objective=ObjectiveKind.custom, custom=CustomOptions(objective=f"{__name__}.squares"))
+    options.beta = 0.5
+    leaf = torch.tensor([0.3, -0.2, 30.0], requires_grad=True)
+    result = elements(leaf, np.zeros(3, np.float32), np.array([1.0, -2.0, 1.0], np.float32), options)
+    assert result.value.item() == pytest.approx(0.5 * (0.09 - 2 * 0.04 + 400))
+    (gradient,) = torch.autograd.grad(result.value, leaf)
+    np.testing.assert_allclose(gradient, [0.3, 0.4, 0.0], rtol=1e-6)
+    assert result.measures["ratio/clip_fraction"].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(result.measures["ratio/mean"], np.exp([0.3, -0.2, 20.0]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", SAMPLED_ESTIMATORS)

@@ -12,6 +12,8 @@ import torch
 
 from configs.algorithm_options import AlgorithmOptions, Denominator, LikelihoodOptions, ObjectiveKind, Ratio
 from rl.algorithm.denominators import row_weights
+from rl.algorithm.objectives import clipped_ratios
+from rl.algorithm.scores import Scores
 from rl.likelihood.text import TextReplay
 from rollout.options import Order, SamplerOptions
 from tests.rl.support.minibatches import (
@@ -149,6 +151,17 @@ def test_clip_always_and_its_self_normalisation(made, by_token, ratio):
     for objective_kind, gain in ((ObjectiveKind.clip_always, always_clipped), (ObjectiveKind.ppo_clip, clipped)):
         normalised = clipping(ratio, objective=objective_kind, self_normalise=True)
         assert_reads(minibatch, normalised, self_normalised(gain, ratio))
+
+
+@GRID
+def test_the_divisor_of_self_normalisation_is_a_constant_sum(made, by_token, ratio):
+    """The learner adds it up over micro-batches before the first gradient."""
+    minibatch = MINIBATCHES[made](by_token)
+    leaf = torch.tensor(minibatch.new, requires_grad=True)
+    found = clipped_ratios(Scores(leaf), minibatch.decisions(), clipping(ratio), minibatch.draws)
+    expected = sum(weight * np.clip(r, 1 - LOW, 1 + HIGH) for _, r, weight in RATIOS[ratio](minibatch, minibatch.new))
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    assert not found.requires_grad
 
 
 def test_self_normalisation_divides_by_clipped_ratios_and_not_by_their_number():

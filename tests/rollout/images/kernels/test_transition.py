@@ -221,3 +221,25 @@ def test_errors(kind, eta, backwards, message):
         level, following = following, level
     with pytest.raises(KernelError, match=message):
         transition(kind, eta, level, following, level)
+
+
+def test_noise_of_the_user_s_own_is_in_the_form_of_ddim() -> None:
+    level, following = flow(10)[3:5]
+    steps = {}
+    for share in (0.0, 0.6, 1.0):
+        custom = lambda eta, level, following, share=share: eta * share * following.noise  # noqa: E731
+        steps[share] = transition(KernelKind.custom, 1.0, level, following, level, custom)
+    assert vars(steps[0.0]) == {"signal": following.signal, "noise": following.noise, "std": 0.0}
+    assert steps[0.6].std == pytest.approx(0.6 * following.noise)
+    assert steps[0.6].noise == pytest.approx(0.8 * following.noise)
+    assert (steps[1.0].noise, steps[1.0].std) == (0.0, following.noise)
+    assert {step.signal for step in steps.values()} == {following.signal}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.001, math.nan])
+def test_noise_of_the_user_s_own_that_cannot_be_is_refused(share: float) -> None:
+    level, following = flow(10)[3:5]
+    with pytest.raises(KernelError, match=r"return a number from 0 to following.noise"):
+        transition(KernelKind.custom, 1.0, level, following, level, lambda *_: share * following.noise)
+    with pytest.raises(KernelError, match="there is none"):
+        transition(KernelKind.custom, 1.0, level, following, level)
