@@ -228,7 +228,7 @@ def test_running_statistics_take_over_once_there_are_enough():
 
 
 def test_running_statistics_survive_a_checkpoint():
-    options = {"running": RunningOptions(buffer=8, minimum=4)}
+    options = {"running": RunningOptions(buffer=6, minimum=4)}  # which the second update of four rewards overfills
     straight, stopped = (estimator(AdvantageKind.running, **options) for _ in range(2))
     first, second = np.random.default_rng(1).normal(size=(2, 2, 4))
     for each in (straight, stopped):
@@ -260,6 +260,17 @@ def test_extremes_are_of_the_group_or_of_the_last_fork_s_siblings():
     assert advantage[:, 3].tolist() == [-4, 0, 4, 5, -5, 0]
     assert valid[:, 3].tolist() == [True, False, True, True, True, False]
     assert not valid[:, :3].any()  # steps that leaves share belong to none
+
+
+@pytest.mark.parametrize(("leaf_weights", "leaves"), [(False, [1, 1, 1, 1]), (True, [4, 2, 2, 1])])
+def test_branches_count_once_or_for_their_leaves(leaf_weights, leaves):
+    """Of the leaves 0, 1, 3, 4 the pairs part at step 1, with means 0.5 and 3.5, and the leaves at step 3.
+    What leaves share is trained with the first of them."""
+    tree = Tree(forks=(1, 3), factors=(2, 2), steps=4)
+    judge = estimator(AdvantageKind.siblings, leaf_weights=leaf_weights)
+    ((advantage, _),) = judge([np.array([0.0, 1.0, 3.0, 4.0])], ["a"], tree)
+    once = np.array([[0, -3, -3, -1], [0, 0, 0, 1], [0, 3, 3, -1], [0, 0, 0, 1]])
+    np.testing.assert_allclose(advantage, once * leaves, atol=1e-6)
 
 
 def test_equal_rewards_teach_only_when_others_are_compared_with():
@@ -354,6 +365,13 @@ def test_terms_of_any_size_count_by_their_weights():
     np.testing.assert_allclose(combined(terms, weights), expected, atol=1e-3)
     larger = {**terms, "speed": 1000 * terms["speed"]}  # the control: a plain sum would follow the larger numbers
     np.testing.assert_allclose(combined(larger, weights), expected, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("error")  # a mean of nothing
+def test_a_term_of_two_samples_counts_and_one_of_fewer_does_not():
+    terms = {"two": np.array([3.0, NAN, 5.0]), "one": np.array([NAN, 2.0, NAN]), "none": np.full(3, NAN)}
+    found = combined(terms, {"two": 2.0, "one": 1.0, "none": 1.0})
+    np.testing.assert_allclose(found, [-2.0, 0.0, 2.0], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [*RELATIVE, AdvantageKind.softmax, AdvantageKind.batch, AdvantageKind.global_std])
