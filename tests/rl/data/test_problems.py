@@ -286,7 +286,7 @@ def test_rewards_get_none_for_a_column_that_another_source_of_the_mixture_has(
     """Whichever problems a ticket holds."""
     from rl.data.prompts import PromptSource
 
-    source = PromptSource(open_training(mixed), modality=None)  # type: ignore[arg-type]  # encodes nothing here
+    source = PromptSource(open_training(mixed), encoder=None)  # type: ignore[arg-type]  # encodes nothing here
     _, columns = source.columns(indices, samples=2)
     known = {2: ("2", None), 3: (None, "r0"), 4: (None, "r1")}
     assert columns["answer"] == [known[index][0] for index in indices for _ in range(2)]
