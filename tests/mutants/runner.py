@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -44,20 +44,29 @@ class Verdict(Enum):
     survived = "survived"
 
 
+class Limit(NamedTuple):
+    seconds: float
+    processor_seconds: float
+
+
+LONGEST = Limit(1800, 900)
+
+
 @dataclass(frozen=True)
 class Baseline:
     """The tests against the module as it is."""
 
     seconds: float
+    processor_seconds: float
     durations: dict[str, float]
     """Seconds of each test: the fast ones go first."""
     imported: list[str]
     """Every module in the process afterwards, in the order of import."""
 
     @property
-    def limit(self) -> float:
-        """Seconds for a mutant; generous, for other programs may run beside this one."""
-        return 10 + 5 * self.seconds
+    def limit(self) -> Limit:
+        """A loop without an end is known by the processor's time, which does not depend on what else runs here."""
+        return Limit(60 + 10 * self.seconds, 10 + 5 * self.processor_seconds)
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,10 @@ class Task:
     """Of the changed module."""
     durations: dict[str, float]
     """Of the tests, without the change."""
-    limit: float
-    """Seconds."""
+    limit: Limit
 
 
-def measure(tests: Sequence[str], root: Path, limit: float = 900) -> Baseline:
+def measure(tests: Sequence[str], root: Path, limit: Limit = LONGEST) -> Baseline:
     """Raises RuntimeError when they do not pass."""
     fork = _Fork(tests, root, None, {}, limit)
     while not fork.is_over():
@@ -89,7 +97,7 @@ def measure(tests: Sequence[str], root: Path, limit: float = 900) -> Baseline:
     if fork.status != 0:
         found = fork.notes.get("failed") or f"pytest ended with {fork.status}"
         raise RuntimeError(f"the tests fail without any change: {found}\n{fork.notes.get('why', '')}")
-    return Baseline(fork.seconds, fork.notes["durations"], fork.notes["imported"])
+    return Baseline(fork.seconds, fork.processor_seconds, fork.notes["durations"], fork.notes["imported"])
 
 
 def preload(baseline: Baseline, root: Path) -> None:
@@ -178,13 +186,13 @@ class _Fork:
     """Tests that run in a process of their own."""
 
     def __init__(
-        self, tests: Sequence[str], root: Path, changed: Changed | None, durations: dict[str, float], limit: float
+        self, tests: Sequence[str], root: Path, changed: Changed | None, durations: dict[str, float], limit: Limit
     ) -> None:
         self.status: int | None = None
         """Of pytest, or minus a signal's number; None when the time was over."""
         self.notes: dict[str, Any] = {}
         """What the plugin wrote down."""
-        self.seconds = 0.0
+        self.seconds = self.processor_seconds = 0.0
         self._limit = limit
         self._started = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="mutant-"))
@@ -193,13 +201,13 @@ class _Fork:
             status = 3
             try:
                 os.setpgid(0, 0)
-                status = _run_pytest(tests, root, changed, durations, self._folder, limit)
+                status = _run_pytest(tests, root, changed, durations, self._folder, limit.processor_seconds)
             finally:
                 os._exit(status)
 
     def is_over(self) -> bool:
-        done, status = os.waitpid(self._child, os.WNOHANG)
-        late = time.monotonic() - self._started > self._limit
+        done, status, used = os.wait4(self._child, os.WNOHANG)
+        late = time.monotonic() - self._started > self._limit.seconds
         if not done and not late:
             return False
         with contextlib.suppress(ProcessLookupError):
@@ -208,7 +216,8 @@ class _Fork:
             code = os.waitstatus_to_exitcode(status)
             self.status = None if code == -signal.SIGXCPU else code
         else:
-            os.waitpid(self._child, 0)
+            _, _, used = os.wait4(self._child, 0)
+        self.processor_seconds = used.ru_utime + used.ru_stime
         self.seconds = time.monotonic() - self._started
         notes = self._folder / NOTES
         if notes.exists():
@@ -220,6 +229,7 @@ class _Fork:
 def _run_pytest(
     tests: Sequence[str], root: Path, changed: Changed | None, durations: dict[str, float], folder: Path, limit: float
 ) -> int:
+    """Pytest's status; a signal after `limit` seconds of the processor."""
     seconds = int(limit) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 60))
     null = os.open(os.devnull, os.O_RDWR)

@@ -53,7 +53,7 @@ def test_last() -> None:
 RUN = """
 import json, sys
 from pathlib import Path
-from tests.mutants.runner import Task, Verdict, measure, preload, run_all
+from tests.mutants.runner import Limit, Task, measure, preload, run_all
 
 root = Path(sys.argv[1])
 path = root / "toy.py"
@@ -63,7 +63,7 @@ preload(baseline, root)
 assert "toy" not in sys.modules
 loops = source.replace("    return value\\n", "    while True:\\n        pass\\n")
 texts = [*sys.argv[2:], loops, "1 +"]
-limits = [60] * len(sys.argv[2:]) + [5, 60]
+limits = [Limit(120, 60)] * len(sys.argv[2:]) + [Limit(120, 3), Limit(120, 60)]
 tasks = [
     Task(["test_toy.py"], "toy", path, text, baseline.durations, limit)
     for text, limit in zip(texts, limits, strict=True)
