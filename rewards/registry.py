@@ -126,15 +126,19 @@ def by_value(parts: Mapping[str, Any]) -> bytes:
     """
     import cloudpickle
 
-    for name, part in parts.items():
-        try:
-            cloudpickle.dumps(part)
-        except Exception as error:  # whatever an object in a closure raises
-            raise RewardError(
-                f"{name} cannot be sent to other processes by value ({type(error).__name__}: {error}): something that "
-                f"it uses cannot be copied. Put it into a module and give its path, or make what it uses inside it"
-            ) from error
-    return cloudpickle.dumps(dict(parts))
+    try:
+        return cloudpickle.dumps(dict(parts))
+    except Exception:  # whatever an object in a closure raises
+        for name, part in parts.items():  # which of them was it?
+            try:
+                cloudpickle.dumps(part)
+            except Exception as error:
+                raise RewardError(
+                    f"{name} cannot be sent to other processes by value ({type(error).__name__}: {error}): something "
+                    f"that it uses cannot be copied. Put it into a module and give its path, or make what it uses "
+                    f"inside it"
+                ) from error
+        raise
 
 
 def check_function(name: str, function: object) -> None:

@@ -26,7 +26,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from models.files import CheckpointError
+from models.families import entered
 from models.images.spec import Condition, ImageSpec, Prediction
 
 
@@ -249,9 +249,4 @@ def enter(family: ImageFamily) -> ImageFamily:
     Raises:
         CheckpointError: it is no family, or one that is declared above has its name.
     """
-    if not isinstance(family, ImageFamily):
-        raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.images.families.ImageFamily")
-    if family.name in _OURS and family != _FAMILIES[family.name]:
-        raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
-    _FAMILIES[family.name] = family
-    return family
+    return entered(family, ImageFamily, _FAMILIES, _OURS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from models.families import entered
 from models.files import CheckpointError
 from models.parts import find
 from models.text import chat_templates
@@ -278,12 +279,7 @@ def enter(family: TextFamily) -> TextFamily:
     Raises:
         CheckpointError: it is no family, or one that is declared above has its name.
     """
-    if not isinstance(family, TextFamily):
-        raise CheckpointError(f"model.family names a {type(family).__name__}, not a models.text.families.TextFamily")
-    if family.name in _OURS and family != _FAMILIES[family.name]:
-        raise CheckpointError(f"there is a family {family.name!r} already: give yours another name")
-    _FAMILIES[family.name] = family
-    return family
+    return entered(family, TextFamily, _FAMILIES, _OURS)
 
 
 def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args
 
 from configs.errors import UserError
+from models.parts import GIVEN, LOCAL
 
 Kind = Literal["reward", "advantage", "objective", "denominator", "kernel", "text_family", "image_family"]
 Part = TypeVar("Part")
-LOCAL = "__main__."
 
 
 def register(kind: Kind, part: Any, name: str | None = None) -> str:
@@ -48,8 +48,6 @@ def register(kind: Kind, part: Any, name: str | None = None) -> str:
 
         REWARDS[LOCAL + own] = part
     else:
-        from models.parts import GIVEN
-
         GIVEN[LOCAL + own] = part
     return LOCAL + own
 
