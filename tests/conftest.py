@@ -13,6 +13,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a test enters into the tables of its process leaves them with it."""
+    import models.parts  # only now: torch reads the number of threads when it is imported
+    import rewards.registry
+    from models.images import families as image_families
+    from models.text import families as text_families
+
+    tables = (models.parts.GIVEN, rewards.registry.GIVEN, text_families._FAMILIES, image_families._FAMILIES)
+    before = [dict(table) for table in tables]
+    yield
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One Ray for all tests that want one: it starts in seconds, and each test's actors are its own."""

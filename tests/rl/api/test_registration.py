@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -29,17 +28,6 @@ from rl.compatibility import check
 from rl.driver.travel import travelling
 from tests.models.pipelines import tiny_pipeline
 from tests.models.text.published import PUBLISHED, write_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def registries() -> Iterator[None]:
-    """As they were."""
-    tables = (models.parts.GIVEN, rewards.registry.GIVEN, text_families._FAMILIES, image_families._FAMILIES)
-    before = [dict(table) for table in tables]
-    yield
-    for table, kept in zip(tables, before, strict=True):
-        table.clear()
-        table.update(kept)
 
 
 @pytest.fixture
