@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+TWO_WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-processes test-functions test-slow test-slow-processes \
-	test-slow-functions coverage mutants evidence lint picture docs bases clean
+.PHONY: help quickstart quickstart-image test test-slow coverage mutants evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -17,25 +17,13 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
-	$(MAKE) --jobs 2 test-processes test-functions
+	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/fast.xml -m "not slow and not evidence"
 
-test-processes: .venv/installed  ## of those, the tests that start Ray or programs
-	$(PYTEST) --junitxml=build/tests/processes.xml -m "not slow and not evidence and processes"
+test-slow: .venv/installed  ## the slow tests
+	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/slow.xml -m "slow"
 
-test-functions: .venv/installed  ## and the others
-	$(PYTEST) --junitxml=build/tests/functions.xml -m "not slow and not evidence and not processes"
-
-test-slow: .venv/installed  ## the slow tests, in two processes as well
-	$(MAKE) --jobs 2 test-slow-processes test-slow-functions
-
-test-slow-processes: .venv/installed
-	$(PYTEST) --junitxml=build/tests/slow-processes.xml -m "slow and processes"
-
-test-slow-functions: .venv/installed
-	$(PYTEST) --junitxml=build/tests/slow-functions.xml -m "slow and not processes"
-
-coverage: .venv/installed  ## lines that the tests reach in this process, of the six packages; less than 92 % fails
-	$(PYTEST) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not evidence and not processes"
+coverage: .venv/installed  ## lines that the tests reach in their own processes, of the six packages; less than 92 % fails
+	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not evidence and not processes"
 
 mutants: .venv/installed  ## break the formulas on purpose and count how often the tests notice: about 20 minutes
 	$(BIN)/python -m tests.mutants --page docs/evidence/mutants.md --least 0.9

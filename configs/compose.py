@@ -6,6 +6,7 @@ Hydra composes the files; values from the command line are merged here, so that 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -145,10 +146,24 @@ def _no_such_option(group: str, name: str, names: list[str]) -> str:
 
 
 def _compose_files(choices: dict[str, str], folders: list[Path]) -> tuple[DictConfig, list[str]]:
-    arguments = [f"{group}={json.dumps(name)}" for group, name in choices.items()]
+    """What the files say, which takes Hydra a fifth of a second: once for each choice as long as no file changes.
+
+    The tree is shared; `_assign` copies it.
+    """
+    files = sorted(file for folder in folders for file in folder.rglob("*.yaml"))
+    stamps = tuple((str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)
+    tree, sources = _composed_files(tuple(choices.items()), tuple(folders), stamps)
+    return tree, list(sources)
+
+
+@functools.lru_cache(maxsize=32)
+def _composed_files(
+    choices: tuple[tuple[str, str], ...], folders: tuple[Path, ...], stamps: tuple[object, ...]
+) -> tuple[DictConfig, list[str]]:
+    arguments = [f"{group}={json.dumps(name)}" for group, name in choices]
     search_path = json.dumps([f"file://{folder}" for folder in folders[1:]], ensure_ascii=False)
     arguments.append(f"hydra.searchpath={search_path}")
-    with hydra.initialize_config_dir(str(PACKAGE), version_base=None), _file_errors(folders):
+    with hydra.initialize_config_dir(str(PACKAGE), version_base=None), _file_errors(list(folders)):
         tree = hydra.compose("config", arguments)
         loader = GlobalHydra.instance().config_loader()
         entries = loader.compute_defaults_list("config", arguments, RunMode.RUN).defaults

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.rl.support.cluster import ray_cluster
 
@@ -37,7 +39,24 @@ def cluster() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves."""
+    """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves.
+
+    These come first, and together: with two workers the other one does the rest meanwhile.
+    """
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("processes")
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+
+
+class _ByFile(LoadGroupScheduling):
+    """A file's tests share its fixtures, so one worker runs them all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return super()._split_scope(nodeid).partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
+    return _ByFile(config, log)

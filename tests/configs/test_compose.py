@@ -238,3 +238,19 @@ def test_own_files_cannot_hide_or_be_hidden_by_packaged_ones(tmp_path: Path) -> 
     folder = recipe_folder(tmp_path, "# @package _global_\n", name="quickstart")
     assert "recipe=quickstart is already taken; rename the file" in error_of(["recipe=quickstart"], folder)
     assert "is not a folder" in error_of([], tmp_path / "absent")
+
+
+def test_files_are_read_again_when_they_change_and_no_configuration_shares_another_s_values(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    file = tmp_path / "recipe/mine.yaml"
+    text = "# @package _global_\ndefaults: [quickstart]\nalgorithm:\n  clip: {}\n"
+    file.write_text(text.format("0.25"))
+    first = compose(["recipe=mine"], tmp_path)
+    first.resolved.algorithm.clip = 7.0
+    first.config.algorithm.clip = 8.0
+    first.sources.clear()
+    again = compose(["recipe=mine"], tmp_path)
+    assert again.config.algorithm.clip == again.resolved.algorithm.clip == 0.25
+    assert again.sources
+    file.write_text(text.format("0.125"))
+    assert compose(["recipe=mine"], tmp_path).config.algorithm.clip == 0.125
