@@ -29,21 +29,34 @@ from typing import Any
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
 
-_LENGTH = struct.Struct(">Q")
+_HEADER = struct.Struct(">4sQQ")
+_MARK = b"drl1"
+"""In front of each message, so that what a function wrote into the connection is not taken for one."""
 _MESSAGE_LIMIT = 2000
 """Characters of an exception's text that are kept."""
 
 
-def write_message(stream: BufferedRWPair, payload: bytes) -> None:
-    stream.write(_LENGTH.pack(len(payload)))
+class BrokenConnection(Exception):
+    """What came is not a message, or not the one that was due."""
+
+
+def write_message(stream: BufferedRWPair, number: int, payload: bytes) -> None:
+    """`number` is that of the request, in it and in its reply."""
+    stream.write(_HEADER.pack(_MARK, number, len(payload)))
     stream.write(payload)
     stream.flush()
 
 
-def read_message(stream: BufferedRWPair) -> bytes:
-    """Raises EOFError when the other side is gone."""
-    (length,) = _LENGTH.unpack(_read_exactly(stream, _LENGTH.size))
-    return _read_exactly(stream, length)
+def read_message(stream: BufferedRWPair) -> tuple[int, bytes]:
+    """The number of the request, and what it or its reply says.
+
+    Raises:
+        EOFError: the other side is gone. BrokenConnection: something else was written into the connection.
+    """
+    mark, number, length = _HEADER.unpack(_read_exactly(stream, _HEADER.size))
+    if mark != _MARK:
+        raise BrokenConnection("a reward function wrote into the connection")
+    return number, _read_exactly(stream, length)
 
 
 def _read_exactly(stream: BufferedRWPair, size: int) -> bytes:
@@ -60,23 +73,27 @@ def main() -> None:
     os.set_inheritable(descriptor, False)
     stream = socket.socket(fileno=descriptor).makefile("rwb")
     options: RewardOptions
-    options, local = pickle.loads(read_message(stream))
+    number, first = read_message(stream)
+    options, local = pickle.loads(first)
     _limit_memory(options.memory_gib)
     try:
         if local is not None:
             GIVEN.update(_received(local))
         functions = {name: resolve_term(name, term) for name, term in options.terms.items()}
     except RewardError as error:
-        write_message(stream, json.dumps({"error": str(error)}).encode())
+        write_message(stream, number, json.dumps({"error": str(error)}).encode())
         return
-    write_message(stream, json.dumps({"ready": True}).encode())
+    write_message(stream, number, json.dumps({"ready": True}).encode())
+    here = os.getpid()
     while True:
         try:
-            message = read_message(stream)
+            number, message = read_message(stream)
         except EOFError:
             return
         reply = _answer(message, functions, options.terms)
-        write_message(stream, json.dumps(reply).encode())
+        if os.getpid() != here:  # a function forked and both of them came back: one request has one answer
+            os._exit(1)
+        write_message(stream, number, json.dumps(reply).encode())
 
 
 def _received(local: bytes) -> dict[str, RewardFunction]:

@@ -14,7 +14,7 @@ import threading
 from io import BufferedRWPair
 from typing import Any
 
-from rewards.child import read_message, write_message
+from rewards.child import BrokenConnection, read_message, write_message
 from rewards.options import RewardOptions
 from rewards.registry import RewardError, by_value, local_functions
 
@@ -54,6 +54,8 @@ class ScoringProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._stream: BufferedRWPair | None = None
+        self._requests = 0
+        """Sent so far, to any process. A reply carries the number of its request."""
 
     def start(self) -> None:
         """Start the process and import every reward function; does nothing when it is already running.
@@ -117,11 +119,21 @@ class ScoringProcess:
         timer = threading.Timer(seconds, expire)
         timer.daemon = True
         timer.start()
+        self._requests += 1
+        reply, broken = None, ""
         try:
-            write_message(self._stream, payload)
-            reply = json.loads(read_message(self._stream))
-        except (EOFError, OSError, ValueError, OverflowError):  # it is gone, or a function wrote into our connection
-            reply = None
+            write_message(self._stream, self._requests, payload)
+            number, answer = read_message(self._stream)
+            if number != self._requests:
+                raise BrokenConnection(
+                    f"reply {number} came where {self._requests} was due: a reward function left a process behind that "
+                    f"answers, too; end what it forks with os._exit"
+                )
+            reply = json.loads(answer)
+        except BrokenConnection as error:
+            broken = f"was stopped: {error}"
+        except (EOFError, OSError, ValueError, OverflowError, MemoryError):  # it is gone, or its message is no JSON
+            pass
         finally:
             timer.cancel()
             timer.join()
@@ -129,7 +141,8 @@ class ScoringProcess:
             self.stop()
             raise DeadlinePassed(f"no answer within {seconds:.3g} s")
         if not isinstance(reply, dict):
-            raise Crashed(f"the scoring process {_how_it_ended(self.stop())}")
+            ended = _how_it_ended(self.stop())
+            raise Crashed(f"the scoring process {broken or ended}")
         return reply
 
     def _kill(self) -> None:

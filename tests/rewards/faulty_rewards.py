@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -53,6 +54,17 @@ def one(completion):
             for descriptor in range(3, 64):
                 with contextlib.suppress(OSError):
                     os.write(descriptor, b"\xff" * 64)
+        case "fork":
+            os.fork()
+        case "answer again":
+            reply = b'{"values": [99.0], "metrics": [], "seconds": 0.0}'
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, struct.pack(">4sQQ", b"drl1", 1, len(reply)) + reply)
+        case "garbage":
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, struct.pack(">4sQQ", b"drl1", 2, 2**62))
         case "noise":
             print('{"values": [99.0]}' * 100)
             os.write(1, b"\x00\xff" * 100)
@@ -63,6 +75,13 @@ def one(completion):
 
 def faulty(completions, **kwargs):
     return [one(completion) for completion in completions]
+
+
+def length_and_fork(completions, **kwargs):
+    """The length of each, and when one is "fork" two processes that return it."""
+    if "fork" in completions:
+        os.fork()
+    return length(completions)
 
 
 def process_id(completions, **kwargs):

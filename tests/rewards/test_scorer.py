@@ -64,7 +64,9 @@ def request_of(*completions, **columns):
         ("os._exit", "crash", "exited with status 7"),
         ("kill", "crash", "killed by SIGKILL"),
         ("close", "crash", "killed"),
-        ("write everywhere", "crash", "broken connection"),
+        ("write everywhere", "crash", "a reward function wrote into the connection"),
+        ("answer again", "crash", r"reply 1 came where \d+ was due: a reward function left a process behind"),
+        ("garbage", "crash", "the scoring process"),
     ],
 )
 def test_a_bad_sample_costs_that_sample_and_no_other(faulty, completion, kind, message):
@@ -102,6 +104,16 @@ def test_one_process_serves_every_call_until_it_is_lost(scorer_of):
     assert scorer.score(request_of("a")).terms["pid"][0] != first
     with pytest.raises(ProcessLookupError):
         os.kill(int(first), 0)
+
+
+def test_a_function_that_forks_does_not_shift_the_replies(scorer_of):
+    """Two processes that came back from one request used to answer it twice, and each later batch got the last one's
+    rewards."""
+    scorer = scorer_of(size="tests.rewards.faulty_rewards.length_and_fork")
+    for completions in [("fork", "a"), ("ab", "abc"), ("abcd", "fork"), ("a", "abcde")]:
+        scores = scorer.score(request_of(*completions))
+        np.testing.assert_array_equal(scores.total, [len(text) for text in completions])
+        assert not scores.failures
 
 
 def test_terms_are_weighted_summed_and_reported_unweighted(scorer_of):
