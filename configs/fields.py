@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -38,6 +38,26 @@ def type_of(path: str) -> Any:
             )
         walked.append(name)
     return here
+
+
+def may_change(path: str) -> bool:
+    """Whether a run may go on with another value of the option, or of the section that holds it: it decides nothing of
+    what is computed (`field(metadata={"resume": "may change"})` beside the option)."""
+    here: Any = Config
+    for name in path.split("."):
+        here = without_none(here)
+        if is_dataclass(here):
+            field = next((field for field in fields(here) if field.name == name), None)
+            if field is None:
+                return False
+            if "resume" in field.metadata:
+                return True
+            here = get_type_hints(here)[name]
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        else:
+            return False
+    return False
 
 
 def without_none(hint: Any) -> Any:

@@ -37,7 +37,7 @@ IMAGE_ANSWERS = ("image", "chosen_image", "rejected_image")
 class SourceOptions:
     kind: SourceKind = SourceKind.reasoning_gym
     """What the source is."""
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata={"resume": "may change"})
     """Task name, file path, or dataset id; scenes and digits only label their problems with it."""
     split: str = "train"
     """Part of a data set, of the scenes or of the digits; files and reasoning-gym have none."""
@@ -77,7 +77,7 @@ class DataOptions:
     """What is learned from."""
     also: dict[str, SourceOptions] = field(default_factory=dict)
     """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
-    evaluation: Optional[SourceOptions] = None  # noqa: UP045
+    evaluation: Optional[SourceOptions] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
     """Held-out problems; null evaluates nothing."""
     system_prompt: Optional[str] = None  # noqa: UP045
     """System message before each prompt of a text model; null is none."""
@@ -104,22 +104,22 @@ class EvaluationOptions:
 
 @dataclass
 class RunOptions:
-    name: str = MISSING
+    name: str = field(default=MISSING, metadata={"resume": "may change"})
     """Name of the run, and of its folder in `folder`."""
-    folder: str = "runs"
+    folder: str = field(default="runs", metadata={"resume": "may change"})
     """Where the folders of runs lie."""
     seed: int = 0
     """Of the order of the problems, of all noise and of all masks. Unit: 1."""
-    updates: int = 100
+    updates: int = field(default=100, metadata={"resume": "may change"})
     """Updates of the run: rollouts that are learned from. Unit: updates."""
-    checkpoint_every: int = 10
+    checkpoint_every: int = field(default=10, metadata={"resume": "may change"})
     """Updates between checkpoints; 0 never. Unit: updates."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = field(default=2, metadata={"resume": "may change"})
     """Newest checkpoints that are kept. Unit: checkpoints."""
-    resume: bool = True
+    resume: bool = field(default=True, metadata={"resume": "may change"})
     """Go on from the newest complete checkpoint of the run folder, if there is one. False starts anew and keeps an
     earlier run of that name under NAME.1, NAME.2, ..."""
-    keep_trajectories: int = 1
+    keep_trajectories: int = field(default=1, metadata={"resume": "may change"})
     """Tickets of each update whose trajectories are written to the run folder. Unit: tickets."""
 
 
@@ -137,7 +137,7 @@ class Config:
     """The problems."""
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
     """How samples are made."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions, metadata={"resume": "may change"})
     """Held-out evaluations."""
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     """The processes and what each may use."""

@@ -62,7 +62,7 @@ class UserAdapterOptions:
 
 @dataclass
 class ModelOptions:
-    path: str = MISSING
+    path: str = field(default=MISSING, metadata={"resume": "may change"})
     """Folder or hub id. Text: config.json, safetensors and a tokenizer; `tiny/block` and `tiny/full` are embedded.
     Images: a diffusers pipeline with model_index.json."""
     modality: Modality = Modality.text

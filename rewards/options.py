@@ -24,18 +24,18 @@ class RewardTerm:
 class RewardOptions:
     terms: dict[str, RewardTerm] = field(default_factory=dict)
     """The terms of the reward, by names of yours; the reward is their weighted sum."""
-    timeout_seconds: float = 10.0
+    timeout_seconds: float = field(default=10.0, metadata={"resume": "may change"})
     """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero. Unit:
     seconds."""
-    startup_timeout_seconds: float = 300.0
+    startup_timeout_seconds: float = field(default=300.0, metadata={"resume": "may change"})
     """Deadline for importing every term, models that they load included. Unit: seconds."""
-    memory_gib: Optional[float] = 8.0  # noqa: UP045
+    memory_gib: Optional[float] = field(default=8.0, metadata={"resume": "may change"})  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux. Unit: GiB."""
     solved_at: float = 1.0
     """A sample counts as solved when its reward reaches this. Unit: rewards."""
     solved_by: Optional[str] = None  # noqa: UP045
     """Term of the reward that decides it, without its weight; null is the total."""
-    max_failed_fraction: float = 0.05
+    max_failed_fraction: float = field(default=0.05, metadata={"resume": "may change"})
     """The run stops when more than this fraction of an update's samples could not be scored. Unit: share of an
     update."""

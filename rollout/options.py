@@ -223,7 +223,7 @@ class DenoisingOptions:
     """How the log-probabilities of a latent's elements make that of a step."""
     samples_per_forward: int = 64
     """Samples that go through the network together in a rollout. Unit: samples."""
-    evaluation_steps: Optional[int] = None  # noqa: UP045
+    evaluation_steps: Optional[int] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
     """Steps of a greedy evaluation; null is the same as in training. Unit: steps."""
 
     def greedy(self) -> DenoisingOptions:
@@ -295,7 +295,7 @@ class RolloutOptions:
     max_staleness: int = 0
     """Updates that the policy may be ahead of the one that generates: 0 is synchronous, 1 one step off, k bounded
     asynchrony. Unit: updates."""
-    timeout_seconds: float = 600.0
+    timeout_seconds: float = field(default=600.0, metadata={"resume": "may change"})
     """Deadline of one ticket. Unit: seconds."""
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
     """How a text is unmasked; `denoising` is for images."""

@@ -73,7 +73,8 @@ def sections(
             yield from sections(inner, f"{name}.NAME", meanings.get(field.name, ""))
         else:
             value = getattr(values, field.name)
-            yield from sections(inner, name, meanings.get(field.name, ""), value, unset=value is None)
+            meaning = meanings.get(field.name, "") + _at_a_resume(field)
+            yield from sections(inner, name, meaning, value, unset=value is None)
 
 
 def section_of(hint: Any) -> type | None:
@@ -92,9 +93,13 @@ def _option(field: Field[Any], hint: Any, docstring: str, default: Any) -> Optio
         kind=describe(hint),
         default=written(default),
         unit=unit[1] if unit else "",
-        meaning=UNIT.sub("", docstring),
+        meaning=UNIT.sub("", docstring) + _at_a_resume(field),
         choices=bare if isinstance(bare, type) and issubclass(bare, Enum) else None,
     )
+
+
+def _at_a_resume(field: Field[Any]) -> str:
+    return " May change when a run goes on." if "resume" in field.metadata else ""
 
 
 def written(value: Any) -> str:

@@ -68,7 +68,8 @@ class Schedule:
 
     def refill(self, update: int, attempt: int, prompts: int) -> list[Ticket]:
         """Tickets with at least `prompts` further prompts for an update, some of whose groups taught nothing. They have
-        a stream of problems of their own, so that the tickets that follow stay what they are.
+        a stream of problems of their own, so that the tickets that follow stay what they are, and numbers below 0, so
+        that a longer run has the same.
 
         Args:
             attempt: how often this update was refilled before.
@@ -77,7 +78,7 @@ class Schedule:
         return [self._refill_ticket(update, attempt, place) for place in range(tickets)]
 
     def _refill_ticket(self, update: int, attempt: int, place: int) -> Ticket:
-        index = self.total_tickets + attempt * self.tickets_per_update + place
+        index = -1 - (attempt * self.tickets_per_update + place)
         first = ((update * MAX_REFILLS + attempt) * self.tickets_per_update + place) * self.prompts_per_ticket
         return Ticket(
             index=index,
@@ -85,7 +86,7 @@ class Schedule:
             version=max(0, update - self.max_staleness),
             problem_indices=tuple(self._problem(k, "refill") for k in range(first, first + self.prompts_per_ticket)),
             samples=self.group_size,
-            seed=derive_seed(self.seed, "refill", update, index),
+            seed=derive_seed(self.seed, "refill", update, attempt, place),
             kind=TicketKind.train,
         )
 

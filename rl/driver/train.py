@@ -14,6 +14,8 @@ from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
+from models.files import local_folder
+from models.identity import identity
 from rewards.registry import resolve_term
 from rl.algorithm.requirements import differentiates_reward
 from rl.data.problems import open_source, open_training
@@ -30,7 +32,6 @@ from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
 from rl.run.callback import Callback
 from rl.run.folder import Run
-from rollout.trajectory import contract
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ class Plan:
 
     def new_run(self, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> Run:
         config = self.composed.config
-        fingerprint = self.sources[TicketKind.train].problems.fingerprint()
-        state = _schedule_state(config, self.modality, fingerprint)
-        return Run(config, self.composed.resolved, self.modality, state, self.curves, console, callbacks)
+        decides = _decides(config, self.sources[TicketKind.train])
+        return Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks)
 
 
 def train(composed: Composed, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -123,21 +123,17 @@ def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
     return Loop, ("reward/mean", "reward/solve_rate")
 
 
-def _schedule_state(config: Config, modality: Modality, fingerprint: str) -> dict[str, Any]:
-    """What decides which samples an update sees; another value would not continue the same run."""
-    shared = {name: getattr(config.rollout, name) for name in ("branching", "step_candidates")}
+def _decides(config: Config, training: PromptSource) -> dict[str, Any]:
+    """What decides the numbers of a run beside its options: contents of what they name, and whether its length does."""
+    folder = local_folder(config.model.path)
+    schedules = [config.algorithm.optimizer, *([config.algorithm.value.optimizer] if config.algorithm.value else [])]
+    of_length = config.algorithm.anchor_growth is not None or any(
+        options.schedule is not LearningRateSchedule.constant for options in schedules
+    )
     return {
-        **{f"rollout.{name}": contract(options) for name, options in shared.items() if options is not None},
-        "run.seed": config.run.seed,
-        "rollout.prompts_per_update": config.rollout.prompts_per_update,
-        "rollout.prompts_per_ticket": config.rollout.prompts_per_ticket,
-        "rollout.group_size": config.rollout.group_size,
-        "rollout.max_staleness": config.rollout.max_staleness,
-        "rollout.sampler": contract(modality.sampler(TicketKind.train)),
-        "run.updates": config.run.updates
-        if config.algorithm.optimizer.schedule is not LearningRateSchedule.constant
-        else None,
-        "data": fingerprint,
+        "what data.train holds": training.problems.fingerprint(),
+        "what model.path holds": config.model.path if folder is None else identity(folder),
+        "run.updates, which decides rates": config.run.updates if of_length else None,
     }
 
 

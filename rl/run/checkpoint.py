@@ -165,31 +165,6 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
 
 
-def check_same_schedule(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with another schedule: it would be neither the old run nor a new one.
-
-    Args:
-        saved, current: everything that decides what is generated when, such as seed, prompts_per_update, group_size,
-            max_staleness and the data's fingerprint.
-
-    Raises:
-        UserError: with every difference.
-    """
-    missing = "(not set)"
-    current = json.loads(json.dumps(current))  # What was saved went through JSON too: tuples have become lists.
-    differences = [
-        f"  {name}: {saved.get(name, missing)} in the checkpoint, {current.get(name, missing)} now"
-        for name in sorted(saved.keys() | current.keys())
-        if saved.get(name, missing) != current.get(name, missing)
-    ]
-    if differences:
-        raise UserError(
-            "this configuration would not continue the run that wrote the checkpoint:\n"
-            + "\n".join(differences)
-            + "\nUse the old values, or start a new run under another run.name."
-        )
-
-
 def complete_checkpoints(root: Path) -> list[Path]:
     """Folders of the checkpoints below `root`, newest first; none if there is no such folder."""
     found = [(int(match[1]), folder) for folder in root.glob("u*") if (match := _COMPLETE.fullmatch(folder.name))]

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -37,9 +37,12 @@ from configs.schema import Config
 from rewards.scorer import Failure
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
-from rl.run.checkpoint import check_same_schedule, new_checkpoint, newest_complete, read_state
+from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
+from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import Evaluation
 from rl.run.failures import failure_notes
+from rl.run.lines import Lines, keep_until, set_aside
+from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
 from rl.run.progress import Progress
 from rl.run.sanity import sanity_table
@@ -66,14 +69,15 @@ class Run:
         config: Config,
         resolved: DictConfig,
         modality: Modality,
-        schedule_state: Mapping[str, Any],
+        decides: Mapping[str, Any],
         curves: Sequence[str],
         console: Console | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         """
         Args:
-            schedule_state: what decides which samples are drawn when; a resume with another one is refused.
+            decides: what decides the numbers beside the options, such as what the files hold that they name; a resume
+                with another one is refused.
             curves: metrics that the progress display draws.
             console: where it speaks; None is the terminal.
         """
@@ -82,28 +86,52 @@ class Run:
         self.modality = modality
         self.folder = Path(config.run.folder) / config.run.name
         self.checkpoints = self.folder / "checkpoints"
-        self.schedule_state = dict(schedule_state)
         self.console = console or Console()
-        self.first_update = self._find_checkpoint()
+        options = cast(dict[str, Any], OmegaConf.to_container(resolved, enum_to_str=True))
+        self._identity = {"options": options, "what decides beside them": dict(decides)}
+        self._evaluation = evaluation_identity(options)
+        with self._writable():
+            self._lock = FolderLock(self.folder)
         try:
-            if not config.run.resume and self.folder.exists():
-                self.folder.rename(_free_name(self.folder))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(resolved, self.folder / "config.yaml")
-            (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
-        except OSError as error:
-            raise UserError(
-                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
-            ) from error
-        self.metrics = MetricsWriter(self.folder)
-        self.metrics.truncate_from(self.first_update)
-        self.evaluations = _Lines(self.folder / "evaluations.jsonl", self.first_update)
-        self.failures = _Lines(self.folder / "failures.jsonl", self.first_update - 1)
+            self.first_update = self._find_checkpoint()
+            with self._writable():
+                self._open(resolved)
+        except BaseException:
+            self._lock.release()
+            raise
         self.progress = Progress(config.run.name, config.run.updates, self.first_update, curves, self.console)
         self.stages = dict.fromkeys(STAGES, 0.0)
         self._in_stage = False
         self.last = time.perf_counter()
         self.started = self.last
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
+            ) from error
+
+    def _open(self, resolved: DictConfig) -> None:
+        """The files of the folder, as a run up to the checkpoint would have left them."""
+        if self._checkpoint is None and self.folder.exists() and any(self.folder.iterdir()):
+            kept = _free_name(self.folder)
+            self.folder.rename(kept)
+            if self.config.run.resume:
+                self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(resolved, self.folder / "config.yaml")
+        (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
+        self.metrics = MetricsWriter(self.folder)
+        self.evaluations = Lines(self.folder / "evaluations.jsonl", self.first_update)
+        self.failures = Lines(self.folder / "failures.jsonl", self.first_update - 1)
+        set_aside(self.folder, self.first_update)
+        for said in (torn, self.evaluations.repaired, self.failures.repaired):
+            if said is not None:
+                self.note(said)
 
     # Time
 
@@ -122,7 +150,7 @@ class Run:
             self._in_stage = False
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, style="yellow", markup=False, highlight=False)
+        self.console.print(text, style="yellow", markup=False, highlight=False)
 
     # What happened
 
@@ -217,7 +245,7 @@ class Run:
             evaluation.samples,
         )
         outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
-        row = {"update": evaluation.update, **evaluation.metrics(), **outcome}
+        row = {"update": evaluation.update, "identity": self._evaluation, **evaluation.metrics(), **outcome}
         self.evaluations.write(row)
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
@@ -232,7 +260,11 @@ class Run:
         return self.folder / "pictures" / kind / f"u{update:06d}"
 
     def evaluated(self, update: int) -> bool:
-        return any(row["update"] == update for row in self.evaluations.rows)
+        return any(row["update"] == update for row in self._comparable())
+
+    def _comparable(self) -> list[dict[str, Any]]:
+        """The evaluations on the problems and with the samples of today's, in order."""
+        return [row for row in self.evaluations.rows if row.get("identity") == self._evaluation]
 
     # Going on
 
@@ -241,7 +273,18 @@ class Run:
         if self._checkpoint is None:
             return 0
         state = read_state(self._checkpoint)
-        check_same_schedule(state["schedule"], self.schedule_state)
+        changed: dict[str, Any] = {}
+        for recorded, current in zip(state["identity"].values(), self._identity.values(), strict=True):
+            changed |= check_continues(recorded, current, str(self._checkpoint))
+        if self.config.run.updates < state["update"]:
+            raise UserError(
+                f"{self._checkpoint} has {state['update']} updates, and run.updates={self.config.run.updates} wants "
+                f"fewer: ask for at least as many, or choose another run.name"
+            )
+        if changed:
+            self.note(f"goes on with other values of {', '.join(changed)}")
+        if evaluation_identity(state["identity"]["options"]) != self._evaluation:
+            self.note("evaluations are other ones from here on: those before are kept, and not compared with them")
         return state["update"]
 
     def resume_point(self) -> tuple[Path, int, dict[str, Any]] | None:
@@ -255,7 +298,7 @@ class Run:
     def new_checkpoint(self, update: int, weights: Mapping[int, Any], advantages: Mapping[str, Any]) -> Iterator[Path]:
         """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
         and sample without a learner, the older ones for tickets that still need them."""
-        state = {"update": update, "schedule": self.schedule_state, "advantages": advantages}
+        state = {"update": update, "identity": self._identity, "advantages": advantages}
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             from safetensors.torch import save_file  # with torch, which the driver needs for nothing else
 
@@ -276,20 +319,21 @@ class Run:
     def summarise(self) -> dict[str, Any]:
         """Write summary.json and the reward curve."""
         rows = read_rows(self.folder / "metrics.jsonl")
-        summary = _summary(rows, self.evaluations.rows)
+        summary = _summary(rows, self._comparable())
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
         if rows and "reward/mean" in rows[0]:
             from rl.drawing.plots import reward_curve  # matplotlib is for the end
 
-            reward_curve(rows, self.evaluations.rows, self.folder / "reward_curve.png")
+            reward_curve(rows, self._comparable(), self.folder / "reward_curve.png")
         self._compare_pictures()
         self.callbacks.on_end(summary)
         return summary
 
     def _compare_pictures(self) -> None:
-        if len(self.evaluations.rows) < 2:
+        evaluations = self._comparable()
+        if len(evaluations) < 2:
             return
-        ends = (self.evaluations.rows[0], self.evaluations.rows[-1])
+        ends = (evaluations[0], evaluations[-1])
         for kind in ("greedy", "sampled"):
             if all(f"solved/{kind}" in row for row in ends):
                 before, after = (
@@ -300,20 +344,7 @@ class Run:
 
     def close(self) -> None:
         self.metrics.close()
-
-
-class _Lines:
-    """A JSONL file of rows with an `update`; on a resume the rows behind the checkpoint are dropped."""
-
-    def __init__(self, path: Path, last_update: int) -> None:
-        self.path = path
-        self.rows = [row for row in read_rows(path) if row["update"] <= last_update]
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-
-    def write(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row, default=str) + "\n")
+        self._lock.release()
 
 
 def _summary(rows: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -20,13 +19,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-Row = dict[str, Any]
+from rl.run.lines import Row, read_lines, replace_lines
+
 CLOCK = "seconds/clock"
 """When a row was written, in seconds since 1970: TensorBoard's wall time."""
 
 
 class MetricsWriter:
-    """`metrics.jsonl` is the record; the TensorBoard files are made from it, and made again when it is truncated."""
+    """`metrics.jsonl` is the record; the TensorBoard files are made from it, and made again when a run goes on."""
 
     def __init__(self, folder: Path, may_be_nonfinite: Collection[str] = ()) -> None:
         """
@@ -38,9 +38,14 @@ class MetricsWriter:
         self._tensorboard_folder = folder / "tensorboard"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
         folder.mkdir(parents=True, exist_ok=True)
-        self._last_update: int
-        self._tensorboard: EventFileWriter
-        self._replace(read_rows(self._path))
+        rows = read_rows(self._path)
+        replace_lines(self._path, map(_line, rows))  # without what a killed process left of a last line
+        self._last_update = rows[-1]["update"] if rows else -1
+        shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
+        self._tensorboard = EventFileWriter(str(self._tensorboard_folder))
+        for row in rows:
+            self._show(row)
+        self._tensorboard.flush()
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
         """Append the row of an update.
@@ -51,7 +56,7 @@ class MetricsWriter:
         if update <= self._last_update:
             raise ValueError(
                 f"{self._path} already holds update {self._last_update}, so update {update} cannot follow: a resumed "
-                f"run calls truncate_from({update}) first, another run needs another folder"
+                f"run sets later rows aside first, another run needs another folder"
             )
         row = {"update": update, **{name: self._checked(update, name, metrics[name]) for name in metrics}}
         row[CLOCK] = time.time()
@@ -62,28 +67,8 @@ class MetricsWriter:
         self._last_update = update
         return row
 
-    def truncate_from(self, update: int) -> None:
-        """Forget `update` and everything later, so that a resumed run's record equals an uninterrupted one's."""
-        self._tensorboard.close()
-        self._replace([row for row in read_rows(self._path) if row["update"] < update])
-
     def close(self) -> None:
         self._tensorboard.close()
-
-    def _replace(self, rows: list[Row]) -> None:
-        """Write all rows again, atomically; this also drops a last line that a killed process left unfinished."""
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w") as file:
-            file.writelines(map(_line, rows))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        self._last_update = rows[-1]["update"] if rows else -1
-        shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
-        self._tensorboard = EventFileWriter(str(self._tensorboard_folder))
-        for row in rows:
-            self._show(row)
-        self._tensorboard.flush()
 
     def _show(self, row: Row) -> None:
         """One event a row: fifty times fewer records than one a metric, so that a long record is rewritten quickly."""
@@ -101,15 +86,13 @@ class MetricsWriter:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a `metrics.jsonl`, null as NaN; none if there is no file.
 
-    A last line without its newline was cut off by a crash and is left out.
+    A last line without its newline, which is being written or was cut off by a crash, is left out.
 
     Raises:
-        ValueError: any other line is broken.
+        UserError: any other line is broken.
     """
-    if not path.exists():
-        return []
-    *complete, _ = path.read_text().split("\n")
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(complete, start=1)]
+    rows, _ = read_lines(path)
+    return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
 
 def deterministic_view(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -121,11 +104,3 @@ def _line(row: Row) -> str:
     """Strict JSON has no NaN: null stands for it."""
     finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
     return json.dumps(finite, allow_nan=False) + "\n"
-
-
-def _parsed(line: str, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error}); restore the file, or move it away to start anew") from error
-    return {name: math.nan if value is None else value for name, value in row.items()}

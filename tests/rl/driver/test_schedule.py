@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 
@@ -179,6 +180,8 @@ def test_refills_have_prompts_noise_and_numbers_of_their_own(schedule: Schedule,
     planned = [schedule.ticket(i) for i in range(schedule.total_tickets)]
     everything = [*planned, *first, *second]
     assert len({t.seed for t in everything}) == len({t.index for t in everything}) == len(everything)
+    longer = dataclasses.replace(schedule, updates=schedule.updates + 3)  # a run that is given more updates
+    assert longer.refill(update, 1, prompts) == second
 
 
 def test_refills_visit_each_problem_once_before_any_twice() -> None:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import UserError
 from rl.run.checkpoint import (
     MANIFEST,
     CheckpointError,
-    check_same_schedule,
     new_checkpoint,
     newest_complete,
     read_state,
@@ -248,18 +246,3 @@ def test_leftovers_under_our_own_number_are_an_earlier_containers(tmp_path: Path
     (tmp_path / "unrelated").mkdir()
     save(tmp_path, 3)
     assert names(tmp_path) == ["u000003", "unrelated"]
-
-
-def test_another_schedule_is_refused_with_every_difference(tmp_path: Path) -> None:
-    schedule = {"seed": 1, "group_size": 8, "data": "abc", "window": (1, 2)}
-    with new_checkpoint(tmp_path, 1, {"schedule": schedule}, keep=1):
-        pass
-    saved = read_state(tmp_path / "u000001")["schedule"]
-    check_same_schedule(saved, schedule)
-    with pytest.raises(UserError) as caught:
-        check_same_schedule(saved, {"seed": 2, "group_size": 8, "data": "abc", "staleness": 1, "window": (1, 2)})
-    message = str(caught.value)
-    assert "seed: 1 in the checkpoint, 2 now" in message
-    assert "staleness: (not set) in the checkpoint, 1 now" in message
-    assert "group_size" not in message
-    assert "window" not in message

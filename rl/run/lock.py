@@ -1,0 +1,104 @@
+"""One process at a time writes to a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+
+SAME_START = 3.0
+"""Seconds: a process's start is counted from the machine's, which a corrected clock moves a little."""
+
+
+class FolderLock:
+    """A file `.NAME.lock` beside the folder that says who writes there: host, process and when that started.
+
+    Beside it, because a run that starts anew renames the folder. A process that was killed leaves its file behind; on
+    the same host that is seen (the process is gone, or its number belongs to one that started at another time) and the
+    file is taken over. Of another host's processes nobody here can tell: a person decides.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            UserError: another process holds the folder. OSError: the lock cannot be written.
+        """
+        self._path = folder.with_name(f".{folder.name}.lock")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._me = _this_process()
+        while not self._taken():
+            owner = self._owner()
+            if owner is not None and _may_live(owner):
+                raise UserError(
+                    f"run folder {folder} is in use: process {owner.get('process')} on {owner.get('host')} has written "
+                    f"to it since {owner.get('since')}. Wait for it, stop it, or choose another run.name; if it has "
+                    f"ended, remove {self._path}"
+                )
+            self._remove_stale()
+
+    def _taken(self) -> bool:
+        """Whole or not there: written beside and linked to its name, which fails where there is one."""
+        mine = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        mine.write_text(json.dumps(self._me))
+        try:
+            os.link(mine, self._path)
+        except FileExistsError:
+            return False
+        finally:
+            mine.unlink()
+        return True
+
+    def _owner(self) -> dict[str, Any] | None:
+        """None: it is gone by now, or is no lock of ours."""
+        try:
+            owner = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return None
+        return owner if isinstance(owner, dict) else None
+
+    def _remove_stale(self) -> None:
+        """Renamed first: of two processes that found it stale, one gets it."""
+        stale = self._path.with_name(f"{self._path.name}.stale-{os.getpid()}")
+        try:
+            self._path.rename(stale)
+        except FileNotFoundError:
+            return
+        stale.unlink()
+
+    def release(self) -> None:
+        if self._owner() == self._me:
+            self._path.unlink(missing_ok=True)
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "started": _start_of(os.getpid()),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _may_live(owner: dict[str, Any]) -> bool:
+    if owner.get("host") != socket.gethostname():
+        return True
+    process, started = owner.get("process"), owner.get("started")
+    if not isinstance(process, int) or not isinstance(started, float):
+        return False
+    now = _start_of(process)
+    return now is not None and abs(now - started) < SAME_START
+
+
+def _start_of(process: int) -> float | None:
+    """Seconds since 1970; None if there is no such process."""
+    import psutil
+
+    try:
+        return float(psutil.Process(process).create_time())
+    except psutil.Error:
+        return None

@@ -1,0 +1,116 @@
+"""Starting a run again under its name continues it, or says why not; no results are lost and none are mixed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from configs.compose import compose
+from configs.errors import UserError
+from models.tiny.create import main as create
+from rl.driver.in_process import Trained, train_in_process
+from rl.run.callback import Callback
+from rl.run.lock import FolderLock
+from rl.run.metrics import read_rows
+from tests.rl.support.training import SMALL
+
+ONE_UPDATE = ["run.updates=1", "run.checkpoint_every=1", "rollout.prompts_per_update=2"]
+EVALUATED = ["evaluation.every=1", "data.evaluation.size=4", "evaluation.prompts_per_ticket=4"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "block"
+    create("block", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(model: Path, tmp_path_factory) -> Path:
+    """Where a run lies that has ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(model, folder, *EVALUATED)
+    return folder
+
+
+def run(model: Path, folder: Path, *overrides: str, **arguments: Any) -> tuple[Trained, str]:
+    """What came out, and what was said."""
+    said = io.StringIO()
+    options = [*SMALL, *ONE_UPDATE, f"model.path={model}", f"run.folder={folder}", "run.name=mine", *overrides]
+    trained = train_in_process(compose(options), Console(file=said, width=1000), shown=True, **arguments)
+    return trained, said.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_not_continued_as_another_one(model, finished):
+    before = contents(finished)
+    for change in (
+        ["algorithm=dipo", "reward.terms.answer.function=math", "algorithm.optimizer.learning_rate=1e-2"],
+        ["reward.terms.answer.weight=2"],
+        ["data.train.seed=5"],
+        ["model.lora.rank=4"],
+        ["cluster.zero_stage=2"],
+        ["model.precision=bf16", "cluster.zero_stage=1"],
+    ):
+        with pytest.raises(UserError, match="would not continue the run") as caught:
+            run(model, finished, *EVALUATED, *change)
+        assert change[0].partition("=")[0].split(".")[0] in str(caught.value)
+    assert contents(finished) == before
+
+
+def test_another_model_of_the_same_name_is_seen_and_the_same_under_another_name_is_not(model, finished, tmp_path):
+    other, moved = tmp_path / "other", tmp_path / "moved"
+    create("block", str(moved))
+    _, said = run(moved, finished, *EVALUATED)
+    assert "goes on with other values of model.path" in said
+    create("full", str(other))
+    with pytest.raises(UserError, match=r"what model\.path holds"):
+        run(other, finished, *EVALUATED)
+
+
+def test_evaluations_of_other_problems_are_not_compared(model, finished, tmp_path):
+    folder = Path(tmp_path / "copy")
+    run(model, folder, *EVALUATED)
+    assert "eval_before" in json.loads((folder / "mine/summary.json").read_text())
+    trained, said = run(model, folder, *EVALUATED, "data.evaluation.size=5")
+    assert "evaluations are other ones from here on" in said
+    assert "held-out solve rate" not in said
+    assert "eval_before" not in json.loads((folder / "mine/summary.json").read_text())
+    assert [row["update"] for row in trained.evaluations] == [0, 1, 1]  # the old ones are kept
+
+
+def test_a_run_without_a_checkpoint_begins_anew_and_keeps_what_was_there(model, tmp_path):
+    for _ in range(3):
+        _, said = run(model, tmp_path, "run.checkpoint_every=0")
+    assert "no checkpoint to go on from" in said
+    kept = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("mine", "mine.1", "mine.2")]
+    assert [len(rows) for rows in kept] == [1, 1, 1]
+    assert all(len(list((tmp_path / name / "trajectories").iterdir())) == 1 for name in ("mine", "mine.1", "mine.2"))
+
+
+def test_two_runs_in_one_folder_are_refused(model, finished):
+    before = contents(finished)
+
+    class Again(Callback):
+        def on_start(self, folder: Path, first_update: int) -> None:
+            with pytest.raises(UserError, match="is in use"):
+                run(model, finished, *EVALUATED, "run.resume=false")
+
+    run(model, finished, *EVALUATED, callbacks=[Again()])
+    rows = "mine/metrics.jsonl"
+    assert contents(finished)[rows] == before[rows]
+    FolderLock(finished / "mine").release()  # it is free again
+
+
+def test_fewer_updates_than_there_are_is_a_mistake(model, finished, tmp_path):
+    run(model, tmp_path, "run.updates=2")
+    with pytest.raises(UserError, match=r"has 2 updates, and run\.updates=1 wants fewer"):
+        run(model, tmp_path)
