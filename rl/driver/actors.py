@@ -221,14 +221,18 @@ class LearnerActor:
             return pack_weights(version, parameters) if self.rank == 0 else None
 
     def save(self, folder: str) -> None:
-        self.engine.save(folder)
+        from rl.learner.optimizer_state import save_state
+
+        save_state(self.engine, Path(folder))
         if self.old_policy is not None and self.rank == 0:
             self.old_policy.save(Path(folder))
         if self.value_model is not None:
             self.value_model.save(Path(folder))
 
     def load(self, folder: str) -> None:
-        self.engine.load(folder)
+        from rl.learner.optimizer_state import load_state
+
+        load_state(self.engine, Path(folder))
         if self.old_policy is not None:
             self.old_policy.load(Path(folder))
         if self.value_model is not None:

@@ -136,23 +136,19 @@ class Engine:
         return float(norm)
 
     @contextmanager
-    def gathered(self, parameters: list[nn.Parameter]) -> Iterator[None]:
-        """Whole parameters on every rank; collective under ZeRO-3, free otherwise."""
+    def gathered(self, parameters: list[nn.Parameter], changed: bool = False) -> Iterator[None]:
+        """Whole parameters on every rank; collective under ZeRO-3, free otherwise.
+
+        Args:
+            changed: every rank writes the same values into them.
+        """
         import deepspeed
 
-        gather: Any = deepspeed.zero.GatheredParameters(parameters) if self.zero_stage == 3 else nullcontext()
+        writer = 0 if changed else None
+        gather: Any = (
+            deepspeed.zero.GatheredParameters(parameters, modifier_rank=writer)
+            if self.zero_stage == 3
+            else nullcontext()
+        )
         with gather:
             yield
-
-    def save(self, folder: str) -> None:
-        """Collective: every rank writes its shards."""
-        self.deepspeed.save_checkpoint(
-            folder, tag="deepspeed", client_state={"updates": self.updates}, save_latest=False
-        )
-
-    def load(self, folder: str) -> None:
-        """Collective."""
-        path, client_state = self.deepspeed.load_checkpoint(folder, tag="deepspeed")
-        if path is None:
-            raise RuntimeError(f"DeepSpeed found no checkpoint in {folder}")
-        self.updates = client_state["updates"]

@@ -21,6 +21,7 @@ from configs.schema import Config
 from rl.algorithm.decisions import NOBODY, Entry
 from rl.algorithm.gae import at_the_end, step_advantages
 from rl.learner.engine import Engine
+from rl.learner.optimizer_state import load_state, save_state
 from rl.learner.optimizer_step import NOT_FINITE, learning_rate, optimizer_step
 from rl.learner.report import LearnerError
 from rl.likelihood.protocol import Likelihood, Replay
@@ -89,10 +90,10 @@ class ValueModel:
         return self._metrics(losses / steps, entries)
 
     def save(self, folder: Path) -> None:
-        self.engine.save(str(folder / FOLDER))
+        save_state(self.engine, folder / FOLDER)
 
     def load(self, folder: Path) -> None:
-        self.engine.load(str(folder / FOLDER))
+        load_state(self.engine, folder / FOLDER)
 
     def _values(self, batch: list[Entry]) -> Tensor:
         """(M,) fp32"""

@@ -20,7 +20,8 @@ from typing import Any
 from configs.errors import UserError
 
 MANIFEST = "MANIFEST.json"
-FORMAT = 1
+FORMAT = 2
+"""1 held DeepSpeed's own files, pickles, which run what they say when they are loaded."""
 _COMPLETE = re.compile(r"u(\d{6,})")
 _LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
 
@@ -200,7 +201,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if crc32 != _body_crc32(manifest):
         raise ValueError(f"{MANIFEST} has changed since it was written (CRC)")
     if manifest["format"] != FORMAT:
-        raise ValueError(f"{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}")
+        raise ValueError(
+            f"{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}: go on with the version that "
+            f"wrote it (code.json names its commit)"
+        )
     return manifest
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from configs.compose import compose
@@ -15,6 +16,7 @@ from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.driver.in_process import Trained, train_in_process
 from rl.run.callback import Callback
+from rl.run.checkpoint import MANIFEST, _seal, read_state
 from rl.run.lock import FolderLock
 from rl.run.metrics import read_rows
 from tests.rl.support.training import SMALL
@@ -114,3 +116,31 @@ def test_fewer_updates_than_there_are_is_a_mistake(model, finished, tmp_path):
     run(model, tmp_path, "run.updates=2")
     with pytest.raises(UserError, match=r"has 2 updates, and run\.updates=1 wants fewer"):
         run(model, tmp_path)
+
+
+class Touches:
+    """What a pickle can do: call anything when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_runs_nothing(model, tmp_path):
+    """Pickles among its files, under the names that DeepSpeed reads and with a manifest that fits, are never loaded."""
+    run(model, tmp_path)
+    checkpoint, touched = tmp_path / "mine/checkpoints/u000001", tmp_path / "touched"
+    assert {path.suffix for path in checkpoint.rglob("*") if path.is_file()} == {".json", ".safetensors"}
+    for name in ("deepspeed/mp_rank_00_model_states.pt", "deepspeed/zero_pp_rank_0_mp_rank_00_optim_states.pt"):
+        (checkpoint / name).parent.mkdir(exist_ok=True)
+        torch.save({"module": Touches(touched)}, checkpoint / name)
+    state = read_state(checkpoint)
+    (checkpoint / MANIFEST).unlink()
+    _seal(checkpoint, state)
+    trained, _ = run(model, tmp_path, "run.updates=2")
+    assert [row["update"] for row in trained.metrics] == [0, 1]
+    assert not touched.exists()
+    torch.load(checkpoint / name, weights_only=False)  # the control
+    assert touched.exists()
