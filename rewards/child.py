@@ -28,6 +28,7 @@ from typing import Any
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
+from rewards.returned import read
 
 _LENGTH = struct.Struct(">Q")
 _MESSAGE_LIMIT = 2000
@@ -110,14 +111,13 @@ def _limit_memory(gib: float | None) -> None:
 
 
 def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:
-    """`{"values": [...], "metrics": [...], "seconds": ...}`, or `{"exception": text}`."""
+    """What `read` makes of the result with `"metrics"` and `"seconds"` beside it, or `{"exception": text}`."""
     started = time.monotonic()
     metrics: list[tuple[str, float]] = []
     try:
         name, arguments = pickle.loads(message)
         result = _call(functions[name], terms[name], arguments, metrics)
-        values = [_number(value) for value in result]
-        return {"values": values, "metrics": metrics, "seconds": time.monotonic() - started}
+        return {**read(result, terms[name]), "metrics": metrics, "seconds": time.monotonic() - started}
     except BaseException as error:  # sys.exit() in a reward function costs its sample, too
         return {"exception": _describe(error)}
 
@@ -145,12 +145,6 @@ def _call(
 
 async def _wait(result: Any) -> Any:
     return await result
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str | bytes):  # float("1") would work, and hide a function that returns text
-        raise TypeError(f"the reward function returned {value!r} for a sample; a number or None is expected")
-    return None if value is None else float(value)
 
 
 def _describe(error: BaseException) -> str:

@@ -73,8 +73,7 @@ def score(
         scorer.stop()
     total = scores.total.reshape(shape)
     terms = {name: values.reshape(shape) for name, values in scores.terms.items()}
-    weights = {name: term.weight for name, term in options.terms.items()}
-    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), weights)
+    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights())
 
 
 def reward_options(reward: Reward) -> RewardOptions:
