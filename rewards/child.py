@@ -26,6 +26,7 @@ from io import BufferedRWPair
 from types import SimpleNamespace
 from typing import Any
 
+from rewards.conversation import messages_of, text_of
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
 from rewards.returned import read
@@ -127,8 +128,10 @@ def _call(
 ) -> Any:
     prompts, completions = arguments["prompts"], arguments["completions"]
     if term.conversational:
-        prompts = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        prompts = [messages_of(prompt) for prompt in prompts]
         completions = [[{"role": "assistant", "content": completion}] for completion in completions]
+    else:
+        prompts = [text_of(prompt) for prompt in prompts]
     update = arguments["update"]
     result = function(
         prompts=prompts,

@@ -51,4 +51,6 @@ class RewardOptions:
 
     def weights(self) -> dict[str, float]:
         """The weight in the sum of everything that is reported."""
-        return {reported: weight for name, term in self.terms.items() for reported, weight in term.weights(name).items()}
+        return {
+            reported: weight for name, term in self.terms.items() for reported, weight in term.weights(name).items()
+        }

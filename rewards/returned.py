@@ -29,14 +29,18 @@ def read(result: Any, term: RewardTerm) -> dict[str, Any]:
             raise TypeError(f"the reward function returned {_named(result)} by name: {_way_out(result)}")
         return {"values": [_number(value) for value in result]}
     if _has_keys(result):
-        _check_names(result, term)
-        columns = {name: [_number(value, name) for value in result[name]] for name in term.criteria}
-        if len({len(column) for column in columns.values()}) > 1:
-            lengths = {name: len(column) for name, column in columns.items()}
-            raise TypeError(f"the criteria have different numbers of values: {lengths}; one a sample is expected of each")
-        return {"criteria": columns}
+        return {"criteria": _columns(result, term)}
     rows = [_row(row, term) for row in result]
     return {"criteria": {name: [row[name] for row in rows] for name in term.criteria}}
+
+
+def _columns(result: Any, term: RewardTerm) -> dict[str, list[float | None]]:
+    _check_names(result, term)
+    columns = {name: [_number(value, name) for value in result[name]] for name in term.criteria}
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = {name: len(column) for name, column in columns.items()}
+        raise TypeError(f"the criteria have different numbers of values: {lengths}; each needs one a sample")
+    return columns
 
 
 def _row(row: Any, term: RewardTerm) -> dict[str, float | None]:

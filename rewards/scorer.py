@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rewards.conversation import Prompt
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
 from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError
@@ -31,7 +32,8 @@ FailureKind = Literal["exception", "timeout", "crash", "not_finite", "wrong_leng
 class ScoreRequest:
     """N samples. A completion is text here and an image for image policies; nothing below looks inside one."""
 
-    prompts: list[str]
+    prompts: list[Prompt]
+    """Functions get them as text, or with `conversational` as messages, whichever of the two they are here."""
     completions: list[Any]
     completion_ids: list[list[int]] | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)

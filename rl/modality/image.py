@@ -82,6 +82,8 @@ class ImageModality:
         return read_prompt_limits(self.config.model)
 
     def prompt(self, problem: Problem) -> ImagePrompt:
+        if problem.conversation is not None:
+            raise DataError(f"the prompt of {problem.id} is a conversation, and image models read a text")
         try:
             self.prompt_limits.check(problem.prompt)
         except PromptTooLongError as error:
