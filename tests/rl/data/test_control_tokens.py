@@ -90,7 +90,7 @@ def test_a_token_that_cannot_be_written_otherwise_is_named(tokenizer: PreTrained
     tokenizer.add_tokens([AddedToken("[M]", special=False)])
     mask = tokenizer.convert_tokens_to_ids("[M]")
     assert mask in encode_response(tokenizer, "a [M] b", (END,), 100).tolist()  # the control: any other added token
-    message = r"the rejected response of x/3 has '.*\[M\]' in it, .* as the control token '\[M\]' only"
+    message = r"the rejected response of x/3 has '.*\[M\].*' in it, .* as the control token '\[M\]' only"
     with pytest.raises(DataError, match=message):
         encode_response(tokenizer, "a [M] b", (END,), 100, "x/3", {mask}, "rejected response")
     with pytest.raises(DataError, match=r"the prompt of x/3 has '.*\[M\]' in it"):
