@@ -14,14 +14,20 @@ import pyarrow.parquet
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from configs.schema import DataOptions, SourceKind, SourceOptions
+from configs.errors import UserError
+from configs.schema import Config, DataOptions, SourceKind, SourceOptions
 from models.text import chat_templates
 from models.text.tokenizer import load_tokenizer
 from models.tiny.create import main as create
+from rl.api.prompts import as_problems
+from rl.api.sampling import Samples
+from rl.api.scoring import _request
+from rl.commands.pairs import _identity
 from rl.data.encode import encode_prompt, encode_response
 from rl.data.problems import Problem, open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.rows import DataError
+from rl.modality.image import ImageModality
 
 USER = {"role": "user", "content": "What colour is the sky?"}
 BLUE = {"role": "assistant", "content": "It is blue."}
@@ -279,3 +285,34 @@ def test_a_row_without_a_column_that_rewards_get_is_named_at_the_start(
             prompts.check()
     options.size = len(rows) - 1
     PromptSource(open_source(options), Silent()).check()  # type: ignore[arg-type]
+
+
+def test_image_models_read_texts(tmp_path: Path) -> None:
+    problem = first(tmp_path, {"prompt": [USER]})
+    with pytest.raises(DataError, match=r"the prompt of a.jsonl/0 is a conversation, and image models read a text"):
+        ImageModality(Config()).prompt(problem)
+
+
+def test_prompts_of_the_library_may_be_messages() -> None:
+    (problem,) = as_problems([[SYSTEM, USER]])
+    assert (problem.id, problem.shown) == ("prompt/0", [SYSTEM, USER])
+    with pytest.raises(DataError, match="the prompt of prompt/0 ends with a message of the system"):
+        as_problems([[SYSTEM]])
+    with pytest.raises(UserError, match="prompt 0 is a dict: give texts, lists of messages"):
+        as_problems([USER])  # type: ignore[list-item]
+
+
+def test_samples_without_a_column_that_others_have_are_not_scored_as_if_it_were_null() -> None:
+    known, unknown = Problem("a/0", "p", {"answer": "1"}), Problem("prompt/0", "p", {})
+    samples = Samples([known, unknown], [], [["1"], ["1"]], None, None, tokenizer=object())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="problem prompt/0 has no column 'answer'"):
+        _request(samples, None, {})
+    request, _ = _request(samples, None, {"answer": ["1", None]})
+    assert request.columns == {"answer": ["1", None]}
+
+
+def test_pairs_of_a_policy_keep_the_messages_of_their_prompt(tmp_path: Path) -> None:
+    row = {"prompt": TURNS, "tools": [{"name": "look"}], "chat_template_kwargs": {"thinking": True}}
+    written = _identity(first(tmp_path, row))
+    again = first(tmp_path, {**written, "chosen": "a", "rejected": "b"}, **PAIR)
+    assert again.conversation == first(tmp_path, row).conversation
