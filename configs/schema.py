@@ -49,8 +49,9 @@ class SourceOptions:
     args: dict[str, Any] = field(default_factory=dict)
     """Options of the reasoning-gym task, or of `load_dataset`; for scenes `careless`, the fraction of demonstrations
     that violate their prompt."""
-    prompt: str = "{{ prompt }}"
-    """Jinja template over the columns of one row."""
+    prompt: Optional[str] = "{{ prompt }}"  # noqa: UP045
+    """Jinja template over the columns of one row. Null takes the prompt out of the answers: the messages, or the text,
+    that `chosen` and `rejected` begin with, or all messages of `response` but the last."""
     perturbed: Optional[str] = None  # noqa: UP045
     """Jinja template of a changed prompt, whose completions answer `prompt` worse; for `denoiserl pairs`."""
     response: Optional[str] = None  # noqa: UP045

@@ -26,8 +26,10 @@ from io import BufferedRWPair
 from types import SimpleNamespace
 from typing import Any
 
+from rewards.conversation import messages_of, text_of
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
+from rewards.returned import read
 
 _HEADER = struct.Struct(">4sQQ")
 _MARK = b"drl1"
@@ -127,14 +129,13 @@ def _limit_memory(gib: float | None) -> None:
 
 
 def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:
-    """`{"values": [...], "metrics": [...], "seconds": ...}`, or `{"exception": text}`."""
+    """What `read` makes of the result with `"metrics"` and `"seconds"` beside it, or `{"exception": text}`."""
     started = time.monotonic()
     metrics: list[tuple[str, float]] = []
     try:
         name, arguments = pickle.loads(message)
         result = _call(functions[name], terms[name], arguments, metrics)
-        values = [_number(value) for value in result]
-        return {"values": values, "metrics": metrics, "seconds": time.monotonic() - started}
+        return {**read(result, terms[name]), "metrics": metrics, "seconds": time.monotonic() - started}
     except BaseException as error:  # sys.exit() in a reward function costs its sample, too
         return {"exception": _describe(error)}
 
@@ -144,8 +145,10 @@ def _call(
 ) -> Any:
     prompts, completions = arguments["prompts"], arguments["completions"]
     if term.conversational:
-        prompts = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        prompts = [messages_of(prompt) for prompt in prompts]
         completions = [[{"role": "assistant", "content": completion}] for completion in completions]
+    else:
+        prompts = [text_of(prompt) for prompt in prompts]
     update = arguments["update"]
     result = function(
         prompts=prompts,
@@ -162,12 +165,6 @@ def _call(
 
 async def _wait(result: Any) -> Any:
     return await result
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, str | bytes):  # float("1") would work, and hide a function that returns text
-        raise TypeError(f"the reward function returned {value!r} for a sample; a number or None is expected")
-    return None if value is None else float(value)
 
 
 def _describe(error: BaseException) -> str:

@@ -107,6 +107,11 @@ class _Term:
 
 def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
     function = resolve_term(name, term)
+    if term.criteria:
+        raise RewardError(
+            f"reward.terms.{name}.criteria are of a function that returns several scores, and a reward with a gradient "
+            f"is one number a picture: leave them out, and write a function for each"
+        )
     if isinstance(function, DifferentiableReward):
         return function
     raise RewardError(

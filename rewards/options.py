@@ -18,6 +18,15 @@ class RewardTerm:
     """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
     args: dict[str, Any] = field(default_factory=dict)
     """Extra keyword arguments of the function."""
+    criteria: dict[str, float] = field(default_factory=dict)
+    """Of a function that returns several scores of a sample by name: the weight of each, within the term's own. Every
+    criterion is reported as TERM/CRITERION. Empty for a function that returns one number a sample. Unit: 1."""
+
+    def weights(self, name: str) -> dict[str, float]:
+        """What the term is reported as, with its weight in the sum: `name`, or a `name/criterion` for each."""
+        if not self.criteria:
+            return {name: self.weight}
+        return {f"{name}/{criterion}": self.weight * weight for criterion, weight in self.criteria.items()}
 
 
 @dataclass
@@ -35,7 +44,13 @@ class RewardOptions:
     solved_at: float = 1.0
     """A sample counts as solved when its reward reaches this. Unit: rewards."""
     solved_by: Optional[str] = None  # noqa: UP045
-    """Term of the reward that decides it, without its weight; null is the total."""
+    """Term of the reward, or TERM/CRITERION, that decides it, without its weight; null is the total."""
     max_failed_fraction: float = field(default=0.05, metadata={"resume": "may change"})
     """The run stops when more than this fraction of an update's samples could not be scored. Unit: share of an
     update."""
+
+    def weights(self) -> dict[str, float]:
+        """The weight in the sum of everything that is reported."""
+        return {
+            reported: weight for name, term in self.terms.items() for reported, weight in term.weights(name).items()
+        }

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rewards.conversation import Prompt
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
 from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError
@@ -31,7 +32,8 @@ FailureKind = Literal["exception", "timeout", "crash", "not_finite", "wrong_leng
 class ScoreRequest:
     """N samples. A completion is text here and an image for image policies; nothing below looks inside one."""
 
-    prompts: list[str]
+    prompts: list[Prompt]
+    """Functions get them as text, or with `conversational` as messages, whichever of the two they are here."""
     completions: list[Any]
     completion_ids: list[list[int]] | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Failure:
     index: int
     """Place of the sample in the request."""
     term: str
+    """Or term/criterion, where a function returned several scores and one of them is at fault."""
     kind: FailureKind
     message: str
     completion: str
@@ -58,7 +61,7 @@ class Scores:
     total: np.ndarray
     """(N,) float64: the weighted sum of the terms that apply; NaN where the sample could not be scored."""
     terms: dict[str, np.ndarray]
-    """Term -> (N,) float64, unweighted; NaN where the term failed or does not apply."""
+    """Term, or term/criterion -> (N,) float64, unweighted; NaN where it failed or does not apply."""
     failures: list[Failure]
     metrics: dict[str, float] = field(default_factory=dict)
     """Mean of each scalar that functions passed to TRL's `log_metric`."""
@@ -109,21 +112,23 @@ class Scorer:
         metrics: dict[str, list[float]] = {}
         for name, term in self._options.terms.items():
             call = _TermCall(self._process, self._options, name, self._pace[name], request, columns)
-            values = call.run()
-            if term.weight != 0:
-                present = ~np.isnan(values)
-                total[present] += term.weight * values[present]
-                applies |= present
-                failed[[failure.index for failure in call.failures]] = True
-            terms[name] = values
+            weights = {reported: weight for reported, weight in term.weights(name).items() if weight != 0}
+            for reported, values in call.run().items():
+                if reported in weights:
+                    present = ~np.isnan(values)
+                    total[present] += weights[reported] * values[present]
+                    applies |= present
+                terms[reported] = values
+            rewarded = {*weights, name} if weights else ()
+            failed[[failure.index for failure in call.failures if failure.term in rewarded]] = True
             failures += call.failures
             for metric, value in call.metrics:
                 metrics.setdefault(metric, []).append(value)
         for index in np.flatnonzero(~applies & ~failed):
-            rewarded = ", ".join(name for name, term in self._options.terms.items() if term.weight != 0)
+            names = ", ".join(name for name, weight in self._options.weights().items() if weight != 0)
             message = "every rewarded term returned None for this sample"
             completion = _short(request.completions[index])
-            failures.append(Failure(int(index), rewarded, "not_applicable", message, completion))
+            failures.append(Failure(int(index), names, "not_applicable", message, completion))
         total[failed | ~applies] = np.nan
         return Scores(total, terms, failures, {name: float(np.mean(values)) for name, values in metrics.items()})
 
@@ -147,7 +152,9 @@ class _Pace:
 
 
 class _WrongLength(Exception):
-    pass
+    def __init__(self, found: int, samples: int) -> None:
+        super().__init__(f"returned {found} values for {samples} samples; one each is expected")
+        self.found = found
 
 
 _KINDS: dict[type[Exception], FailureKind] = {
@@ -173,41 +180,63 @@ class _TermCall:
     ) -> None:
         self._process, self._timeout, self._name, self._pace = process, options.timeout_seconds, name, pace
         self._request, self._columns = request, columns
+        self._reported = list(options.terms[name].weights(name))
         self.failures: list[Failure] = []
         self.metrics: list[tuple[str, float]] = []
 
-    def run(self) -> np.ndarray:
-        """(N,) values, NaN where there is none; failures are in `failures`."""
+    def run(self) -> dict[str, np.ndarray]:
+        """(N,) values of all that the term is reported as, NaN where there is none; failures are in `failures`."""
         count = len(self._request.completions)
         if count == 0:
-            return np.zeros(0)
+            return {name: np.zeros(0) for name in self._reported}
         if count == 1:
             return self._one_at_a_time()
         try:
-            return np.array(self._values(list(range(count))))
+            values = self._values(list(range(count)))
+            return dict(zip(self._reported, np.array(values), strict=True))
         except _PROBLEMS as error:
             logger.warning(
                 "reward term %r on a batch of %d: %s; scoring one sample at a time", self._name, count, _text(error)
             )
-            return self._one_at_a_time()
+            return self._one_at_a_time(error.found if isinstance(error, _WrongLength) else None)
 
-    def _one_at_a_time(self) -> np.ndarray:
+    def _one_at_a_time(self, together: int | None = None) -> dict[str, np.ndarray]:
+        """
+        Args:
+            together: how many values the function returned for all samples in one call, if they were too many or too
+                few. Samples that account for it one by one are at fault themselves; otherwise the function does not
+                score sample by sample, and what it says of a single one is no score either.
+        """
         count = len(self._request.completions)
-        values = np.full(count, np.nan)
-        lost = 0
+        values = np.full((len(self._reported), count), np.nan)
+        lost = returned = unknown = 0
         for index in range(count):
             if lost == LOST_LIMIT:
                 self._fail(index, "not_tried", f"given up after {lost} samples of this request hung or crashed")
+                unknown += 1
                 continue
             try:
-                values[index] = self._values([index])[0]
+                values[:, index] = np.array(self._values([index]))[:, 0]
+                returned += 1
             except _PROBLEMS as error:
                 self._fail(index, _KINDS[type(error)], _text(error))
                 lost += isinstance(error, DeadlinePassed | Crashed)
-        return values
+                returned += error.found if isinstance(error, _WrongLength) else 0
+                unknown += not isinstance(error, _WrongLength)
+        if together is not None and (returned > together or (returned < together and not unknown)):
+            values[:] = np.nan
+            alone = f"{returned} for the same samples one at a time"
+            for index in sorted(set(range(count)) - {failure.index for failure in self.failures}):
+                self._fail(
+                    index,
+                    "wrong_length",
+                    f"returned {together} values for {count} samples in one call, and {alone}: it does not return one "
+                    f"value a sample",
+                )
+        return dict(zip(self._reported, values, strict=True))
 
-    def _values(self, indices: list[int]) -> list[float]:
-        """Values of some samples in one call; None and failures become NaN."""
+    def _values(self, indices: list[int]) -> list[list[float]]:
+        """Values of some samples in one call, of each that is reported; None and failures become NaN."""
         request = self._request
         arguments = {
             "prompts": [request.prompts[i] for i in indices],
@@ -217,20 +246,22 @@ class _TermCall:
             "update": request.update,
         }
         reply = self._process.call(self._name, arguments, self._pace.deadline(len(indices), self._timeout))
-        values = reply["values"]
-        if len(values) != len(indices):
-            raise _WrongLength(f"returned {len(values)} values for {len(indices)} samples; one each is expected")
+        scores = [reply["values"]] if "values" in reply else list(reply["criteria"].values())
+        if len(scores[0]) != len(indices):
+            raise _WrongLength(len(scores[0]), len(indices))
         self._pace.seconds += reply["seconds"]
         self._pace.samples += len(indices)
         self.metrics += reply["metrics"]
-        for index, value in zip(indices, values, strict=True):
-            if value is not None and not np.isfinite(value):
-                self._fail(index, "not_finite", f"returned {value}; a finite number, or None, is expected")
-        return [value if value is not None and np.isfinite(value) else np.nan for value in values]
+        for name, values in zip(self._reported, scores, strict=True):
+            for index, value in zip(indices, values, strict=True):
+                if value is not None and not np.isfinite(value):
+                    message = f"returned {value}; a finite number, or None, is expected"
+                    self._fail(index, "not_finite", message, name)
+        return [[value if value is not None and np.isfinite(value) else np.nan for value in row] for row in scores]
 
-    def _fail(self, index: int, kind: FailureKind, message: str) -> None:
+    def _fail(self, index: int, kind: FailureKind, message: str, reported: str | None = None) -> None:
         completion = _short(self._request.completions[index])
-        self.failures.append(Failure(index, self._name, kind, message, completion))
+        self.failures.append(Failure(index, reported or self._name, kind, message, completion))
 
 
 def _short(completion: Any) -> str:
@@ -249,13 +280,17 @@ def _check(options: RewardOptions) -> None:
         raise RewardError("reward.terms is empty; name at least one, e.g. reward.terms.task.function=reasoning_gym")
     if not options.timeout_seconds > 0:
         raise RewardError(f"reward.timeout_seconds is {options.timeout_seconds}; it must be positive")
-    if all(isinstance(term, RewardTerm) and term.weight == 0 for term in options.terms.values()):
-        raise RewardError("every term of reward.terms has weight 0 and is only a measure; give one another weight")
     for name, term in options.terms.items():
         if not isinstance(term, RewardTerm):
             raise RewardError(f"reward.terms.{name} is a {type(term).__name__}; convert the config with to_object")
-        if not np.isfinite(term.weight):
-            raise RewardError(f"reward.terms.{name}.weight is {term.weight}; it must be finite")
+        weights = {"weight": term.weight, **{f"criteria.{key}": weight for key, weight in term.criteria.items()}}
+        for option, weight in weights.items():
+            if not np.isfinite(weight):
+                raise RewardError(f"reward.terms.{name}.{option} is {weight}; it must be finite")
+    if not any(options.weights().values()):
+        raise RewardError("every term of reward.terms has weight 0 and is only a measure; give one another weight")
+    if len(options.weights()) < sum(len(term.criteria) or 1 for term in options.terms.values()):
+        raise RewardError("a term of reward.terms has the name TERM/CRITERION of another one's criterion: rename it")
 
 
 def _check_request(request: ScoreRequest, options: RewardOptions) -> dict[str, list[Any]]:

@@ -16,6 +16,10 @@ class PromptTooLongError(ValueError):
     """A prompt that a text encoder would cut off."""
 
 
+class ControlTokenError(ValueError):
+    """A prompt that spells a control token, at which a text encoder would take it for ended."""
+
+
 class PromptLimits:
     """How many tokens of a prompt each text encoder reads, and in how many segments."""
 
@@ -38,7 +42,19 @@ class PromptLimits:
         }
 
     def check(self, prompt: str) -> None:
-        """Raises PromptTooLongError if an encoder would cut the prompt off, which the stock pipelines do."""
+        """What the stock pipelines do without a word.
+
+        Raises:
+            PromptTooLongError: an encoder would cut the prompt off.
+            ControlTokenError: an encoder would read a part of it as a control token: CLIP sums a text up at the first
+                `<|endoftext|>`.
+        """
+        for name, tokenizer in self._tokenizers.items():
+            for token in tokenizer.all_special_tokens:
+                if token.casefold() in prompt.casefold():  # CLIP writes everything small first
+                    raise ControlTokenError(
+                        f"prompt {prompt!r} has {token!r} in it, a control token of its {name}: remove it"
+                    )
         self.split(prompt)
 
     def split(self, prompt: str) -> list[str]:

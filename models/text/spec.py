@@ -32,6 +32,11 @@ class TextSpec:
     """Positions the network was built for."""
 
     @property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that mean something to the sampler, and are no text."""
+        return frozenset({self.mask_id, self.pad_id, *self.stop_ids})
+
+    @property
     def forbidden_ids(self) -> tuple[int, ...]:
         """Ids that no sampler may produce: MASK, padding that is not also a stop token, and unused matrix rows."""
         special = {self.mask_id, self.pad_id} - set(self.stop_ids)

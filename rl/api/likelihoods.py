@@ -114,7 +114,7 @@ def _answered(policy: Policy, problem: Problem, answers: Any) -> Trajectory:
     """A group of the answers to one prompt, through the same door as those of a data set."""
     several = tuple(answers) if isinstance(answers, list | tuple) else (answers,)
     if policy.kind == "text":
-        return policy.modality.offline_group(replace(problem, responses=several), seed=0, update=0)
+        return policy.modality.offline_group(replace(problem, responses=several, answers=()), seed=0, update=0)
     return policy.modality.offline_group(replace(problem, images=several), seed=0, update=0)
 
 

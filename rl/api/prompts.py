@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Union
 
 from configs.errors import UserError
+from rewards.conversation import Message
 from rl.api.configuration import AnyConfig, composed_of
 
 if TYPE_CHECKING:
     from rl.data.problems import Problem
 
 Split = Literal["train", "evaluation"]
+AnyPrompt = Union[str, "Problem", list[Message]]
 
 
 def problems(config: AnyConfig | str, split: Split = "evaluation", count: int | None = None) -> Sequence[Problem]:
@@ -43,16 +45,25 @@ def problems(config: AnyConfig | str, split: Split = "evaluation", count: int | 
     return [source[index] for index in range(count)]
 
 
-def as_problems(prompts: str | Problem | Iterable[str | Problem]) -> list[Problem]:
-    """Texts become problems without columns, called `prompt/0`, `prompt/1`, ..."""
-    from rl.data.problems import Problem
+def as_problems(prompts: AnyPrompt | Iterable[AnyPrompt]) -> list[Problem]:
+    """Texts and conversations become problems without columns, called `prompt/0`, `prompt/1`, ..."""
+    from rl.data.conversation import looks_like_messages
+    from rl.data.problems import Problem, conversation_problem
 
     several = [prompts] if isinstance(prompts, str | Problem) else list(prompts)
     if not several:
         raise UserError("there is no prompt: give at least one")
     found = []
     for index, prompt in enumerate(several):
-        if not isinstance(prompt, str | Problem):
-            raise UserError(f"prompt {index} is a {type(prompt).__name__}: give texts, or what rl.problems returns")
-        found.append(Problem(f"prompt/{index}", prompt, {}) if isinstance(prompt, str) else prompt)
+        if isinstance(prompt, Problem):
+            found.append(prompt)
+        elif isinstance(prompt, str):
+            found.append(Problem(f"prompt/{index}", prompt, {}))
+        elif looks_like_messages(prompt):
+            found.append(conversation_problem(f"prompt/{index}", list(prompt)))
+        else:
+            raise UserError(
+                f"prompt {index} is a {type(prompt).__name__}: give texts, lists of messages, or what rl.problems "
+                f"returns"
+            )
     return found

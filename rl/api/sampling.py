@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
 from rl.api.policy import AnySampler, Policy
-from rl.api.prompts import as_problems
+from rl.api.prompts import AnyPrompt, as_problems
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ class Samples:
 
 def sample(
     policy: Policy,
-    prompts: str | Problem | Iterable[str | Problem],
+    prompts: AnyPrompt | Iterable[AnyPrompt],
     count: int = 1,
     *,
     sampler: AnySampler | dict[str, Any] | str | None = None,
@@ -96,7 +96,7 @@ def sample(
     sample's place.
 
     Args:
-        prompts: texts, or problems (`rl.problems`), which rewards may need.
+        prompts: texts, lists of chat messages, or problems (`rl.problems`), which rewards may need.
         sampler: None is the policy's own, as in training; `"greedy"`; a mapping of options to change, such as
             `{"temperature": 0.7}` or `{"kernel": "ddim", "eta": 1.0}`; or a whole section of options.
         steps: keep what each denoising step took an image to be; a text is always known step by step.

@@ -73,8 +73,7 @@ def score(
         scorer.stop()
     total = scores.total.reshape(shape)
     terms = {name: values.reshape(shape) for name, values in scores.terms.items()}
-    weights = {name: term.weight for name, term in options.terms.items()}
-    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), weights)
+    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights())
 
 
 def reward_options(reward: Reward) -> RewardOptions:
@@ -116,8 +115,14 @@ def _request(
     def spread(values: Sequence[Any]) -> list[Any]:
         return [value for value in values for _ in range(count)]
 
-    names = dict.fromkeys(name for problem in samples.problems for name in problem.columns)
-    known = {name: spread([problem.columns.get(name) for problem in samples.problems]) for name in names}
+    names = dict.fromkeys(name for problem in samples.problems for name in problem.columns if name not in columns)
+    for problem in samples.problems:
+        if lacking := [name for name in names if name not in problem.columns]:
+            raise UserError(
+                f"problem {problem.id} has no column {lacking[0]!r}, which others of these samples have: give it for "
+                f"all, with columns={{{lacking[0]!r}: [...]}} and None where a reward does not apply"
+            )
+    known = {name: spread([problem.columns[name] for problem in samples.problems]) for name in names}
     for name, values in columns.items():
         if len(values) != groups:
             raise UserError(f"column {name!r} has {len(values)} values for {groups} groups: give one a group")
@@ -125,4 +130,4 @@ def _request(
     known |= {name: [value for group in values for value in group] for name, values in samples.columns.items()}
     flat = [output for group in samples.outputs for output in group]
     ids = None if samples.ids is None else [each for group in samples.ids for each in group]
-    return ScoreRequest(spread(samples.prompts), flat, ids, known), (groups, count)
+    return ScoreRequest(spread([problem.shown for problem in samples.problems]), flat, ids, known), (groups, count)

@@ -124,7 +124,10 @@ def _rows(
 
 def _identity(problem: Problem) -> dict[str, Any]:
     """Whose answers a pair holds. A user is written as numbers: a path would be relative to another file."""
-    row: dict[str, Any] = {"id": problem.id, "prompt": problem.prompt}
+    row: dict[str, Any] = {"id": problem.id, "prompt": problem.shown}
+    if problem.conversation is not None and problem.conversation.options:
+        options = dict(problem.conversation.options)
+        row |= {"tools": options.pop("tools", None), "chat_template_kwargs": options}
     return row if problem.user is None else {**row, "user": problem.user.tolist()}
 
 

@@ -13,6 +13,10 @@ def data_problems(config: Config) -> Iterator[str]:
     for name, source in sources(config).items():
         if source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
+        if source.prompt is None and config.model.modality is Modality.image:
+            yield f"{name}.prompt=null takes prompts out of texts that answer them; set a template for an image model"
+        elif source.prompt is None and all(getattr(source, answer) is None for answer in TEXT_ANSWERS):
+            yield f"{name}.prompt=null takes prompts out of answers; set {name}.response, or chosen and rejected"
     evaluation = config.data.evaluation
     for name, source in config.data.training().items():
         yield from _answers(config, name, source)

@@ -67,8 +67,9 @@ def _rollout(config: Config) -> Iterator[str]:
 
 def _rewards(config: Config) -> Iterator[str]:
     modality, solved_by = config.model.modality.value, config.reward.solved_by
-    if solved_by is not None and solved_by not in config.reward.terms:
-        yield f"reward.solved_by={solved_by} is no term; there are {', '.join(config.reward.terms) or 'none'}"
+    reported = config.reward.weights()
+    if solved_by is not None and solved_by not in reported:
+        yield f"reward.solved_by={solved_by} is no term; there are {', '.join(reported) or 'none'}"
     for name, term in config.reward.terms.items():
         scored = COMPLETIONS.get(term.function, modality)
         if scored != modality:

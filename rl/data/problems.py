@@ -9,18 +9,28 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, DataOptions, SourceKind, SourceOptions
+from rewards.conversation import Prompt
+from rl.data.conversation import Conversation, Value, answer_text, check_prompt, conversation, without_prompt
 from rl.data.image_columns import located
-from rl.data.rows import DataError, Row, dataset_rows, digit_rows, file_rows, reasoning_gym_rows, scene_rows
+from rl.data.rows import (
+    DataError,
+    Row,
+    dataset_rows,
+    digit_rows,
+    file_rows,
+    ragged_row,
+    reasoning_gym_rows,
+    scene_rows,
+)
+from rl.data.templates import template
 from rl.data.users import user_vector
 
 SPREAD_ROWS = 256
@@ -31,6 +41,7 @@ class Problem:
     id: str
     """Source name and row, such as `chain_sum/17`."""
     prompt: str
+    """A conversation as text (`Conversation.text`)."""
     columns: Row
     """The row, for reward functions; without the images of the data."""
     responses: tuple[str, ...] = ()
@@ -41,11 +52,28 @@ class Problem:
     """A prompt whose completions answer `prompt` worse."""
     user: np.ndarray | None = None
     """(U,) fp32: whose preference it is, or whom a picture is for."""
+    conversation: Conversation | None = None
+    """What the chat template is applied to, where the data have messages; None is one message of the user, `prompt`."""
+    answers: tuple[str, ...] = ()
+    """The options that `responses` are of, for messages."""
 
     @property
     def condition(self) -> str:
         """The prompt and, where there is one, a mark of the user: samples of equal conditions can be compared."""
-        return self.prompt if self.user is None else f"{self.prompt} {hashlib.blake2b(self.user.tobytes()).hexdigest()}"
+        prompt = self.prompt if self.conversation is None else self.conversation.mark
+        return prompt if self.user is None else f"{prompt} {hashlib.blake2b(self.user.tobytes()).hexdigest()}"
+
+    @property
+    def shown(self) -> Prompt:
+        """The prompt as rewards get it: text or messages, whatever the data have."""
+        return self.prompt if self.conversation is None else list(self.conversation.messages)
+
+
+def conversation_problem(name: str, messages: Sequence[Any]) -> Problem:
+    """A problem without columns out of chat messages. Raises DataError, which names it."""
+    prompt = conversation(messages, {}, f"the prompt of {name}")
+    check_prompt(prompt, f"the prompt of {name}")
+    return Problem(name, prompt.text, {}, conversation=prompt)
 
 
 class ProblemSource(Sequence[Problem], ABC):
@@ -56,6 +84,10 @@ class ProblemSource(Sequence[Problem], ABC):
     @abstractmethod
     def spread(self) -> list[int]:
         """Some hundred indices, evenly from the first to the last: a sample for checks."""
+
+    @abstractmethod
+    def check_columns(self) -> None:
+        """Rewards get every column of every row. Raises DataError for a row that lacks one, or has one more."""
 
 
 class Problems(ProblemSource):
@@ -71,9 +103,13 @@ class Problems(ProblemSource):
         self._options = options
         self._label = label
         self._size = _size(len(rows), options)
-        self._prompt = _template(options.prompt, "prompt")
-        self._perturbed = None if options.perturbed is None else _template(options.perturbed, "perturbed")
-        self._responses = [_template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()]
+        self._prompt = None if options.prompt is None else template(options.prompt, "prompt")
+        self._perturbed = None if options.perturbed is None else template(options.perturbed, "perturbed")
+        self._responses = {name: template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()}
+        if self._prompt is None and not self._responses:
+            raise DataError(
+                f"prompt=null of {options.name} takes prompts out of answers: set one of response or chosen"
+            )
         self._images = _given(options, *IMAGE_ANSWERS)
         self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
         self[0]  # A template that does not fit the columns is an error before anything has been started.
@@ -86,15 +122,31 @@ class Problems(ProblemSource):
             raise IndexError(f"{self._label} has problems 0 to {self._size - 1}, not {index}")
         name = f"{self._label}/{index}"
         row = self._rows[index]
-        prompt = self._prompt(name, row)
+        prompt, responses = self._texts(name, row)
+        messages = prompt if isinstance(prompt, Conversation) else None
+        prompt = prompt.text if isinstance(prompt, Conversation) else prompt
         if not prompt.strip():
             raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
-        responses = tuple(response(name, row) for response in self._responses)
         images = tuple(self._cell(name, row, option) for option in self._images)
         columns = {column: value for column, value in row.items() if column not in self._images.values()}
         perturbed = None if self._perturbed is None else self._perturbed(name, row)
+        if isinstance(perturbed, Conversation):
+            raise DataError(f"problem {name} has a perturbed prompt of messages; a text is needed")
         user = None if self._options.user is None else user_vector(self._cell(name, row, "user"), name)
-        return Problem(name, prompt, columns, responses, images, perturbed, user)
+        return Problem(name, prompt, columns, responses, images, perturbed, user, messages, (*self._responses,))
+
+    def _texts(self, name: str, row: Row) -> tuple[Value, tuple[str, ...]]:
+        """The prompt, and the demonstration or the pair of answers."""
+        answers: list[Value] = [render(name, row) for render in self._responses.values()]
+        if self._prompt is None:
+            which = " and ".join(self._responses)
+            prompt, answers = without_prompt(answers, f"the {which} of {name} hold the prompt")
+        else:
+            prompt = self._prompt(name, row)
+        if isinstance(prompt, Conversation):
+            check_prompt(prompt, f"the prompt of {name}")
+        named = zip(self._responses, answers, strict=True)
+        return prompt, tuple(answer_text(answer, f"the {option} of {name}") for option, answer in named)
 
     def _cell(self, name: str, row: Row, option: str) -> Any:
         """What is in the column that an option names; text is a path."""
@@ -124,6 +176,18 @@ class Problems(ProblemSource):
         count = min(self._size, SPREAD_ROWS)
         return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
 
+    def check_columns(self) -> None:
+        index = ragged_row(self._rows)
+        if index is None or index >= self._size:
+            return
+        first, row = self._rows[0].keys(), self._rows[index].keys()
+        lacks, more = sorted(first - row), sorted(row - first)
+        column = f"no column {lacks[0]!r}, which its first row has" if lacks else f"a column {more[0]!r} of its own"
+        raise DataError(
+            f"problem {self._label}/{index} has {column}, and rewards get every column of every row: give all rows the "
+            f"same ones, with null where a reward does not apply"
+        )
+
 
 class Mixture(ProblemSource):
     """Several sources, one behind the other; whoever draws from them shuffles. Every problem has the columns of all
@@ -152,6 +216,10 @@ class Mixture(ProblemSource):
         return [
             first + index for first, source in zip(self._first, self._sources, strict=True) for index in source.spread()
         ]
+
+    def check_columns(self) -> None:
+        for source in self._sources:
+            source.check_columns()
 
 
 def open_training(options: DataOptions) -> ProblemSource:
@@ -191,36 +259,6 @@ def _size(rows: int, options: SourceOptions) -> int:
     if not 1 <= size <= rows:
         raise DataError(f"size={size} of {options.name}, which has {rows} rows: choose 1 to {rows}, or null for all")
     return size
-
-
-def _template(source: str, purpose: str) -> Callable[[str, Row], str]:
-    """Compile a Jinja template; data sets are not trusted, so it runs in Jinja's sandbox."""
-
-    def refuse_null(value: Any) -> Any:
-        if value is None:
-            raise jinja2.UndefinedError("a value is null, which would be printed as 'None'")
-        return value
-
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, finalize=refuse_null, keep_trailing_newline=True
-    )
-    # A missing column called `range` or `dict` must not print a Python object; templates that loop need `namespace`.
-    environment.globals = {"namespace": environment.globals["namespace"]}
-    try:
-        template = environment.from_string(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise DataError(f"the {purpose} template does not parse: {error.message} in {source!r}") from error
-
-    def render(name: str, row: Row) -> str:
-        try:
-            return template.render(row)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            columns = ", ".join(row)
-            raise DataError(
-                f"problem {name} does not fit the {purpose} template {source!r}: {error}; its columns are {columns}"
-            ) from error
-
-    return render
 
 
 def _canonical(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from rewards.conversation import Prompt
 from rl.data.problems import Problem, ProblemSource
 from rollout.trajectory import Trajectory
 
@@ -34,14 +35,19 @@ class PromptSource:
         self.problems = problems
         self.encoder = encoder
 
-    def check(self) -> None:
+    def check(self, scored: bool = True) -> None:
         """Encode at most 256 problems, so that limits that do not suit the data are an error before anything starts.
 
+        Args:
+            scored: rewards will see the problems, so that no row may lack a column.
+
         Raises:
-            DataError: a prompt is too long, or cannot be rendered; names it.
+            DataError: a prompt is too long, or cannot be rendered, or a column is missing; names it.
         """
         for index in self.problems.spread():
             self.encoded(index)
+        if scored:
+            self.problems.check_columns()
 
     def check_offline_groups(self) -> None:
         """The same for what offline training shows; raises DataError."""
@@ -52,11 +58,11 @@ class PromptSource:
         """What the policy is conditioned on."""
         return self.encoder.prompt(self.problems[index])
 
-    def columns(self, indices: Sequence[int], samples: int) -> tuple[list[str], dict[str, list[Any]]]:
+    def columns(self, indices: Sequence[int], samples: int) -> tuple[list[Prompt], dict[str, list[Any]]]:
         """Prompts and dataset columns of each sample, problems one behind the other, for reward functions."""
         problems = [problem for index in indices for problem in [self.problems[index]] * samples]
         names = problems[0].columns.keys()
-        return [p.prompt for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}
+        return [p.shown for p in problems], {name: [p.columns.get(name) for p in problems] for name in names}
 
 
 class PerturbedSource(PromptSource):
@@ -65,4 +71,4 @@ class PerturbedSource(PromptSource):
     def encoded(self, index: int) -> Any:
         problem = self.problems[index]
         assert problem.perturbed is not None  # who asks for this source has the template
-        return self.encoder.prompt(replace(problem, prompt=problem.perturbed))
+        return self.encoder.prompt(replace(problem, prompt=problem.perturbed, conversation=None))

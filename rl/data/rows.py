@@ -163,10 +163,16 @@ class _JsonLines(Sequence[Row]):
 
     def __init__(self, path: Path) -> None:
         self._lines: list[bytes] = []
+        self.ragged: int | None = None
+        """The first row whose columns are not those of row 0."""
+        columns = None
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    _check_json_row(line, f"{path}, line {number}")
+                    row = _json_row(line, f"{path}, line {number}")
+                    columns = columns or row.keys()
+                    if self.ragged is None and row.keys() != columns:
+                        self.ragged = len(self._lines)
                     self._lines.append(line)
 
     def __len__(self) -> int:
@@ -176,13 +182,23 @@ class _JsonLines(Sequence[Row]):
         return json.loads(self._lines[index])
 
 
-def _check_json_row(line: bytes, where: str) -> None:
+def _json_row(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
         raise DataError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a row must be an object with named columns, not {type(row).__name__}")
+    return row
+
+
+def ragged_row(rows: Sequence[Row]) -> int | None:
+    """The first row whose columns are not those of row 0. Tables and generated rows have none, so none is read."""
+    if isinstance(rows, _JsonLines):
+        return rows.ragged
+    if isinstance(rows, list):
+        return next((index for index, row in enumerate(rows) if row.keys() != rows[0].keys()), None)
+    return None
 
 
 def _json_rows(path: Path) -> Sequence[Row]:

@@ -22,6 +22,7 @@ from cluster.weights import PackedWeights, load_weights, pack_weights
 from configs.algorithm_options import ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
+from rewards.conversation import Prompt
 from rewards.registry import RewardError
 from rewards.scorer import ScoreRequest, Scores
 from rewards.worker import RewardWorker
@@ -99,7 +100,7 @@ class RewardActor:
         self.worker.ready()
 
     def score(
-        self, completions: Completions, prompts: list[str], columns: dict[str, list[Any]], update: int
+        self, completions: Completions, prompts: list[Prompt], columns: dict[str, list[Any]], update: int
     ) -> tuple[Scores, np.ndarray | None]:
         """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates."""
         if taken := sorted(columns.keys() & completions.columns.keys()):

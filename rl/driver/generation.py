@@ -19,6 +19,7 @@ import ray
 from cluster.placement import ClusterError
 from cluster.weights import PackedWeights
 from configs.schema import Config
+from rewards.conversation import Prompt
 from rewards.scorer import Scores
 from rl.data.prompts import PromptSource
 from rl.data.tickets import Ticket, TicketKind, sample_uid
@@ -132,7 +133,7 @@ class Generation:
             references = call.remote(request, self.weights[ticket.version])
             self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
 
-    def _columns(self, ticket: Ticket) -> tuple[list[str], dict[str, list[Any]]]:
+    def _columns(self, ticket: Ticket) -> tuple[list[Prompt], dict[str, list[Any]]]:
         """What rewards see of the problem of each sample."""
         samples = ticket.samples * self.modality.groups_per_prompt(ticket.kind)
         return self.sources[ticket.kind].columns(ticket.problem_indices, samples)

@@ -127,8 +127,7 @@ class Loop:
             return ticket.steps
         if not self.config.algorithm.normalise_terms:
             return ticket.rewards
-        weights = {name: term.weight for name, term in self.config.reward.terms.items()}
-        return normalised(ticket.rewards, ticket.terms, weights)
+        return normalised(ticket.rewards, ticket.terms, self.config.reward.weights())
 
     def publish(self) -> None:
         """The learners' weights become the policy of this version; versions that no ticket needs are forgotten."""

@@ -96,8 +96,8 @@ def planned(composed: Composed) -> Plan:
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
-    for source in sources.values():
-        source.check()
+    for kind, source in sources.items():
+        source.check(scored=kind is not TicketKind.train or not config.algorithm.advantage.offline)
     if config.algorithm.advantage.offline:
         sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(

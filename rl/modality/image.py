@@ -30,7 +30,7 @@ from models.images.checkpoint import (
 )
 from models.images.export import export_image_policy
 from models.images.policy import ImagePolicy
-from models.images.prompt_limits import PromptLimits, PromptTooLongError
+from models.images.prompt_limits import ControlTokenError, PromptLimits, PromptTooLongError
 from models.images.spec import Condition, ImagePrompt, ImageSpec
 from models.images.value import ImageValue
 from models.lora import trainable_parameters
@@ -82,9 +82,11 @@ class ImageModality:
         return read_prompt_limits(self.config.model)
 
     def prompt(self, problem: Problem) -> ImagePrompt:
+        if problem.conversation is not None:
+            raise DataError(f"the prompt of {problem.id} is a conversation, and image models read a text")
         try:
             self.prompt_limits.check(problem.prompt)
-        except PromptTooLongError as error:
+        except (PromptTooLongError, ControlTokenError) as error:
             raise DataError(f"{problem.id}: {error}") from error
         return ImagePrompt(problem.prompt, self._user(problem))
 

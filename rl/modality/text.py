@@ -57,7 +57,10 @@ class TextModality:
 
     def prompt(self, problem: Problem) -> np.ndarray:
         data = self.config.data
-        return encode_prompt(self.tokenizer, problem.prompt, data.system_prompt, data.max_prompt_tokens, problem.id)
+        prompt = problem.conversation or problem.prompt
+        return encode_prompt(
+            self.tokenizer, prompt, data.system_prompt, data.max_prompt_tokens, problem.id, self.spec.control_ids
+        )
 
     def sampler(self, kind: TicketKind) -> SamplerOptions:
         """Greedy evaluation differs from training in its temperature only."""
@@ -116,9 +119,12 @@ class TextModality:
         from rollout.text.offline import offline_group
 
         limit = self.config.rollout.sampler.max_new_tokens
+        pair = {"chosen": "chosen response", "rejected": "rejected response"}
+        names = [pair.get(name, name) for name in problem.answers] or ["response"] * len(problem.responses)
+        control, stops = self.spec.control_ids, self.spec.stop_ids
         responses = [
-            encode_response(self.tokenizer, response, self.spec.stop_ids, limit, problem.id)
-            for response in problem.responses
+            encode_response(self.tokenizer, response, stops, limit, problem.id, control, name)
+            for response, name in zip(problem.responses, names, strict=True)
         ]
         uids = answer_uids(seed, responses, problem.id)
         return offline_group(problem.id, self.prompt(problem), responses, self.spec, limit, uids, seed, update)

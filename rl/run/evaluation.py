@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rewards.conversation import text_of
 from rewards.options import RewardOptions
 from rewards.scorer import Failure
 from rl.data.prompts import PromptSource
@@ -57,7 +58,8 @@ class Evaluation:
             rollout[kind.value] = modality.rollout_metrics(sums, rewards.size)
             first[kind.value] = mine[0]
             ticket = mine[0].ticket
-            prompts[kind.value], _ = sources[kind].columns(ticket.problem_indices, ticket.samples)
+            shown, _ = sources[kind].columns(ticket.problem_indices, ticket.samples)
+            prompts[kind.value] = [text_of(prompt) for prompt in shown]
         failures = [failure for ticket in tickets for failure in ticket.failures]
         return Evaluation(update, solved, reward, terms, rollout, failures, first, prompts)
 

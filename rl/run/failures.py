@@ -18,7 +18,8 @@ def failure_notes(
         what: `update 3`, for instance.
         unscored: how many of the `samples` have no reward.
     """
-    names = [name for name, term in rewards.terms.items() if term.weight == 0]
+    names = [name for name, term in rewards.terms.items() if not any(term.weights(name).values())]
+    names += [name for name, weight in rewards.weights().items() if weight == 0 and name not in names]
     measures = {name: [failure for failure in failures if failure.term == name] for name in names}
     first = next((failure for failure in failures if failure.term not in measures), None)
     if first is not None:

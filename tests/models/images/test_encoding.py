@@ -10,9 +10,18 @@ from diffusers.image_processor import VaeImageProcessor
 
 from models.files import CheckpointError
 from models.images.checkpoint import load_image_codec, load_prompt_encoder, read_prompt_limits
-from models.images.prompt_limits import PromptTooLongError
+from models.images.prompt_limits import ControlTokenError, PromptLimits, PromptTooLongError
 from models.options import Precision
-from tests.models.pipelines import CLIP_TOKENS, NAMES, T5_TOKENS, T5_WIDTH, image_options, tiny_pipeline
+from tests.models.pipelines import (
+    CLIP_TOKENS,
+    NAMES,
+    T5_TOKENS,
+    T5_WIDTH,
+    clip_tokenizer,
+    image_options,
+    t5_tokenizer,
+    tiny_pipeline,
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,3 +151,12 @@ def test_statistics_per_channel_are_used(tmp_path: Path) -> None:
         pixels = plain.decode(latents * shaped[1] / plain.config.scaling_factor + shaped[0]).sample
     expected = (pixels.clamp(-1, 1) + 1) * 127.5
     assert (codec.decode(latents) - expected.permute(0, 2, 3, 1)).abs().max() < 0.51
+
+
+@pytest.mark.parametrize("prompt", ["a <|endoftext|> b", "a <|ENDOFTEXT|> b", "<|startoftext|>cat", "cat </s> dog"])
+def test_a_prompt_that_spells_a_control_token_is_refused(prompt: str) -> None:
+    """CLIP would sum the text up where it is."""
+    limits = PromptLimits({"tokenizer": clip_tokenizer(), "tokenizer_3": t5_tokenizer()}, "tokenizer_3", T5_TOKENS)
+    with pytest.raises(ControlTokenError, match=r"a control token of its tokenizer"):
+        limits.check(prompt)
+    limits.check("a cat < b | c >")

@@ -102,6 +102,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         ([f"{SAMPLER}.top_p=1.1"], "rollout.sampler.top_p=1.1: must lie in (0, 1]"),
         ([f"{SAMPLER}.temperature=-1"], "rollout.sampler.temperature=-1.0: must be at least 0"),
         ([f"{SAMPLER}.max_new_tokens=0"], "rollout.sampler.max_new_tokens=0: must be at least 1"),
+        (["data.evaluation.prompt=null"], "data.evaluation.prompt=null takes prompts out of answers"),
         (["evaluation.images_per_prompt=4"], "greedy completions of a text are all the same"),
         ([f"{SAMPLER}.temperature=0"], "greedy: all samples of a group are equal"),
         ([f"{SAMPLER}.count=threshold", f"{SAMPLER}.order=entropy"], "order=entropy does not rank by one"),
