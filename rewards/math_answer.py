@@ -42,7 +42,7 @@ def math(
     completions: list[str],
     answer: list[str | None] | None = None,
     solution: list[str | None] | None = None,
-    log_status: Callable[[int, str, str], None] | None = None,
+    log_malformed: Callable[[int, str, str], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
     r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is blank or None: a problem of
@@ -53,7 +53,7 @@ def math(
 
     Args:
         answer: N references, bare or boxed. `solution`, the name that TRL uses, is read when there is no `answer`.
-        log_status: is told of each answer that cannot be read.
+        log_malformed: is told of each answer that cannot be read: its place, what reads it, and why it cannot.
 
     Raises:
         NotScored: a reference is empty or cannot be read, or algebra did not end in time. The others are scored by
@@ -73,8 +73,8 @@ def math(
                 reasons.append(f"sample {index}: {error}")
             except _Malformed as error:
                 score = 0.0
-                if log_status is not None:
-                    log_status(index, "malformed", str(error))
+                if log_malformed is not None:
+                    log_malformed(index, "math", str(error))
         scores.append(score)
     if reasons:
         more = f", and {len(reasons) - 3} more" if len(reasons) > 3 else ""
@@ -95,7 +95,7 @@ def _score(completion: str, reference: str) -> float:
     wanted = _read_reference(gold)
     if isinstance(wanted, str):
         raise Unreadable(
-            f"the reference {reference!r:.200} cannot be read: {wanted}. Write it as a LaTeX formula, or leave the row out"
+            f"the reference {reference!r:.200} cannot be read: {wanted}. Write it as a LaTeX formula, or drop the row"
         )
     if wanted is None:
         return float(any(_letters(gold) == _letters(each) for each in answers))

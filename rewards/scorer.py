@@ -24,7 +24,11 @@ LOST_LIMIT = 16
 """Samples of one request that one term may lose to its deadline or to a crash. The rest is then given up untried, which
 bounds the time that a broken function can take; by then the run is past any sensible `max_failed_fraction`."""
 
-FailureKind = Literal["exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried"]
+FailureKind = Literal[
+    "exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried", "malformed"
+]
+MALFORMED: FailureKind = "malformed"
+"""The one kind that is no failure of the reward but of the sample: a verifier cannot read its text, and paid 0."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class ScoreRequest:
 
 @dataclass
 class Failure:
-    """Why one term could not score one sample."""
+    """Why one term could not score one sample, or, if it is `malformed`, why it paid nothing for it."""
 
     index: int
     """Place of the sample in the request."""
@@ -51,6 +55,8 @@ class Failure:
     message: str
     completion: str
     """The text; of an image, its shape."""
+    label: str = ""
+    """What a malformed sample is counted under, such as a task of reasoning-gym."""
 
 
 @dataclass
@@ -114,7 +120,7 @@ class Scorer:
                 present = ~np.isnan(values)
                 total[present] += term.weight * values[present]
                 applies |= present
-                failed[[failure.index for failure in call.failures]] = True
+                failed[[failure.index for failure in call.failures if failure.kind != MALFORMED]] = True
             terms[name] = values
             failures += call.failures
             for metric, value in call.metrics:
@@ -223,14 +229,16 @@ class _TermCall:
         self._pace.seconds += reply["seconds"]
         self._pace.samples += len(indices)
         self.metrics += reply["metrics"]
+        for place, label, why in reply["malformed"]:
+            self._fail(indices[place], MALFORMED, why, label)
         for index, value in zip(indices, values, strict=True):
             if value is not None and not np.isfinite(value):
                 self._fail(index, "not_finite", f"returned {value}; a finite number, or None, is expected")
         return [value if value is not None and np.isfinite(value) else np.nan for value in values]
 
-    def _fail(self, index: int, kind: FailureKind, message: str) -> None:
+    def _fail(self, index: int, kind: FailureKind, message: str, label: str = "") -> None:
         completion = _short(self._request.completions[index])
-        self.failures.append(Failure(index, self._name, kind, message, completion))
+        self.failures.append(Failure(index, self._name, kind, message, completion, label))
 
 
 def _short(completion: Any) -> str:

@@ -62,6 +62,7 @@ _REFUSED = (
     (re.compile(r"\\(?:text|mbox|textrm)\b"), "it has words inside a formula"),
     (re.compile(r"[^:]*:[^:]*:"), "it has two colons"),
     (re.compile(r"(?<![A-Za-z\\])(?<!begin\{)(?<!end\{)(?<!operatorname\{)[A-Za-z]{4,}"), "it has words"),
+    (re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}\s+[A-Za-z\d]"), "it has words"),
     (re.compile(r"mod(?![A-Za-z])"), "it has a remainder or a modulus that is not behind a congruence"),
     (re.compile(r"\\[()\[\]]|\$"), "it has a formula among other signs"),
     (re.compile(r"[^\x00-\x7f]"), "it has a sign that no rule reads"),
