@@ -11,27 +11,25 @@ words, dates and times are compared as text.
 
 from __future__ import annotations
 
-import re
+import atexit
+import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from rewards.mathematics.bounded import Unanswered
-from rewards.mathematics.comparison import EQUAL, UNREADABLE_ANSWER, compare
-from rewards.mathematics.cost import check_cost
-from rewards.mathematics.extract import answers_of, reference_of
-from rewards.mathematics.notation import Unreadable, Written, read
+from rewards.mathematics.judge import Malformed, judge
+from rewards.mathematics.notation import Unreadable, Written
+from rewards.options import RewardOptions, RewardTerm
+from rewards.process import FunctionRaised, ProcessLost, ScoringProcess
 
-_DATE = re.compile(r"\d{1,4}[-/]\d{1,2}[-/]\d{1,4}|\d{1,2}:\d\d(?::\d\d)?")
-_PROSE = re.compile(
-    r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)+|[A-Za-z]{3,}|\(?[A-J]\)?|\\(?:text|mathrm|mbox|textrm)\s*\{[^{}]*\}"
-)
+DEADLINE = 4.0
+"""Seconds that one pair may take."""
+MEMORY_GIB = 4.0
+"""GiB that the process may allocate, on Linux."""
 
-
-_SHORT_WORDS = re.compile(
-    r"(?<![A-Za-z\\{])(?!(?:and|or|sin|cos|tan|log|ln|exp|max|min|gcd|lcm|pi)(?![A-Za-z]))[A-Za-z]{2,}(?![A-Za-z}])"
-)
-_NO_GRAMMAR = "the grammar of formulas does not read it"
+_lock = threading.Lock()
+_process: ScoringProcess | None = None
 
 
 class NotScored(ValueError):
@@ -68,10 +66,10 @@ def math(
         score = None
         if reference is not None and str(reference).strip():
             try:
-                score = _score(completion, str(reference))
+                score = judge(completion, str(reference), algebra)
             except (Unreadable, Unanswered) as error:
                 reasons.append(f"sample {index}: {error}")
-            except _Malformed as error:
+            except Malformed as error:
                 score = 0.0
                 if log_malformed is not None:
                     log_malformed(index, "math", str(error))
@@ -82,75 +80,49 @@ def math(
     return scores
 
 
-class _Malformed(Exception):
-    """An answer that cannot be read."""
+class Unanswered(Exception):
+    """Algebra took too long or too much memory, so whether the answer is right is not known."""
 
 
-def _score(completion: str, reference: str) -> float:
-    """Raises Unreadable, of the reference; Unanswered; _Malformed."""
-    gold = reference_of(reference)
-    answers = [each for each in answers_of(completion) if each]
-    if gold and any(_words(gold) == _words(each) for each in answers):
-        return 1.0
-    wanted = _read_reference(gold)
-    if isinstance(wanted, str):
-        raise Unreadable(
-            f"the reference {reference!r:.200} cannot be read: {wanted}. Write it as a LaTeX formula, or drop the row"
-        )
-    if wanted is None:
-        return float(any(_letters(gold) == _letters(each) for each in answers))
-    got = _first_readable(answers)
-    if got is None:
-        return 0.0
-    verdict = compare(wanted, got)
-    if verdict == UNREADABLE_ANSWER:
-        raise _Malformed(_NO_GRAMMAR)
-    return float(verdict == EQUAL)
+def algebra(gold: Written, given: Written) -> float:
+    """See `rewards.mathematics.equality.equal`; the process starts when it is first needed.
+
+    Raises:
+        Unanswered: no answer within the deadline, or the process died; also for a pair of which that is known.
+    """
+    answer = _known(gold, given)
+    if isinstance(answer, str):
+        raise Unanswered(answer)
+    return answer
 
 
-@lru_cache(maxsize=4096)
-def _read_reference(gold: str) -> Written | str | None:
-    """What cannot be read, as its reason; None for what is compared as text. Raises Unanswered."""
-    if gold and (_DATE.fullmatch(gold) or _PROSE.fullmatch(gold)):
-        return None
-    try:
-        written = _written(gold)
-    except Unreadable as error:
-        return str(error)
-    return written if compare(written, written) == EQUAL else _NO_GRAMMAR
-
-
-def _written(text: str) -> Written:
-    check_cost(text)
-    written = read(text)
-    for formula in written.formulas():  # in which an exponent may be spelled as one
-        check_cost(formula)
-    return written
-
-
-def _first_readable(answers: list[str]) -> Written | None:
-    """None where there is no answer. Raises _Malformed where there is one that cannot be read."""
-    reason = None
-    for place, each in enumerate(answers):
+@lru_cache(maxsize=4096)  # a batch that fails is scored again, sample by sample
+def _known(gold: Written, given: Written) -> float | str:
+    global _process
+    with _lock:
+        if _process is None:
+            _process = ScoringProcess(
+                RewardOptions(
+                    terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
+                )
+            )
+        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "columns": {}}
         try:
-            written = _written(each)
-        except Unreadable as error:
-            reason = reason or str(error)
-            continue
-        if (
-            written.unit is not None or place == len(answers) - 1 or not _SHORT_WORDS.search(each)
-        ):  # "So x = 5" is prose
-            return written
-    if reason is not None:
-        raise _Malformed(reason)
-    return None
+            return float(_process.call("equal", {**arguments, "update": None}, DEADLINE)["values"][0])
+        except (ProcessLost, FunctionRaised) as error:
+            return f"comparing the answer with the reference: {error}"
 
 
-def _words(text: str) -> str:
-    """Text for literal comparison. Only what cannot change a mathematical meaning is dropped."""
-    text = re.sub(r"\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}", r"\1", text.strip("$. \n"))
-    return re.sub(r"\s*([,;=])\s*", r"\1", " ".join(text.split()))
+def _stop() -> None:
+    if _process is not None:
+        _process.stop()
 
 
-def _letters(text: str) -> str:
-    return _words(text).strip("()").casefold()
+def _forget() -> None:
+    """In a fork, which must not talk to its parent's process."""
+    global _process, _lock
+    _process, _lock = None, threading.Lock()
+
+
+atexit.register(_stop)
+os.register_at_fork(after_in_child=_forget)

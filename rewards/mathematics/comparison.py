@@ -6,34 +6,37 @@ neither 50 nor 0.5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from rewards.mathematics import bounded
 from rewards.mathematics.notation import Written
 from rewards.mathematics.numbers import close, plain
 
 EQUAL, DIFFERENT, UNREADABLE_ANSWER, UNREADABLE_REFERENCE = 1.0, 0.0, -1.0, -2.0
 
+Algebra = Callable[[Written, Written], float]
+"""`rewards.mathematics.equality.equal` of one pair, under a deadline; raises when it is not met."""
+
 _CURRENCIES = ("$", "€", "£", "¥", "₹", "pounds", "euro")
 
 
-def compare(gold: Written, given: Written) -> float:
+def compare(gold: Written, given: Written, algebra: Algebra) -> float:
     """One of the constants above.
 
-    Raises:
-        Unanswered: algebra took too long.
+    Args:
+        algebra: compares formulas. What it raises is passed on.
     """
     if gold.modulus is not None or given.modulus is not None:
-        return _congruent(gold, given)
+        return _congruent(gold, given, algebra)
     if gold.base is not None:
         return float((gold.parts, gold.base) == (given.parts, given.base))
     if gold.unit == "°" and given.unit is None:
-        return _values(_radians(gold), given)
+        return _values(_radians(gold), given, algebra)
     if not _same_unit(gold.unit, given.unit) or (gold.name and given.name and gold.name != given.name):
         return DIFFERENT
-    verdict = _values(gold, given)
+    verdict = _values(gold, given, algebra)
     if verdict == DIFFERENT and given.unit == "°" and gold.unit is None:
-        return _values(gold, _radians(given))
+        return _values(gold, _radians(given), algebra)
     return verdict
 
 
@@ -48,21 +51,21 @@ def _radians(written: Written) -> Written:
     return replace(written, parts=parts)
 
 
-def _congruent(gold: Written, given: Written) -> float:
+def _congruent(gold: Written, given: Written, algebra: Algebra) -> float:
     """Numbers are congruent or not; other residues must be the same formula."""
     if gold.modulus is None:  # the answer says more than it is asked for
-        return _values(gold, replace(given, parts=given.parts[-1:]))
-    if given.modulus is None or _values(Written((gold.modulus,)), Written((given.modulus,))) != EQUAL:
+        return _values(gold, replace(given, parts=given.parts[-1:]), algebra)
+    if given.modulus is None or _values(Written((gold.modulus,)), Written((given.modulus,)), algebra) != EQUAL:
         return DIFFERENT
     if len(gold.parts) == len(given.parts) == 2 and gold.parts[0] != given.parts[0]:
         return DIFFERENT
     wanted, got, modulus = (_plain(part) for part in (gold.parts[-1], given.parts[-1], gold.modulus))
     if wanted and got and modulus and modulus[0] != 0:
         return float((wanted[0] - got[0]) % modulus[0] == 0)
-    return _values(Written(gold.parts[-1:]), Written(given.parts[-1:]))
+    return _values(Written(gold.parts[-1:]), Written(given.parts[-1:]), algebra)
 
 
-def _values(gold: Written, given: Written) -> float:
+def _values(gold: Written, given: Written, algebra: Algebra) -> float:
     """Numerals are compared here, which takes no other process."""
     if len(gold.parts) == len(given.parts) == 1 and not gold.brackets and not given.brackets:
         wanted, got = _plain(gold.parts[0]), _plain(given.parts[0])
@@ -70,7 +73,7 @@ def _values(gold: Written, given: Written) -> float:
             exact = wanted[1] and got[1]
             return float(wanted[0] == got[0] if exact else close(wanted[0], got[0]))
     sides = [Written(each.parts, each.brackets) for each in (gold, given)]
-    return bounded.verdict(*sides)
+    return algebra(*sides)
 
 
 def _plain(part: str | Written) -> tuple | None:
