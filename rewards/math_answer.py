@@ -23,8 +23,8 @@ from rewards.mathematics.notation import Unreadable, Written
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import FunctionRaised, ProcessLost, ScoringProcess
 
-DEADLINE = 4.0
-"""Seconds that one pair may take."""
+DEADLINE = 3.0
+"""Seconds that one pair may take; a process that replaces a killed one needs one or two more."""
 MEMORY_GIB = 4.0
 """GiB that the process may allocate, on Linux."""
 
