@@ -13,6 +13,7 @@ from rewards.scorer import Failure
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.modality.protocol import Modality
+from rl.run.failures import malformed_counts
 from rl.run.scored import Scored
 from rl.run.statistics import Estimate, mean, solve_rate
 
@@ -82,7 +83,7 @@ class Evaluation:
             metrics |= {f"evaluation/{kind}/{name}": value for name, value in self.rollout[kind].items()}
             for name, term in self.terms[kind].items():
                 metrics |= term.metrics(f"evaluation/{kind}/term/{name}")
-        return metrics
+        return metrics | {f"evaluation/{name}": count for name, count in malformed_counts(self.failures).items()}
 
     def line(self) -> str:
         return ", ".join(f"{kind} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for kind, e in self.estimates().items())

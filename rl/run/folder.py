@@ -4,7 +4,7 @@ runs/NAME/
   config.yaml  code.json          the resolved configuration; commit, uncommitted changes, library versions
   metrics.jsonl  tensorboard/     one row an update
   evaluations.jsonl               one row an evaluation, with every problem's outcome
-  failures.jsonl                  samples that could not be scored, with their text
+  failures.jsonl                  samples that could not be scored, with their text; malformed ones: one of each label
   trajectories/u000012.parquet    the kept tickets of an update
   checkpoints/u000040/            complete, or not there
   pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
@@ -40,7 +40,7 @@ from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import Evaluation
-from rl.run.failures import failure_notes
+from rl.run.failures import failure_notes, malformed_counts, worth_keeping
 from rl.run.lines import Lines, keep_until, set_aside
 from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
@@ -186,14 +186,14 @@ class Run:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
-        return metrics
+        return metrics | {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
 
     def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
         """
         Args:
             what: `update` or `evaluation after update`.
         """
-        for failure in failures:
+        for failure in worth_keeping(failures):
             self.failures.write({"update": update, **asdict(failure)})
         for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
             self.note(line)

@@ -31,9 +31,8 @@ class Size(NamedTuple):
 
 
 RECIPES = {
-    "ddpo": Size(
-        "sd", 0.15, prompts=32, seeds=4, minibatches=1
-    ),  # a second step of weights this small would meet its clip
+    # Of these a second step of an update would meet the clip, so there is none.
+    "ddpo": Size("sd", 0.15, prompts=32, seeds=4, minibatches=1),
     "ddpo_sf": Size("sd", 0.15, prompts=32, seeds=4, minibatches=1),
     "flow_grpo": Size("sd3", 0.36),
     "flow_grpo_fast": Size("sd3", 1.4, learning_rate=5e-3, prompts=32, updates=4, seeds=4),
