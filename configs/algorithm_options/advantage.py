@@ -21,6 +21,8 @@ class AdvantageKind(Enum):
     """Mean and standard deviation of the whole update."""
     softmax = "softmax"
     """Softmax of the centred rewards minus softmax of their negatives, times the group's size (wd1)."""
+    softmax_positive = "softmax_positive"
+    """The first of these alone, which is never negative (psr in wd1's code)."""
     best_worst = "best_worst"
     """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"
@@ -47,6 +49,15 @@ class AdvantageKind(Enum):
     def over_the_update(self) -> bool:
         """Compares a sample with those of other groups too."""
         return self in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running)
+
+    @property
+    def divides(self) -> bool:
+        """Measures differences in standard deviations."""
+        return self.over_the_update or self in (
+            AdvantageKind.zscore,
+            AdvantageKind.per_step,
+            AdvantageKind.depth_zscore,
+        )
 
     @property
     def offline(self) -> bool:

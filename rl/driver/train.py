@@ -16,6 +16,7 @@ from configs.errors import UserError
 from configs.schema import Config
 from rewards.registry import resolve_term
 from rl.algorithm.requirements import differentiates_reward
+from rl.compatibility.run import remarks
 from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
@@ -49,7 +50,10 @@ class Plan:
         config = self.composed.config
         fingerprint = self.sources[TicketKind.train].problems.fingerprint()
         state = _schedule_state(config, self.modality, fingerprint)
-        return Run(config, self.composed.resolved, self.modality, state, self.curves, console, callbacks)
+        run = Run(config, self.composed.resolved, self.modality, state, self.curves, console, callbacks)
+        for remark in remarks(config):
+            run.note(remark)
+        return run
 
 
 def train(composed: Composed, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from models.options import UserAdapterOptions
 from models.text.spec import TextSpec
 from rl.compatibility import check
 from rl.compatibility.ranges import ABOVE_ZERO, AT_LEAST
+from rl.compatibility.run import remarks
 from rl.compatibility.unused import READ_BY
 
 
@@ -368,3 +369,37 @@ def _everything_set() -> Config:
     return compose(
         ["recipe=quickstart", "algorithm=trace_grpo", "model.lora.rank=4", "algorithm.value.passes=1"]
     ).config
+
+
+IMAGES = ["recipe=quickstart_image"]
+WINDOW = "rollout.denoising.window"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["algorithm.optimizer.warmup_updates=15", "run.updates=6"], ["optimizer.warmup_updates=15 is not over after"]),
+        (["algorithm.optimizer.warmup_updates=5", "run.updates=6"], []),
+        (
+            ["algorithm=tracerl_value", "algorithm.value.optimizer.warmup_updates=6", "run.updates=6"],
+            ["value.optimizer.warmup_updates=6 is not over after run.updates=6"],
+        ),
+        (
+            ["algorithm.advantage=centred", "algorithm.sample_std=true"],
+            ["sample_std=True does nothing with"],
+        ),
+        ([*IMAGES, "algorithm=mix_grpo", "run.updates=20"], ["window.every=25 is not over"]),
+        (
+            [*IMAGES, "algorithm=branch_grpo", f"{WINDOW}.untrained.size=4", "run.updates=20"],
+            ["untrained.every=30 is not over"],
+        ),
+        ([*IMAGES, "algorithm=b2_diffu_rl", "run.updates=20"], ["branching.moving_updates=100 is not over"]),
+    ],
+)
+def test_what_does_less_than_it_says_is_said(overrides, said):
+    """And not refused: a published file in a shorter run does so."""
+    recipe = [] if overrides[0].startswith("recipe=") else ["recipe=quickstart"]
+    found = list(remarks(compose([*recipe, *overrides]).config))
+    assert len(found) == len(said)
+    for line, part in zip(found, said, strict=True):
+        assert part in line
