@@ -21,8 +21,6 @@ class AdvantageKind(Enum):
     """Mean and standard deviation of the whole update."""
     softmax = "softmax"
     """Softmax of the centred rewards minus softmax of their negatives, times the group's size (wd1)."""
-    softmax_positive = "softmax_positive"
-    """The first of these alone, which is never negative (psr in wd1's code)."""
     best_worst = "best_worst"
     """+1 for the group's best sample, -1 for its worst; the others are left out (online DPO)."""
     running = "running"

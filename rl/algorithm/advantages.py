@@ -66,7 +66,7 @@ class AdvantageEstimator:
             assert tree is not None  # checked with the configuration
             found = [branch_advantages(_checked(group), tree, kind, self.unit) for group in rewards]
         else:
-            found = [advantages(group, kind, self.unit) for group in rewards]
+            found = [advantages(group, kind, self.unit, self.options.positive_only) for group in rewards]
         if limit is not None:
             found = [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
         if (threshold := self.options.extremes) is not None:
@@ -156,7 +156,9 @@ class AdvantageEstimator:
         self.history = {prompt: deque(latest, self.options.running.buffer) for prompt, latest in state.items()}
 
 
-def advantages(rewards: np.ndarray, kind: AdvantageKind, unit: Unit = STANDARD) -> Advantages:
+def advantages(
+    rewards: np.ndarray, kind: AdvantageKind, unit: Unit = STANDARD, positive_only: bool = False
+) -> Advantages:
     """Advantages of one group by itself.
 
     With r the scored rewards, m their mean and n their number:
@@ -165,8 +167,8 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind, unit: Unit = STANDARD) 
       default it is the population's, as TraceRL's (arXiv 2509.06949); DanceGRPO's is the sample's (`sample_std`).
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
-    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
-    - softmax_positive: n w+, which imitates good samples and unlearns none (wd1's code, `psr`).
+    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838);
+      with `positive_only` n w+.
     - raw: r.
     - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
 
@@ -201,9 +203,7 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind, unit: Unit = STANDARD) 
     elif kind is AdvantageKind.leave_one_out:
         centred *= count / (count - 1)
     elif kind is AdvantageKind.softmax:
-        centred = count * (_softmax(centred) - _softmax(-centred))
-    elif kind is AdvantageKind.softmax_positive:
-        centred = count * _softmax(centred)
+        centred = count * (_softmax(centred) - (0.0 if positive_only else _softmax(-centred)))
     elif kind is AdvantageKind.best_worst:
         if has_signal(rewards):
             result[np.nanargmax(rewards)], result[np.nanargmin(rewards)] = 1.0, -1.0

@@ -75,8 +75,11 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
-    if algorithm.denominator is Denominator.canvas:
-        yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
+    if algorithm.denominator in (Denominator.canvas, Denominator.row_length):
+        yield (
+            f"algorithm.denominator={algorithm.denominator.name} counts the positions of a text; use token, step or "
+            f"sequence"
+        )
 
 
 def _trained_part(config: Config) -> Iterator[str]:

@@ -43,7 +43,6 @@ groups = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-10, 10, 
         # population std of 0, 1, 1, 1 is sqrt(3)/4 = 0.4330127; the sample std would be 0.5
         (AdvantageKind.zscore, [-0.75 / 0.4331127, *[0.25 / 0.4331127] * 3]),
         # w+ = softmax(0, 1, 1, 1) = (0.109232, 0.296923 x 3), w- = softmax(1, 0, 0, 0) = (0.475367, 0.174878 x 3)
-        (AdvantageKind.softmax_positive, [0.4369271, *[1.1876910] * 3]),
         (AdvantageKind.softmax, [-1.4645405, *[0.4881802] * 3]),
     ],
 )
@@ -87,6 +86,12 @@ def test_a_lone_sample_has_no_spread() -> None:
     options = AlgorithmOptions(advantage=AdvantageKind.batch, sample_std=True)
     ((found, _),) = AdvantageEstimator(options)([np.array([2.0])], ["p"])
     assert found.tolist() == [0.0]
+
+
+def test_wd1_without_the_negatives() -> None:
+    options = AlgorithmOptions(advantage=AdvantageKind.softmax, positive_only=True)
+    ((found, _),) = AdvantageEstimator(options)([np.array([0.0, 1.0, 1.0, 1.0])], ["p"])
+    np.testing.assert_allclose(found, [0.4369271, *[1.1876910] * 3], rtol=2e-6)  # 4 softmax(0, 1, 1, 1)
 
 
 def test_the_softmax_of_large_rewards_does_not_overflow() -> None:

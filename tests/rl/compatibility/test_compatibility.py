@@ -177,6 +177,12 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm=sft", "algorithm.value.passes=1"], "advantage=constant learns from answers in the data"),
         (["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"], "needs a recorded trace"),
         (["algorithm=agrpo", "algorithm.value.passes=1"], "sampled_parts=4 leaves steps out; use sampled_parts=null"),
+        (["algorithm.positive_only=true"], "positive_only=true does nothing with advantage=zscore; it is for softmax"),
+        (["algorithm.denominator=row", "algorithm.ratio=sequence"], "denominator=row averages within a sample"),
+        (
+            ["algorithm=espo", "algorithm.ratio=element", "algorithm.denominator=row_length"],
+            "denominator=row_length counts the states that a replay scores",
+        ),
         (["algorithm=tracerl_value", "algorithm.ratio=sequence"], "ratio=sequence has one for the whole sample"),
         (
             ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", BY_SEQUENCE],

@@ -36,7 +36,14 @@ SMALLER_TREES = {
 }
 """Options of the rollout that go with six steps."""
 UNTRAINED = "rollout.denoising.window.untrained"
-OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_band=null", "algorithm.minibatches=2"]}
+OF_TEXTS = {
+    "tracerl_value": [
+        "algorithm.denominator=step",
+        "algorithm.kl.estimator=exact",
+        "algorithm.solved_band=null",
+        "algorithm.minibatches=2",
+    ]
+}
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
 OFTEN = ("branch_grpo", "dpok", "flow_grpo", "spo")
 """One of each kind; the others are run with the slow tests."""
