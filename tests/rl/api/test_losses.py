@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from rl.api.configuration import algorithm_options
 from rl.api.scored import LogProbs
 from rl.learner.groups import Group
 from rl.likelihood.protocol import micro_batches
+from rl.likelihood.text import TextElbo
 from tests.rl.learner.test_two_passes import CELLS, EXACT, LARGE, SMALL, cell
 from tests.rl.support.image_learning import process_group
 from tests.rl.support.text_learning import learn, policy, recorded_groups
@@ -118,6 +120,22 @@ def test_by_hand():
     assert float(left_out) == pytest.approx(-first, abs=1e-6)
     halved = loss(new, old, advantages=[1.0, 0.0], mask=mask, options={"clip": 0.1, "denominator": "sequence"})
     assert float(halved) == pytest.approx(-first / 2, abs=1e-6)  # the control: 0 counts, NaN does not
+
+
+def test_the_first_loss_of_dpo_is_log_2_whatever_the_masks_hide():
+    """One draw hides nothing of every ninth answer of eight tokens. Its pair was lighter for it, and the first loss
+    lay below log 2 at margin 0. A pair of which nothing at all is hidden is not there."""
+    group = replace(recorded_groups()[0].trajectory.take([0, 1]), rewards=None)
+    pairs = [Group(replace(group, uid=uid), np.ones(2), np.ones(2, bool)) for uid in np.arange(60).reshape(30, 2)]
+    model, options = policy(MOVED), algorithm_options("dpo")
+    elbo = TextElbo(model.spec, options.likelihood, 1, torch.device("cpu"))
+    with torch.no_grad():
+        found = scored(lambda _: elbo, model, pairs, LARGE)
+    seen = [len({row.sample for row in found.rows if row.trajectory == pair}) for pair in range(len(pairs))]
+    assert 1 in seen
+    result = loss(found, reference=found, advantages=[[1.0, -1.0]] * len(pairs), options=options)
+    assert result.metrics["preference/margin"] == 0
+    assert float(result) == pytest.approx(math.log(2) * np.mean([count > 0 for count in seen]))
 
 
 def dllm_rl(new, old, advantages, steps, lengths, per_row: bool) -> float:
