@@ -47,8 +47,9 @@ class Schedule:
         height, width = options.height or spec.image_size, options.width or spec.image_size
         self.shape = spec.latent_shape(height, width)
         self.tokens = self.shape[1] * self.shape[2] // spec.patch**2
+        even = spec.even_sigmas if options.even_sigmas is None else options.even_sigmas
         self.levels: tuple[Level, ...] = levels(
-            spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=spec.even_sigmas
+            spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=even
         )
         self.start_scale = start_scale(spec.scheduler, self.levels[0])
         self.kernel = GaussianSteps(

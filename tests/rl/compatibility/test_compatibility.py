@@ -108,6 +108,8 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         ([f"{SAMPLER}.count=threshold", f"{SAMPLER}.order=entropy"], "order=entropy does not rank by one"),
         ([f"{SAMPLER}.count=factor", f"{SAMPLER}.order=margin"], "order=margin does not rank by one"),
         ([f"{SAMPLER}.count=entropy_bound"], "use order=entropy"),
+        ([f"{SAMPLER}.count=entropy_sum"], "use order=entropy"),
+        ([f"{SAMPLER}.least_per_round=2"], "least_per_round=2 is for rules that look at scores"),
         ([f"{SAMPLER}.block_length=8"], "this checkpoint's attention has blocks of 4"),
         ([f"{SAMPLER}.rounds_per_block=5"], "a block of 4 tokens has at most 4 rounds"),
         (["data.max_prompt_tokens=109"], "need 132 positions, tiny_block has 128"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline
 
+from configs.compose import compose
 from models.images.checkpoint import read_image_spec
 from models.images.policy import ImagePolicy
 from models.images.spec import Condition
@@ -17,7 +18,9 @@ from rollout.images.guidance import Conditions
 from rollout.images.sampler import ImageSampler, Schedule
 from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions, KernelKind
+from rollout.trajectory import contract
 from tests.models.pipelines import image_options, tiny_pipeline
+from tests.rl.support.gaussian_images import FLOW
 
 KEYS = torch.tensor([5, 6])
 OPTIONS = DenoisingOptions(steps=4, height=32, width=48, guidance=1.0, kernel=KernelKind.ode)
@@ -83,3 +86,17 @@ def test_what_a_pipeline_writes_over_its_scheduler_is_read(tmp_path: Path, famil
     loaded.set_timesteps(OPTIONS.steps)
     schedule = Schedule(read_image_spec(image_options(tmp_path)), OPTIONS)
     assert [level.time for level in schedule.levels[:-1]] == loaded.timesteps.tolist() == times
+
+
+@pytest.mark.parametrize(("said", "last"), [(None, 0.008929), (False, 0.008929), (True, 0.5)])
+def test_even_sigmas_can_be_asked_for(said: bool | None, last: float) -> None:
+    """Stable Diffusion 3 leaves its scheduler sigmas that end near 0; DanceGRPO walks 1, 3/4, 2/4, 1/4 on it too."""
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    spec = replace(FLOW, scheduler=scheduler, even_sigmas=False)
+    schedule = Schedule(spec, replace(OPTIONS, steps=4, height=None, width=None, even_sigmas=said))
+    assert schedule.levels[-2].noise == pytest.approx(last, rel=1e-4)
+    assert ("even_sigmas" in contract(schedule.options)) is (said is not None)
+
+
+def test_dance_grpo_walks_even_sigmas() -> None:
+    assert compose(["recipe=quickstart_image", "algorithm=dance_grpo"]).config.rollout.denoising.even_sigmas is True
