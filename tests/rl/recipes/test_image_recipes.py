@@ -43,7 +43,7 @@ RECIPES = {
     "flow_dppo": Size("sd3", 0.36),
     "dpok": Size("sd", 0.15, prompts=32, seeds=4, minibatches=1),
     "branch_grpo": Size("sd3", 0.85, prompts=8),
-    "b2_diffu_rl": Size("sd", 0.15, learning_rate=2e-3, seeds=4),
+    "b2_diffu_rl": Size("sd", 0.15, learning_rate=2e-3, prompts=32, updates=8, seeds=4),
     "spo": Size("sd", 0.05, prompts=8),
     "tracerl_value": Size("sd3", 2.1, learning_rate=5e-3, prompts=32, updates=4, seeds=6),
 }
@@ -54,7 +54,14 @@ SMALLER_TREES = {
 }
 """Options of the rollout that go with six steps."""
 UNTRAINED = "rollout.denoising.window.untrained"
-OF_TEXTS = {"tracerl_value": ["algorithm.kl.estimator=exact", "algorithm.solved_band=null", "algorithm.minibatches=2"]}
+OF_TEXTS = {
+    "tracerl_value": [
+        "algorithm.denominator=step",
+        "algorithm.kl.estimator=exact",
+        "algorithm.solved_band=null",
+        "algorithm.minibatches=2",
+    ]
+}
 """What a recipe for texts needs on images: the KL of Gaussian steps, rewards that are not right or wrong."""
 OFTEN = ("branch_grpo", "flow_grpo", "spo")
 """One of each kind; the others are run with the slow tests."""
