@@ -121,7 +121,7 @@ class Run:
             self.folder.rename(kept)
             if self.config.run.resume:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts, texts and configurations
         OmegaConf.save(resolved, self.folder / "config.yaml")
         (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
