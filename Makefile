@@ -71,7 +71,6 @@ runs/untrained/scenes runs/untrained/digits: .venv/installed
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,image]"
-	$(BIN)/python -m rl.commands.prebuild
 	touch $@
 
 clean:  ## remove the environment, the runs and the site

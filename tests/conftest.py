@@ -38,6 +38,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves.
 

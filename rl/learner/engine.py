@@ -41,6 +41,8 @@ def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds
     )
     import deepspeed  # after the environment: it reads it on import
 
+    # Sums by shared memory on CPUs would be compiled now, for a minute or behind the lock of a killed compilation.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
 

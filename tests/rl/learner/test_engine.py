@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import product
 
@@ -82,6 +84,18 @@ def test_the_store_listens_on_its_own_interface_alone():
     client = dist.TCPStore("127.0.0.1", store.port, is_master=False)
     client.set("key", "value")
     assert store.get("key") == b"value"
+
+
+def test_nothing_is_compiled(tmp_path):
+    """A learner that compiles waits for a minute, or for ever behind the lock that a killed compilation left."""
+    program = (
+        "import torch; from rl.learner.engine import join_group, open_store; store = open_store('127.0.0.1'); "
+        "join_group('127.0.0.1', store.port, 0, 1, 60, torch.device('cpu')); "
+        "import torch.distributed as dist; ones = torch.ones(3); dist.all_reduce(ones); dist.destroy_process_group()"
+    )
+    environment = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path), "DS_ACCELERATOR": "cpu"}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=200, env=environment)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ranks_of_one_machine_talk_by_loopback():
