@@ -55,14 +55,16 @@ def smooth(values: np.ndarray, half_width: float) -> np.ndarray:
     """Gaussian-weighted mean around each point, over the points there are: the ends do not lag as a running mean's do.
 
     Args:
-        values: (U,); NaN has no weight.
+        values: (U,); NaN has no weight, and stays where there is nothing else near.
         half_width: standard deviation of the weights, in points.
     """
     radius = int(4 * half_width)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / half_width) ** 2)
     inside = slice(radius, radius + len(values))
     scored = ~np.isnan(values)
-    return np.convolve(np.where(scored, values, 0.0), kernel)[inside] / np.convolve(scored, kernel)[inside]
+    weight = np.convolve(scored, kernel)[inside]
+    total = np.convolve(np.where(scored, values, 0.0), kernel)[inside]
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=weight > 0)
 
 
 def _draw_reward(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -167,7 +167,7 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
             "algorithm.anchor_on=solved imitates solved samples, and reward.solved_at=null",
         ),
         (["reward.solved_at=nan"], "reward.solved_at=nan: must be a finite reward, or null"),
-        (["+reward.terms.mean.function=math"], "reward.terms.mean: reward/mean is a metric of every run"),
+        (["reward.terms.mean.function=math"], "reward.terms.mean: reward/mean is a metric of every run"),
         (
             ["algorithm.reference_clip=0.1"],
             "does nothing with objective=ppo_clip; it is for group_dpo",

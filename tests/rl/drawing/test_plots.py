@@ -74,3 +74,6 @@ def test_smoothing_is_a_local_mean() -> None:
     assert smooth(values, 3.0)[20] == pytest.approx((weights * values).sum() / weights.sum(), abs=1e-3)
     gap = np.array([0.0, 1.0, np.nan, 1.0, 0.0])
     assert smooth(gap, 1.0)[2] == pytest.approx(2 * np.exp(-0.5) / (2 * np.exp(-0.5) + 2 * np.exp(-2.0)))
+    long = np.array([1.0] + [np.nan] * 20 + [3.0])
+    assert np.isnan(smooth(long, 1.0)[5:-5]).all()
+    assert (smooth(long, 1.0)[0], smooth(long, 1.0)[-1]) == pytest.approx((1.0, 3.0))
