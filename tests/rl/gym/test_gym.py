@@ -14,9 +14,9 @@ from rich.console import Console
 
 from configs.compose import PACKAGE, compose
 from configs.errors import UserError
-from configs.schema import Config
+from configs.schema import Config, RunOptions
 from models.tiny.create import main as create
-from rewards.options import RewardOptions
+from rewards.options import RewardOptions, RewardTerm
 from rl.driver.in_process import process_group
 from rl.gym.rates import best_rates, choose_rates, read_rates
 from rl.gym.report import lines_of, markdown, merged, write_report
@@ -25,8 +25,10 @@ from rl.gym.runs import Selection, fingerprint_of, jobs_of, run_gym
 from rl.gym.tasks import Entry, Setting, Task, contestants, read_tasks, task_names
 
 CONSOLE = Console(file=io.StringIO())
-EMPTY = hashlib.blake2b(b'{"run": {}}', digest_size=8).hexdigest()
-"""Fingerprint of a configuration in which everything has its default."""
+PLAIN = hashlib.blake2b(
+    b'{"reward": {"terms": {"a": {"function": "math"}}}, "run": {"updates": 3}}', digest_size=8
+).hexdigest()
+"""Of a configuration in which everything else has its default, as it always was."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,9 +103,15 @@ def test_a_reward_of_which_nothing_is_counted_as_solved_is_refused_by_name(task,
 
 def test_results_from_before_solved_at_could_be_null_keep_their_fingerprints(tmp_path):
     """Then its default was 1, and options with their default are not in a fingerprint."""
-    reward = {name: RewardOptions(solved_at=at) for name, at in (("then", 1.0), ("null", None), ("half", 0.5))}
-    prints = {name: fingerprint(Config(reward=options), tmp_path) for name, options in reward.items()}
-    assert prints["then"] == EMPTY
+    reward = {
+        name: RewardOptions({"a": RewardTerm("math")}, solved_at=at)
+        for name, at in (("then", 1.0), ("null", None), ("half", 0.5))
+    }
+    prints = {
+        name: fingerprint(Config(reward=options, run=RunOptions(updates=3)), tmp_path)
+        for name, options in reward.items()
+    }
+    assert prints["then"] == PLAIN
     assert len(set(prints.values())) == 3
 
 
