@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.weights import PackedWeights
@@ -39,7 +40,8 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):
         evaluation = evaluate(generation, config, version)
-    console.print(f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}")
+    said = f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}"
+    console.print(said, markup=False)
     console.print(_terms_table(evaluation))
     unscored, samples = evaluation.unscored, evaluation.samples
     notes = [*failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples)]
@@ -65,7 +67,7 @@ def _terms_table(evaluation: Evaluation) -> Table:
     terms = dict.fromkeys(f"term/{name}" for terms in evaluation.terms.values() for name in terms)
     for name in ("reward", *terms):
         estimates = (of_kind.get(name) for of_kind in found.values())
-        table.add_row(name.removeprefix("term/"), *(told(each) if each else "not scored" for each in estimates))
+        table.add_row(escape(name.removeprefix("term/")), *(told(each) if each else "not scored" for each in estimates))
     return table
 
 

@@ -80,7 +80,7 @@ def _rewards(config: Config) -> Iterator[str]:
     elif not isfinite(config.reward.solved_at):
         yield f"reward.solved_at={config.reward.solved_at}: must be a finite reward, or null to count nothing as solved"
     for name, term in config.reward.terms.items():
-        if name in OWN_METRICS:
+        if name in OWN_METRICS or name.startswith("metric/"):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
         scored = COMPLETIONS.get(term.function, modality)
         if scored != modality:

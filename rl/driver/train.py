@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.placement import joined
@@ -150,7 +151,8 @@ def print_summary(run: Run, summary: dict[str, Any]) -> None:
         for name, change in found.items():
             if not (alone and name.startswith("term/")):
                 cells = (_cell(change[what], change["ci95"][what]) for what in ("before", "after", "gain"))
-                table.add_row(f"{kind}, {name.replace('_', ' ') if name == 'solve_rate' else name}", *cells)
+                shown = "solve rate" if name == "solve_rate" else escape(name)
+                table.add_row(f"{kind}, {shown}", *cells)
     if table.rows:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")

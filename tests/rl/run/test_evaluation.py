@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from configs.schema import Config
 from rewards.options import RewardOptions
 from rewards.scorer import Logged, Scores
 from rl.data.tickets import Ticket, TicketKind
 from rl.driver.train import print_summary
 from rl.run.evaluation import Evaluation, gains, summary_of
+from rl.run.folder import Run
 from rl.run.scored import Scored
 
 NAN = float("nan")
@@ -23,15 +25,21 @@ AFTER = [0.3, 0.5, 0.9, 0.2, NAN, NAN]
 TERMS = ("redness", "size")
 
 
-def evaluation(rewards: list[float], terms: tuple[str, ...] = TERMS, solved_at: float | None = None) -> Evaluation:
+def ticket_of(rewards: list[float], terms: tuple[str, ...] = TERMS) -> Scored:
     total = np.array(rewards)
     scores = Scores(total, {name: total * (number + 1) for number, name in enumerate(terms)}, [])
     scores.metrics = {"seen": Logged(total=4.0, samples=2)}
     ticket = Ticket(0, 0, 0, problem_indices=(0, 1, 2), samples=2, seed=7, kind=TicketKind.greedy)
+    return Scored.of(ticket, [], None, {}, scores)
+
+
+MODALITY = SimpleNamespace(rollout_metrics=lambda sums, samples: {"steps": 1.0})
+
+
+def evaluation(rewards: list[float], terms: tuple[str, ...] = TERMS, solved_at: float | None = None) -> Evaluation:
     source = SimpleNamespace(columns=lambda indices, samples: (["p"] * 6, {}))
-    modality = SimpleNamespace(rollout_metrics=lambda sums, samples: {"steps": 1.0})
-    options = RewardOptions(solved_at=solved_at)
-    return Evaluation.of(3, [Scored.of(ticket, [], None, {}, scores)], options, modality, {TicketKind.greedy: source})
+    options, sources = RewardOptions(solved_at=solved_at), {TicketKind.greedy: source}
+    return Evaluation.of(3, [ticket_of(rewards, terms)], options, MODALITY, sources)
 
 
 def test_a_continuous_reward_is_reported_and_never_as_unsolved():
@@ -59,6 +67,18 @@ def test_an_evaluation_without_any_score_says_so_and_has_no_number():
     found = evaluation([NAN] * 6)
     assert found.line() == "greedy nothing scored"
     assert found.metrics().keys() == {"evaluation/greedy/steps", "evaluation/greedy/metric/seen"}
+
+
+def test_an_update_of_which_nothing_was_scored_has_no_mean():
+    """With max_failed_fraction=1 it goes on; its mean used to be 0, like that of a policy that always fails."""
+    run = object.__new__(Run)
+    run.config = Config(reward=RewardOptions(solved_at=0.2, max_failed_fraction=1.0))
+    run.modality = MODALITY
+    nothing, some = (run.batch_metrics(0, [ticket_of(rewards)], 0) for rewards in ([NAN] * 6, BEFORE))
+    means = {"reward/mean", "reward/std", "reward/solve_rate", "reward/redness", "reward/size"}
+    assert nothing["reward/unscored"] == 6
+    assert not means & nothing.keys()
+    assert means <= some.keys()
 
 
 def test_gains_are_paired_over_the_problems_that_were_scored_both_times():
