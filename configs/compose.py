@@ -41,7 +41,8 @@ class Composed:
     config: Config
     """What the program uses: plain dataclasses."""
     resolved: DictConfig
-    """The same as a tree; `OmegaConf.to_yaml(resolved)` is what the run folder keeps."""
+    """The same as a tree; `OmegaConf.to_yaml(resolved)` is what is printed and what the run folder keeps. Values that
+    come from the environment (`${oc.env:NAME}`) stand there by name: they may be secrets."""
     sources: list[str]
     """Files that took part, in the order in which they were applied."""
 
@@ -73,9 +74,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
             values.append(override)
 
     tree, sources = _compose_files(choices, folders)
-    tree = _assign(tree, values)
-    _resolve(tree)
-    return Composed(cast(Config, OmegaConf.to_object(tree)), tree, sources)
+    return _composed(_assign(tree, values), sources)
 
 
 def recompose(file: Path, overrides: list[str]) -> Composed:
@@ -93,9 +92,28 @@ def recompose(file: Path, overrides: list[str]) -> Composed:
     values = [_parse(text) for text in overrides]
     for override in values:
         type_of(override.key_or_group)
-    tree = _assign(tree, values)
+    return _composed(_assign(tree, values), [str(file)])
+
+
+def _composed(tree: DictConfig, sources: list[str]) -> Composed:
+    written = dict(_leaves(OmegaConf.to_container(tree, resolve=False)))
     _resolve(tree)
-    return Composed(cast(Config, OmegaConf.to_object(tree)), tree, [str(file)])
+    config = cast(Config, OmegaConf.to_object(tree))
+    interpolated = {path: value for path, value in written.items() if "${" in str(value)}
+    values = {path: str(OmegaConf.select(tree, path)) for path in interpolated}
+    secrets = [values[path] for path, value in interpolated.items() if "${oc.env:" in str(value).replace(" ", "")]
+    for path, value in interpolated.items():
+        if any(secret in values[path] for secret in secrets):  # by whatever way it came
+            OmegaConf.update(tree, path, value)
+    return Composed(config, tree, sources)
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        for name, below in tree.items():
+            yield from _leaves(below, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, tree
 
 
 def options(group: str, folders: list[Path]) -> list[str]:

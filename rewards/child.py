@@ -129,19 +129,25 @@ def _limit_memory(gib: float | None) -> None:
 
 
 def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:
-    """What `read` makes of the result with `"metrics"` and `"seconds"` beside it, or `{"exception": text}`."""
+    """What `read` makes of the result, with `"metrics"`, `"malformed"`, `"seconds"`; or `{"exception": text}`."""
     started = time.monotonic()
     metrics: list[tuple[str, float]] = []
+    malformed: list[tuple[int, str, str]] = []
     try:
         name, arguments = pickle.loads(message)
-        result = _call(functions[name], terms[name], arguments, metrics)
-        return {**read(result, terms[name]), "metrics": metrics, "seconds": time.monotonic() - started}
+        result = _call(functions[name], terms[name], arguments, metrics, malformed)
+        beside = {"metrics": metrics, "malformed": malformed, "seconds": time.monotonic() - started}
+        return {**read(result, terms[name]), **beside}
     except BaseException as error:  # sys.exit() in a reward function costs its sample, too
         return {"exception": _describe(error)}
 
 
 def _call(
-    function: RewardFunction, term: RewardTerm, arguments: dict[str, Any], metrics: list[tuple[str, float]]
+    function: RewardFunction,
+    term: RewardTerm,
+    arguments: dict[str, Any],
+    metrics: list[tuple[str, float]],
+    malformed: list[tuple[int, str, str]],
 ) -> Any:
     prompts, completions = arguments["prompts"], arguments["completions"]
     if term.conversational:
@@ -157,6 +163,7 @@ def _call(
         trainer_state=None if update is None else SimpleNamespace(global_step=update),
         log_extra=lambda column, values: None,
         log_metric=lambda metric, value: metrics.append((str(metric), float(value))),
+        log_malformed=lambda index, what, why: malformed.append((int(index), str(what), str(why)[:_MESSAGE_LIMIT])),
         **arguments["columns"],
         **term.args,
     )

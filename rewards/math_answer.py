@@ -1,134 +1,128 @@
-"""Mathematical answers, compared by math-verify behind checks of what it is known to get wrong.
+"""Mathematical answers: 1 for what says the same as the reference.
 
-math-verify compares values: it drops units, ignores the base of a number, rounds to six decimals, takes a set for a
-tuple and reads a date as a subtraction. The checks here refuse an answer that differs from the reference in any
-of these.
+The reference is read to its last sign, or the row is in error: nobody can be right or wrong about what was not
+understood. So is an answer, or it is wrong; that is counted as `malformed`. Algebra runs in a process of its own, under
+a deadline that holds in any thread; what does not meet it is not scored.
 
-Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored. Degrees and
-currency signs are ignored. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain words are compared as
-text. An answer that cannot be parsed is wrong. math-verify's own timers stay off, because they work in the main thread
-only and score a timeout as wrong: the scorer's deadline takes their place.
+Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored, and so is the
+sign of a currency that only one of them has. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain
+words, dates and times are compared as text.
 """
 
 from __future__ import annotations
 
-import logging
-import math as numbers
-import re
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from rewards.mathematics.judge import Malformed, judge
+from rewards.mathematics.notation import Unreadable, Written
+from rewards.options import RewardOptions, RewardTerm
+from rewards.process import FunctionRaised, ProcessLost, ScoringProcess
 
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timers are off
+DEADLINE = 3.0
+"""Seconds that one pair may take; a process that replaces a killed one needs one or two more."""
+MEMORY_GIB = 4.0
+"""GiB that the process may allocate, on Linux."""
 
-_EXTRACTION = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
-_SIGNIFICANT_DIGITS = 6
+_lock = threading.Lock()
+_process: ScoringProcess | None = None
 
-_ANSWER_MARK = re.compile(r"####|(?:answer|Answer|ANSWER)\s*(?:is|:)")
-_UNIT = re.compile(r"(?:\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}|(?<=\s)([A-Za-z]{2,}))\s*((?:\^\{?\d\}?)?)\s*\.?$")
-_BASE = re.compile(r"^\s*\(?([0-9A-Za-z]+)\)?\s*_\s*(?:\{\s*(?:\\text\{)?(\w+)\}*|(\w))\s*$")
-_DATE = re.compile(r"^\d{1,4}[-/]\d{1,2}[-/]\d{1,4}$")
-_PROSE = re.compile(r"[A-Za-z]{3,}(?: [A-Za-z]+)*|\\(?:text|mathrm|mbox|textrm)\s*\{[^{}]*\}")
-_BRACKETED = re.compile(r"^(?:\\left)?\s*(\(|\[|\\\{).*,.*(?:\)|\]|\\\})$", re.DOTALL)
+
+class NotScored(ValueError):
+    """Some samples have no score; says why."""
 
 
 def math(
-    completions: list[str], answer: list[str | None] | None = None, solution: list[str | None] | None = None, **_: Any
+    completions: list[str],
+    answer: list[str | None] | None = None,
+    solution: list[str | None] | None = None,
+    log_malformed: Callable[[int, str, str], None] | None = None,
+    **_: Any,
 ) -> list[float | None]:
-    r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is empty or None: a problem of
+    r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is blank or None: a problem of
     another data set, which has none.
 
-    The answer of a completion is the content of its last `\boxed{}`; without one, what follows the last `####`,
-    "answer is" or "answer:"; without those, the last expression that math-verify finds.
+    The answer of a completion is the content of its last `\boxed{}` or `<answer>`; without one, what follows the last
+    `####`, "answer is" or "answer:"; without those, the text or the last formula or number in it.
 
     Args:
         answer: N references, bare or boxed. `solution`, the name that TRL uses, is read when there is no `answer`.
+        log_malformed: is told of each answer that cannot be read: its place, what reads it, and why it cannot.
+
+    Raises:
+        NotScored: a reference is empty or cannot be read, or algebra did not end in time. The others are scored by
+            calls of their own, as `Scorer` does.
     """
     references = answer if answer is not None else solution
     if references is None:
         raise ValueError("the reward `math` needs a dataset column `answer` or `solution`")
-    return [
-        _score(completion, str(reference)) if reference is not None and str(reference).strip() else None
-        for completion, reference in zip(completions, references, strict=True)
-    ]
+    scores: list[float | None] = []
+    reasons: list[str] = []
+    for index, (completion, reference) in enumerate(zip(completions, references, strict=True)):
+        score = None
+        if reference is not None and str(reference).strip():
+            try:
+                score = judge(completion, str(reference), algebra)
+            except (Unreadable, Unanswered) as error:
+                reasons.append(f"sample {index}: {error}")
+            except Malformed as error:
+                score = 0.0
+                if log_malformed is not None:
+                    log_malformed(index, "math", str(error))
+        scores.append(score)
+    if reasons:
+        more = f", and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise NotScored("; ".join(reasons[:3]) + more)
+    return scores
 
 
-def _score(completion: str, reference: str) -> float:
-    gold, given = _answer(reference), _answer(completion)
-    if not given:
-        return 0.0
-    if _words(gold) == _words(given):
-        return 1.0
-    if _DATE.match(gold) or _PROSE.fullmatch(gold):
-        return float(_words(gold).strip("()").casefold() == _words(given).strip("()").casefold())
-    if _differs_where_it_matters(gold, given):
-        return 0.0
-    gold_parsed, given_parsed = _parse(gold), _parse(given)
-    return float(verify(gold_parsed, given_parsed, float_rounding=_decimals(gold_parsed), timeout_seconds=None))
+class Unanswered(Exception):
+    """Algebra took too long or too much memory, so whether the answer is right is not known."""
 
 
-def _answer(text: str) -> str:
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return boxed
-    marks = list(_ANSWER_MARK.finditer(text))
-    return text[marks[-1].end() :].strip() if marks else text.strip()
+def algebra(gold: Written, given: Written) -> float:
+    """See `rewards.mathematics.equality.equal`; the process starts when it is first needed.
+
+    Raises:
+        Unanswered: no answer within the deadline, or the process died; also for a pair of which that is known.
+    """
+    answer = _known(gold, given)
+    if isinstance(answer, str):
+        raise Unanswered(answer)
+    return answer
 
 
-def _last_boxed(text: str) -> str | None:
-    """None without a box; a box that is never closed is empty."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len(r"\boxed")
-    for place in range(begin, len(text)):
-        depth += (text[place] == "{") - (text[place] == "}")
-        if depth == 0:
-            return text[begin + 1 : place].strip()
-    return ""
+@lru_cache(maxsize=4096)  # a batch that fails is scored again, sample by sample
+def _known(gold: Written, given: Written) -> float | str:
+    global _process
+    with _lock:
+        if _process is None:
+            _process = ScoringProcess(
+                RewardOptions(
+                    terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
+                )
+            )
+        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "columns": {}}
+        try:
+            return float(_process.call("equal", {**arguments, "update": None}, DEADLINE)["values"][0])
+        except (ProcessLost, FunctionRaised) as error:
+            return f"comparing the answer with the reference: {error}"
 
 
-def _words(text: str) -> str:
-    """Text for literal comparison. Only what cannot change a mathematical meaning is dropped."""
-    text = re.sub(r"\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}", r"\1", text.strip("$. \n"))
-    return " ".join(text.split())
+def _stop() -> None:
+    if _process is not None:
+        _process.stop()
 
 
-def _differs_where_it_matters(gold: str, given: str) -> bool:
-    gold, given = gold.strip("$ \n"), given.strip("$ \n")
-    unit, base, bracket = _unit(gold), _base(gold), _bracket(gold)
-    return (
-        (unit is not None and unit != _unit(given))
-        or (base is not None and base != _base(given))
-        or (bracket is not None and bracket != (_bracket(given) or bracket))
-    )
+def _forget() -> None:
+    """In a fork, which must not talk to its parent's process."""
+    global _process, _lock
+    _process, _lock = None, threading.Lock()
 
 
-def _unit(text: str) -> str | None:
-    match = _UNIT.search(text)
-    if match is None or match.start() == 0:
-        return None
-    return re.sub(r"[\s{}]", "", "".join(part or "" for part in match.groups()))
-
-
-def _base(text: str) -> tuple[str, str] | None:
-    match = _BASE.match(text)
-    return (match[1].lstrip("0").casefold(), (match[2] or match[3]).casefold()) if match else None
-
-
-def _bracket(text: str) -> str | None:
-    match = _BRACKETED.match(text)
-    return match[1] if match else None
-
-
-def _parse(text: str) -> list[Any]:
-    return parse(rf"\boxed{{{text}}}", _EXTRACTION, parsing_timeout=None)
-
-
-def _decimals(parsed: list[Any]) -> int:
-    """Decimals that math-verify should round to: at least `_SIGNIFICANT_DIGITS` significant digits of the reference."""
-    try:
-        magnitude = numbers.floor(numbers.log10(abs(float(parsed[0]))))
-    except (IndexError, TypeError, ValueError, OverflowError):  # not a number, or zero
-        return _SIGNIFICANT_DIGITS
-    return max(_SIGNIFICANT_DIGITS, _SIGNIFICANT_DIGITS - 1 - magnitude)
+atexit.register(_stop)
+os.register_at_fork(after_in_child=_forget)

@@ -51,7 +51,7 @@ process sends them there by value."""
 LOCAL = "__main__."
 """Paths of what a notebook or a script defines begin with this."""
 
-RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "log_malformed")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 
 GIVEN_ANYWAY = ("prompt", "completion", "completion_ids")

@@ -26,7 +26,11 @@ LOST_LIMIT = 16
 """Samples of one request that one term may lose to its deadline or to a crash. The rest is then given up untried, which
 bounds the time that a broken function can take; by then the run is past any sensible `max_failed_fraction`."""
 
-FailureKind = Literal["exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried"]
+FailureKind = Literal[
+    "exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried", "malformed"
+]
+MALFORMED: FailureKind = "malformed"
+"""The one kind that is no failure of the reward but of the sample: a verifier cannot read its text, and paid 0."""
 
 
 @dataclass
@@ -45,7 +49,7 @@ class ScoreRequest:
 
 @dataclass
 class Failure:
-    """Why one term could not score one sample."""
+    """Why one term could not score one sample, or, if it is `malformed`, why it paid nothing for it."""
 
     index: int
     """Place of the sample in the request."""
@@ -55,6 +59,8 @@ class Failure:
     message: str
     completion: str
     """The text; of an image, its shape."""
+    label: str = ""
+    """What a malformed sample is counted under, such as a task of reasoning-gym."""
 
 
 @dataclass
@@ -158,7 +164,8 @@ class Scorer:
                     applies |= present
                 terms[reported] = values
             rewarded = {*weights, name} if weights else ()
-            failed[[failure.index for failure in call.failures if failure.term in rewarded]] = True
+            costly = [f.index for f in call.failures if f.term in rewarded and f.kind != MALFORMED]
+            failed[costly] = True
             failures += call.failures
             metrics.append(call.metrics)
         for index in np.flatnonzero(~applies & ~failed):
@@ -293,6 +300,8 @@ class _TermCall:
             passed.setdefault(name, []).append(value)
         for name, values in passed.items():
             self.metrics.setdefault(name, Logged()).add(values, len(indices))
+        for place, label, why in reply["malformed"]:
+            self._fail(indices[place], MALFORMED, why, label=label)
         for name, values in zip(self._reported, scores, strict=True):
             for index, value in zip(indices, values, strict=True):
                 if value is not None and not np.isfinite(value):
@@ -300,9 +309,9 @@ class _TermCall:
                     self._fail(index, "not_finite", message, name)
         return [[value if value is not None and np.isfinite(value) else np.nan for value in row] for row in scores]
 
-    def _fail(self, index: int, kind: FailureKind, message: str, reported: str | None = None) -> None:
+    def _fail(self, index: int, kind: FailureKind, message: str, reported: str | None = None, label: str = "") -> None:
         completion = _short(self._request.completions[index])
-        self.failures.append(Failure(index, reported or self._name, kind, message, completion))
+        self.failures.append(Failure(index, reported or self._name, kind, message, completion, label))
 
 
 def _short(completion: Any) -> str:

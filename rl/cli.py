@@ -177,12 +177,15 @@ def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
 
     from configs.compose import compose
     from rl.compatibility import check
+    from rl.compatibility.run import remarks
 
     composed = compose(overrides or [], config_dir)
     sources = ["configs/schema.py", *composed.sources, *(overrides or [])]
     header = "".join(f"#   {' '.join(source.splitlines())}\n" for source in sources)
     _print_yaml(f"# Later wins:\n{header}{OmegaConf.to_yaml(composed.resolved)}")
     check(composed.config, None)
+    for remark in remarks(composed.config):
+        print(f"note: {remark}", file=sys.stderr)
 
 
 def _print_yaml(text: str) -> None:

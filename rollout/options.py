@@ -31,7 +31,7 @@ class Order(Enum):
 
 
 class Count(Enum):
-    """How many of the ranked positions a round reveals; always at least one."""
+    """How many of the ranked positions a round reveals; always at least one, or `least_per_round`."""
 
     quota = "quota"
     """An even share of the block over `rounds_per_block` rounds (LLaDA)."""
@@ -41,6 +41,8 @@ class Count(Enum):
     """The largest n with (n + 1) (1 - score of the n-th) < `factor` (Fast-dLLM)."""
     entropy_bound = "entropy_bound"
     """The largest prefix whose summed entropy without its largest member stays within `entropy_bound` (EB-sampler)."""
+    entropy_sum = "entropy_sum"
+    """The largest prefix whose summed entropy, all of it, stays below `entropy_bound` (JetEngine: 0.35)."""
 
 
 class Remask(Enum):
@@ -73,7 +75,10 @@ class SamplerOptions:
     factor: float = 1.0
     """Bound of the factor rule (count=factor). Unit: 1."""
     entropy_bound: float = 0.1
-    """Bound of the summed entropy (count=entropy_bound). Unit: nats."""
+    """Bound of the summed entropy (count=entropy_bound and entropy_sum). Unit: nats."""
+    least_per_round: Optional[int] = field(default=None, metadata={"contract": "if set"})  # noqa: UP045
+    """Positions that a round reveals at least, where `count` would reveal fewer (JetEngine: a block over its rounds);
+    null is one. Unit: positions."""
     temperature: float = 1.0
     """Divides the logits; 0 is greedy. Unit: 1."""
     top_k: int = 0
@@ -215,6 +220,10 @@ class DenoisingOptions:
     """Width of the images; null is what the model was made for. Unit: pixels."""
     window: WindowOptions = field(default_factory=WindowOptions)
     """Which steps draw noise, and which of those are trained."""
+    even_sigmas: Optional[bool] = field(default=None, metadata={"contract": "if set"})  # noqa: UP045
+    """Flow models: walk the sigmas 1, ..., 1 / steps, shifted as the scheduler shifts them, in place of the scheduler's
+    own (DanceGRPO on every model); null is what the pipeline does, which is true for FLUX only. Others have no such
+    choice."""
     same_noise: bool = False
     """All samples of a prompt start from the same noise (DanceGRPO)."""
     storage: LatentPrecision = LatentPrecision.fp32

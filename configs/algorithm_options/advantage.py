@@ -49,6 +49,15 @@ class AdvantageKind(Enum):
         return self in (AdvantageKind.global_std, AdvantageKind.batch, AdvantageKind.running)
 
     @property
+    def divides(self) -> bool:
+        """Measures differences in standard deviations."""
+        return self.over_the_update or self in (
+            AdvantageKind.zscore,
+            AdvantageKind.per_step,
+            AdvantageKind.depth_zscore,
+        )
+
+    @property
     def offline(self) -> bool:
         """Learns from answers in the data: nothing is generated and scored for training."""
         return self in (AdvantageKind.constant, AdvantageKind.preference)

@@ -57,7 +57,13 @@ class Denominator(Enum):
     sequence = "sequence"
     """Mean over decisions, then mean over sequences."""
     step = "step"
-    """Mean over a part's decisions, mean over the parts of a sequence, mean over sequences (TraceRL)."""
+    """Mean over a part's decisions, mean over the parts of a sequence, mean over sequences (TraceRL's paper)."""
+    row = "row"
+    """Mean over the decisions that one state of the text scores, then over all such rows of all sequences: more rounds
+    count more (TraceRL's code for bidirectional models)."""
+    row_length = "row_length"
+    """Sum over these decisions through the longest sequence's number of decisions, then mean over the rows; of a
+    block-causal model a row is a round of every block (TraceRL's code for block diffusion)."""
     canvas = "canvas"
     """Number of sequences times the canvas length (for block-causal models the group's longest)."""
     custom = "custom"

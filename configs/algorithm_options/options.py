@@ -32,6 +32,14 @@ class AlgorithmOptions:
     """Make each reward term a z-score within its group before they are weighted and summed (GDPO, LightningRL)."""
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited. Unit: advantages."""
+    advantage_epsilon: float = 1e-4
+    """Added to the standard deviation that an advantage is divided by: rewards of a group that differ by less hardly
+    count (public GRPO trainers: 1e-4; DDPO: 1e-6; DanceGRPO: 1e-8). Unit: rewards."""
+    sample_std: bool = False
+    """That standard deviation is the sample's, with N - 1, in place of the population's (DanceGRPO)."""
+    positive_only: bool = False
+    """With advantage=softmax leave out the softmax of the negatives, so that good samples are imitated and none is
+    unlearned (psr in wd1's code)."""
     running: RunningOptions = field(default_factory=RunningOptions)
     """Statistics of the rewards of a prompt over updates (advantage=running)."""
     selected_steps: Optional[int] = None  # noqa: UP045

@@ -69,7 +69,7 @@ def read_description(folder: Path, max_sequence_length: int, wanted: str | None 
 
     network = _diffusers_config(folder / family.denoiser, family.network_class)
     vae = _diffusers_config(folder / "vae", AutoencoderKL)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    scheduler = {**read_json(folder / "scheduler" / "scheduler_config.json"), **family.scheduler_options}
     texts = {
         encoder: getattr(transformers, index[encoder][1]).config_class.from_dict(
             read_json(folder / encoder / "config.json")

@@ -7,7 +7,7 @@ what its `__call__` does around the network, without guidance, and are tested ag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -69,6 +69,8 @@ class ImageFamily:
     encode: PromptCall
     even_sigmas: bool = False
     """The pipeline hands its scheduler the sigmas 1, ..., 1 / steps instead of leaving it its own."""
+    scheduler_options: Mapping[str, Any] = field(default_factory=dict)
+    """What the pipeline's constructor writes over its scheduler's options, whatever its file says."""
 
 
 def _call_sd(network: ModelMixin, spec: ImageSpec, given: NetworkInput) -> Tensor:
@@ -190,6 +192,7 @@ _FAMILIES: dict[str, ImageFamily] = {
             widths=_widths_sd,
             call=_call_sd,
             encode=_encode_sd,
+            scheduler_options=MappingProxyType({"steps_offset": 1, "clip_sample": False}),
         ),
         ImageFamily(
             name="sdxl",

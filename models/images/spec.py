@@ -45,7 +45,7 @@ class ImageSpec:
     even_sigmas: bool
     """Whether the pipeline replaces a flow scheduler's own sigmas by 1, ..., 1 / steps."""
     scheduler: dict[str, Any]
-    """The pipeline's scheduler_config.json, `_class_name` included."""
+    """The pipeline's scheduler_config.json, `_class_name` included, with what the pipeline writes over it."""
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of an image of `height` x `width` pixels.

@@ -20,7 +20,7 @@ from rl.algorithm.branches import (
 )
 from rl.algorithm.credit import step_advantages
 from rl.algorithm.custom import custom_advantages
-from rl.algorithm.zscore import STD_EPSILON, zscores
+from rl.algorithm.zscore import STANDARD, Unit, zscores
 from rollout.branching import Tree
 
 EQUAL_TOLERANCE = 1e-6
@@ -41,6 +41,7 @@ class AdvantageEstimator:
 
     def __init__(self, options: AlgorithmOptions) -> None:
         self.options = options
+        self.unit = Unit(options.advantage_epsilon, options.sample_std)
         self.history: dict[str, deque[float]] = {}
         """Latest rewards of each prompt, oldest first (advantage=running)."""
 
@@ -56,16 +57,16 @@ class AdvantageEstimator:
         """
         kind, limit = self.options.advantage, self.options.advantage_clip
         if kind is AdvantageKind.per_step:
-            found = [step_advantages(group, self.options.selected_steps) for group in rewards]
+            found = [step_advantages(group, self.options.selected_steps, self.unit) for group in rewards]
         elif kind is AdvantageKind.custom:
             found = [custom_advantages(_checked(group), self.options) for group in rewards]
         elif kind.over_the_update:
             found = self._over_the_update([_checked(group) for group in rewards], prompts)
         elif kind.of_branches:
             assert tree is not None  # checked with the configuration
-            found = [branch_advantages(_checked(group), tree, kind) for group in rewards]
+            found = [branch_advantages(_checked(group), tree, kind, self.unit) for group in rewards]
         else:
-            found = [advantages(group, kind) for group in rewards]
+            found = [advantages(group, kind, self.unit, self.options.positive_only) for group in rewards]
         if limit is not None:
             found = [(advantage.clip(-limit, limit), valid) for advantage, valid in found]
         if (threshold := self.options.extremes) is not None:
@@ -115,16 +116,16 @@ class AdvantageEstimator:
         return not options.filter_zero_variance or self.teaches(rewards, advantage)
 
     def _over_the_update(self, rewards: Sequence[np.ndarray], prompts: Sequence[str]) -> list[Advantages]:
-        """With m and s the mean and population standard deviation over all scored samples of the update:
+        """With m and s the mean and standard deviation over all scored samples of the update, e `advantage_epsilon`:
 
-        - batch: (r - m) / (s + 1e-4);
-        - global_std: (r - group mean) / (s + 1e-4), Flow-GRPO's default (arXiv 2505.05470): a group whose rewards
+        - batch: (r - m) / (s + e);
+        - global_std: (r - group mean) / (s + e), Flow-GRPO's default (arXiv 2505.05470): a group whose rewards
           hardly differ is not blown up to unit spread;
         - running: m and s of the prompt's latest `buffer` rewards, this update's included (DDPO, arXiv 2305.13301,
           appendix D); of the update while there are fewer than `minimum`.
         """
         scored = np.concatenate([group[~np.isnan(group)] for group in rewards])
-        mean, std = (float(scored.mean()), float(scored.std())) if len(scored) else (0.0, 0.0)
+        mean, std = (float(scored.mean()), self.unit.of(scored)) if len(scored) else (0.0, self.unit.epsilon)
         if self.options.advantage is AdvantageKind.running:
             self._remember(rewards, prompts)
         result: list[Advantages] = []
@@ -137,8 +138,8 @@ class AdvantageEstimator:
             elif self.options.advantage is AdvantageKind.running:
                 latest = self.history.get(prompt, ())
                 if len(latest) >= self.options.running.minimum:
-                    centre, unit = float(np.mean(latest)), float(np.std(latest))
-            advantage = np.where(valid, (group - centre) / (unit + STD_EPSILON), 0.0)
+                    centre, unit = float(np.mean(latest)), self.unit.of(np.array(latest))
+            advantage = np.where(valid, (group - centre) / unit, 0.0)
             result.append((advantage.astype(np.float32), valid))
         return result
 
@@ -155,21 +156,25 @@ class AdvantageEstimator:
         self.history = {prompt: deque(latest, self.options.running.buffer) for prompt, latest in state.items()}
 
 
-def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
+def advantages(
+    rewards: np.ndarray, kind: AdvantageKind, unit: Unit = STANDARD, positive_only: bool = False
+) -> Advantages:
     """Advantages of one group by itself.
 
     With r the scored rewards, m their mean and n their number:
 
-    - zscore: (r - m) / (population std + 1e-4). GRPO (arXiv 2402.03300, section 4.1.2) says only "standard deviation";
-      we take the population's, as TraceRL (arXiv 2509.06949) does.
+    - zscore: (r - m) / (std + epsilon). GRPO (arXiv 2402.03300, section 4.1.2) says only "standard deviation"; by
+      default it is the population's, as TraceRL's (arXiv 2509.06949); DanceGRPO's is the sample's (`sample_std`).
     - centred: r - m (Dr. GRPO, arXiv 2503.20783).
     - leave_one_out: r minus the mean of the other n - 1 (RLOO, arXiv 2402.14740), which is n / (n - 1) (r - m).
-    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838).
+    - softmax: n (w+ - w-), with w+ and w- the softmax of r - m and of m - r (wd1, arXiv 2507.08838);
+      with `positive_only` n w+.
     - raw: r.
     - best_worst: +1 for the highest reward, -1 for the lowest, the first of equals; only these two are valid.
 
     Args:
         rewards: (G,) with NaN for a sample that could not be scored. Such a sample has no part in m, n and std.
+        unit: of zscore.
 
     Returns:
         advantage: (G,) float32, 0 where invalid.
@@ -194,11 +199,11 @@ def advantages(rewards: np.ndarray, kind: AdvantageKind) -> Advantages:
         return result, np.zeros_like(valid)
     centred = scored - scored.mean()
     if kind is AdvantageKind.zscore:
-        centred = zscores(scored)
+        centred = zscores(scored, unit)
     elif kind is AdvantageKind.leave_one_out:
         centred *= count / (count - 1)
     elif kind is AdvantageKind.softmax:
-        centred = count * (_softmax(centred) - _softmax(-centred))
+        centred = count * (_softmax(centred) - (0.0 if positive_only else _softmax(-centred)))
     elif kind is AdvantageKind.best_worst:
         if has_signal(rewards):
             result[np.nanargmax(rewards)], result[np.nanargmin(rewards)] = 1.0, -1.0

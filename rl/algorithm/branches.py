@@ -9,16 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from configs.algorithm_options import AdvantageKind
-from rl.algorithm.zscore import zscores
+from rl.algorithm.zscore import STANDARD, Unit, zscores
 from rollout.branching import Tree
 
 
-def branch_advantages(rewards: np.ndarray, tree: Tree, kind: AdvantageKind) -> tuple[np.ndarray, np.ndarray]:
+def branch_advantages(
+    rewards: np.ndarray, tree: Tree, kind: AdvantageKind, unit: Unit = STANDARD
+) -> tuple[np.ndarray, np.ndarray]:
     """The value of a node is the mean reward of its leaves.
 
     - siblings: value minus the mean value of the node's siblings (d-TreeRPO, arXiv 2512.09675);
-    - depth_zscore: (value - m) / (s + 1e-4), with m and s the mean and population standard deviation of all nodes at
-      the same fork (BranchGRPO, arXiv 2509.06040).
+    - depth_zscore: (value - m) / unit, with m the mean and the unit of all nodes at the same fork (BranchGRPO, arXiv
+      2509.06040).
 
     Args:
         rewards: (G,) of the leaves, NaN where one could not be scored; it has no part in the values.
@@ -33,7 +35,7 @@ def branch_advantages(rewards: np.ndarray, tree: Tree, kind: AdvantageKind) -> t
     for factor, segment in zip(tree.factors, tree.segments(), strict=True):
         leaves = tree.shared_by(segment.start)
         value = _means(rewards.reshape(-1, leaves))  # (nodes,)
-        gain = _over_siblings(value, factor) if kind is AdvantageKind.siblings else _within_depth(value)
+        gain = _over_siblings(value, factor) if kind is AdvantageKind.siblings else _within_depth(value, unit)
         steps = slice(segment.start, segment.stop)
         valid[::leaves, steps] = ~np.isnan(gain)[:, None]
         advantage[::leaves, steps] = np.nan_to_num(gain)[:, None]
@@ -53,12 +55,12 @@ def _over_siblings(value: np.ndarray, factor: int) -> np.ndarray:
     return value - _means(family)
 
 
-def _within_depth(value: np.ndarray) -> np.ndarray:
+def _within_depth(value: np.ndarray, unit: Unit) -> np.ndarray:
     """(nodes,) NaN where a node is alone."""
     scored = value[~np.isnan(value)]
     if len(scored) < 2:
         return np.full(len(value), np.nan)
-    return zscores(value)
+    return zscores(value, unit)
 
 
 def by_leaves(advantage: np.ndarray, tree: Tree) -> np.ndarray:

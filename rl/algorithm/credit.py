@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rl.algorithm.zscore import STD_EPSILON
+from rl.algorithm.zscore import STANDARD, Unit
 
 
 def step_scores(rewards: np.ndarray) -> np.ndarray:
@@ -30,8 +30,10 @@ def step_scores(rewards: np.ndarray) -> np.ndarray:
     return (rewards - before) + later
 
 
-def step_advantages(rewards: np.ndarray, selected: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A_it = (S_it - mean_i S_it) / (std_i S_it + 1e-4), step by step, over the samples of a group that have the step.
+def step_advantages(
+    rewards: np.ndarray, selected: int | None = None, unit: Unit = STANDARD
+) -> tuple[np.ndarray, np.ndarray]:
+    """A_it = (S_it - mean_i S_it) / (std_i S_it + epsilon), step by step, over those of a group that have the step.
 
     Args:
         rewards: (G, T), see `step_scores`.
@@ -52,8 +54,8 @@ def step_advantages(rewards: np.ndarray, selected: int | None = None) -> tuple[n
     count = valid.sum(0).clip(min=1)
     mean = np.where(valid, scores, 0.0).sum(0) / count
     centred = np.where(valid, scores - mean, 0.0)
-    std = np.sqrt((centred**2).sum(0) / count)
-    advantage = (centred / (std + STD_EPSILON)).astype(np.float32)
+    std = np.sqrt((centred**2).sum(0) / (count - unit.sample_std).clip(min=1))
+    advantage = (centred / (std + unit.epsilon)).astype(np.float32)
     if selected is not None:
         valid &= _largest(np.abs(advantage).sum(0), selected)
         advantage = np.where(valid, advantage, np.float32(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ class Entry:
     """(m,) fp32 share of each decision in the mean over the global minibatch."""
     sample_weight: float
     """The same for the sample as a whole."""
+    unscored_weight: float = field(default=0.0, kw_only=True)
+    """The same for the samples of its group that no row scores, as where a draw of masks hides nothing of an answer:
+    their estimate is 0, and the group is no lighter for it."""
     advantage: np.ndarray
     """(m,) fp32"""
     imitated: np.ndarray
@@ -101,6 +104,7 @@ class Decisions:
     group: Tensor
     length: Tensor
     sample_weight: Tensor
+    unscored_weight: Tensor
 
     @staticmethod
     def of(entries: Sequence[Entry], device: torch.device) -> Decisions:
@@ -128,6 +132,7 @@ class Decisions:
             group=spread([entry.group for entry in entries], np.int64),
             length=spread([entry.length for entry in entries], np.int64),
             sample_weight=spread([entry.sample_weight for entry in entries], np.float32),
+            unscored_weight=spread([entry.unscored_weight for entry in entries], np.float32),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from configs.algorithm_options import Denominator
 from rl.algorithm.custom import Weighing
 from rl.algorithm.scored_rows import ScoredRow
 from rollout.trajectory import Trajectory
+
+OF_ROWS = (Denominator.row, Denominator.row_length)
+"""Those that count rows of samples, which are known when the likelihood has made them (`rows_divisor`)."""
 
 
 def row_weights(
@@ -23,6 +26,8 @@ def row_weights(
         shares = [weights[row.trajectory][row.sample, row.decision] for row in rows]
     elif kind is Denominator.step:
         shares = _step_weights(trajectories, rows, draws)
+    elif kind is Denominator.row:
+        shares = [share * np.float32(draws) for share in _means_within(_states(trajectories, rows), trajectories, rows)]
     else:
         shares = [_shares(trajectories[row.trajectory].mask[row.sample], row, kind) for row in rows]
     return [s if row.emphasis is None else s * row.emphasis for s, row in zip(shares, rows, strict=True)]
@@ -33,17 +38,71 @@ def _shares(mask: np.ndarray, row: ScoredRow, kind: Denominator) -> np.ndarray:
     return mask[row.decision] * np.float32(share)
 
 
+State = tuple[int, int, int]
+"""Trajectory, sample, and the state of the sample that scores some of its decisions."""
+
+
+def _state(row: ScoredRow) -> np.ndarray:
+    return row.step if row.state is None else row.state
+
+
+def _states(trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow]) -> dict[State, tuple[int, float]]:
+    """How many trained decisions each state scores, and what it stands for where only some are scored."""
+    found: dict[State, tuple[int, float]] = {}
+    for row in rows:
+        trained = trajectories[row.trajectory].mask[row.sample][row.decision]
+        for state, count in zip(*np.unique(_state(row)[trained], return_counts=True), strict=True):
+            key = row.trajectory, row.sample, int(state)
+            found[key] = found.get(key, (0, 0.0))[0] + int(count), row.importance
+    return found
+
+
+def _means_within(
+    states: dict[State, tuple[int, float]], trajectories: Sequence[Trajectory], rows: Sequence[ScoredRow]
+) -> list[np.ndarray]:
+    shares = []
+    for row in rows:
+        of_state = [states.get((row.trajectory, row.sample, int(state)), (1, 0.0))[0] for state in _state(row)]
+        shares.append(trajectories[row.trajectory].mask[row.sample][row.decision] / np.array(of_state, np.float32))
+    return shares
+
+
+def rows_divisor(
+    trajectories: Sequence[Trajectory],
+    rows: Sequence[ScoredRow],
+    kind: Denominator,
+    trained: Sequence[bool],
+    total: Callable[[float], float] = float,
+    largest: Callable[[float], float] = float,
+) -> float:
+    """The divisor of a denominator that counts rows: the number of states that score something, for `row_length` times
+    the most trained decisions of a sample. dLLM-RL takes the longest response of all rollouts; here it is the longest
+    that the optimizer update learns from.
+
+    Args:
+        trained: whether each trajectory counts, or only keeps ranks in step.
+        total: sum over ranks; largest: maximum over ranks.
+    """
+    counted = _states(trajectories, [row for row in rows if trained[row.trajectory]])
+    states = max(total(sum(importance for _, importance in counted.values())), 1.0)
+    if kind is Denominator.row:
+        return states
+    lengths = [float(t.mask.sum(-1).max()) for t, used in zip(trajectories, trained, strict=True) if used]
+    return states * largest(max(lengths, default=1.0))
+
+
 def sample_weights(trajectory: Trajectory, kind: Denominator | Weighing) -> np.ndarray:
     """(G,) weight of each sample as a whole: that of its trained decisions together."""
     if not isinstance(kind, Denominator):
         return kind(trajectory.mask)[0].sum(-1)
-    if kind in (Denominator.token, Denominator.canvas):
+    if kind in (Denominator.token, Denominator.canvas, *OF_ROWS):
         return trajectory.mask.sum(-1)
     return np.ones(trajectory.group_size)
 
 
 def divisor(trajectory: Trajectory, kind: Denominator | Weighing) -> float:
-    """This trajectory's share of the global divisor."""
+    """This trajectory's share of the global divisor; of those that count rows its samples, which says only whether
+    there is anything."""
     if not isinstance(kind, Denominator):
         return kind(trajectory.mask)[1]
     if kind is Denominator.custom:

@@ -256,6 +256,10 @@ def _group_dpo(scores: Scores, decisions: Decisions, options: AlgorithmOptions, 
     log-likelihood; for minus the mean squared error, as in its code, our beta is half of that code's); with
     group-normalised advantages DGPO (arXiv 2510.08425), whose 1 / G is left to beta. With `reference_clip` e the
     difference is the logarithm of the ratio clipped to 1 - e ... 1 + e, as in the code of SPO (arXiv 2406.04314).
+
+    With all log-likelihoods the reference's it is log 2, also where a draw of masks hid nothing of an answer and says 0
+    of it. A group of which no answer had anything hidden is not there and adds nothing: with uniform rates one pair in
+    (L + 1)^2 for answers of L tokens.
     """
     assert decisions.reference is not None
     units, weight = units_of(decisions, Ratio.sequence, draws)
@@ -264,7 +268,8 @@ def _group_dpo(scores: Scores, decisions: Decisions, options: AlgorithmOptions, 
         log_ratio = log_ratio.clamp(math.log1p(-clip), math.log1p(clip))
     gained = units.mean(decisions.advantage) * log_ratio
     groups = Units(*numbered(units.of_each(decisions.group)), torch.ones_like(gained))
-    inside, group_weight = options.beta * groups.total(gained), groups.total(weight)
+    inside = options.beta * groups.total(gained)
+    group_weight = groups.total(weight) + groups.mean(units.mean(decisions.unscored_weight))
     measures = {"preference/accuracy": (inside > 0).to(inside).detach(), "preference/margin": inside.detach()}
     return Loss(-(group_weight * logsigmoid(inside)).sum(), group_weight, measures)
 

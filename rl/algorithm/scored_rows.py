@@ -30,6 +30,9 @@ class ScoredRow(Generic[Content]):
     importance: float = 1.0
     """Where only some rows of a sample are scored: 1 / probability that this one is. It multiplies losses, so it stays
     outside of ratios."""
+    state: np.ndarray | None = None
+    """(m,) which state of its sample scores a decision, where several steps are scored under one: the rounds of a
+    block-causal trace, counted within each block. None is `step`."""
     emphasis: np.ndarray | None = None
     """(m,) fp32 factor of what each decision counts in the loss, its KL included; None is 1"""
 

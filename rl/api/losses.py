@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from configs.algorithm_options import AlgorithmOptions, AnchorOn, KlEstimator, KlTarget, ObjectiveKind
+from configs.algorithm_options import AlgorithmOptions, AnchorOn, Denominator, KlEstimator, KlTarget, ObjectiveKind
 from configs.errors import UserError
 from rl.api.configuration import AnyConfig, algorithm_options
 
@@ -250,19 +250,23 @@ class _Minibatch:
         """Of each batch; rows of samples that are left out belong to nobody."""
         from rl.algorithm.custom import denominator_of
         from rl.algorithm.decisions import Entry
-        from rl.algorithm.denominators import divisor
+        from rl.algorithm.denominators import OF_ROWS, divisor, rows_divisor
         from rl.api.worth import worth
         from rl.learner.entries import entries_of
 
         groups, place = worth(self.scored.trajectories, advantages, solved)
         denominator = denominator_of(self.options)
-        whole = sum(divisor(group.trajectory, denominator) for group in groups)
         rows = self.scored.rows
         kept = [row for row in rows if (row.trajectory, row.sample) in place]
         named = []
         for row in kept:
             group, sample = place[row.trajectory, row.sample]
             named.append(replace(row, trajectory=group, sample=sample))
+        trajectories = [group.trajectory for group in groups]
+        if isinstance(denominator, Denominator) and denominator in OF_ROWS:
+            whole = rows_divisor(trajectories, named, denominator, [True] * len(trajectories))
+        else:
+            whole = sum(divisor(trajectory, denominator) for trajectory in trajectories)
         made = entries_of(named, groups, [1.0 / whole] * len(groups), denominator, self.draws)
         entries = iter(made)
         batches = []

@@ -104,6 +104,18 @@ def _cell(algorithm: AlgorithmOptions) -> Iterator[str]:
         yield "algorithm.objective=trust_region has no clip for ratio=guard to widen; use ratio=element"
     if objective is ObjectiveKind.group_dpo and algorithm.denominator is Denominator.step:
         yield "algorithm.denominator=step averages within samples, which objective=group_dpo sums up; use sequence"
+    if algorithm.denominator in (Denominator.row, Denominator.row_length):
+        if not replay:
+            yield (
+                f"algorithm.denominator={algorithm.denominator.name} counts the states that a replay scores, and "
+                f"likelihood.kind={algorithm.likelihood.kind.name} replays none; use denominator=step"
+            )
+        of_whole = ratio is Ratio.sequence or objective in OF_WHOLE_SAMPLES
+        if algorithm.denominator is Denominator.row and of_whole:
+            yield (
+                f"algorithm.denominator=row averages within a sample, and ratio={ratio.name} with objective="
+                f"{objective.name} makes one number of it; use denominator=sequence"
+            )
     if algorithm.reference_clip is not None and not 0 < algorithm.reference_clip < 1:
         yield f"algorithm.reference_clip={algorithm.reference_clip}: must lie between 0 and 1, both excluded"
     band = algorithm.solved_band

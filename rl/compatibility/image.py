@@ -75,8 +75,11 @@ def _algorithm(config: Config) -> Iterator[str]:
         )
     if algorithm.kl.estimator is KlEstimator.flow_grpo and algorithm.kl.to is KlTarget.old:
         yield "algorithm.kl.estimator=flow_grpo is Flow-GRPO's KL to the reference; for kl.to=old use estimator=exact"
-    if algorithm.denominator is Denominator.canvas:
-        yield "algorithm.denominator=canvas counts the positions of a text; use token, step or sequence"
+    if algorithm.denominator in (Denominator.canvas, Denominator.row_length):
+        yield (
+            f"algorithm.denominator={algorithm.denominator.name} counts the positions of a text; use token, step or "
+            f"sequence"
+        )
 
 
 def _trained_part(config: Config) -> Iterator[str]:
@@ -213,18 +216,24 @@ def _guidance(config: Config, spec: ImageSpec) -> Iterator[str]:
             f"rollout.denoising.guidance={denoising.guidance}: this {spec.family} model was distilled to need none and "
             f"takes none; use guidance=1"
         )
-    if (
-        spec.distilled
-        and config.algorithm.likelihood.kind is not LikelihoodKind.elbo
-        and (denoising.kernel is not KernelKind.ode)
-    ):
-        instead = "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
+    if spec.distilled:
+        yield from _distilled(config, spec)
+
+
+def _distilled(config: Config, spec: ImageSpec) -> Iterator[str]:
+    """One rule: whatever takes the output for the velocity of the marginals is refused, and only the gradient of a
+    reward through the chain that the model was distilled to does not."""
+    kernel, instead = config.rollout.denoising.kernel, "train its base model (for FLUX.1-schnell: FLUX.1-dev)"
+    why = (
+        f"this {spec.family} model was distilled to a few steps without guidance; its output is no velocity of the "
+        f"marginals"
+    )
+    if config.algorithm.likelihood.kind is LikelihoodKind.elbo:
+        yield f"algorithm.likelihood.kind=elbo: {why} that a denoising loss is taken against: {instead}"
+    elif kernel is not KernelKind.ode:
         if differentiates_reward(config.algorithm):
             instead = "use kernel=ode, or " + instead
-        yield (
-            f"rollout.denoising.kernel={denoising.kernel.name}: this {spec.family} model was distilled to a few steps "
-            f"without guidance; its output is no velocity of the marginals that an SDE kernel needs: {instead}"
-        )
+        yield f"rollout.denoising.kernel={kernel.name}: {why} that an SDE kernel needs: {instead}"
 
 
 def _schedule(config: Config, spec: ImageSpec) -> Iterator[str]:

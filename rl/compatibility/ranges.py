@@ -62,6 +62,7 @@ AT_LEAST = {
 }
 ABOVE_ZERO = (
     "algorithm.advantage_clip",
+    "algorithm.advantage_epsilon",
     "algorithm.beta",
     "algorithm.clip_kl",
     "algorithm.anchor_growth",

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isfinite
 
-from configs.algorithm_options import AdvantageKind, AnchorOn, KlTarget, ObjectiveKind
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.registry import COMPLETIONS
 from rl.algorithm.advantages import OFFLINE_ADVANTAGES
 from rl.algorithm.requirements import differentiates_reward
 from rl.data.tickets import MAX_REFILLS
+from rollout.options import WindowKind
 
 COMPARED_ELSEWHERE = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw)
 """Advantages that compare a sample with others than those of its group, or with none."""
 
 
-OWN_METRICS = ("mean", "std", "solve_rate", "unscored", "unscored_estimates", "metric")
+OWN_METRICS = ("mean", "std", "solve_rate", "unscored", "unscored_estimates", "metric", "malformed")
 """What follows `reward/` in the metrics of a run, beside the names of terms."""
 
 
@@ -80,7 +81,7 @@ def _rewards(config: Config) -> Iterator[str]:
     elif not isfinite(config.reward.solved_at):
         yield f"reward.solved_at={config.reward.solved_at}: must be a finite reward, or null to count nothing as solved"
     for name, term in config.reward.terms.items():
-        if name in OWN_METRICS or name.startswith("metric/"):
+        if name in OWN_METRICS or name.startswith(("metric/", "malformed/")):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
         scored = COMPLETIONS.get(term.function, modality)
         if scored != modality:
@@ -146,3 +147,43 @@ def _cluster(config: Config) -> Iterator[str]:
             f"cluster.learners={cluster.learners} is more than the {samples} samples of an update; use fewer learners "
             f"or a larger rollout.prompts_per_update"
         )
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """What works and does less than it says; not refused, because a shorter run of a published file would be."""
+    algorithm, updates = config.algorithm, config.run.updates
+    optimizers = {"optimizer": algorithm.optimizer}
+    if algorithm.value is not None:
+        optimizers["value.optimizer"] = algorithm.value.optimizer
+    for name, options in optimizers.items():
+        if options.warmup_updates >= updates:
+            yield (
+                f"algorithm.{name}.warmup_updates={options.warmup_updates} is not over after run.updates={updates}: "
+                f"the learning rate never reaches {options.learning_rate:g}; lower it, or make the run longer"
+            )
+    for path, moves in _moves(config).items():
+        if moves >= updates:
+            yield (
+                f"{path}={moves} is not over after run.updates={updates}, so what it moves stays where it starts, or "
+                f"does not arrive; lower it, or make the run longer"
+            )
+    for name in ("advantage_epsilon", "sample_std"):
+        value = getattr(algorithm, name)
+        if value != getattr(AlgorithmOptions, name) and not algorithm.advantage.divides:
+            yield (
+                f"algorithm.{name}={value} does nothing with advantage={algorithm.advantage.name}, which divides by no "
+                f"standard deviation; leave it out"
+            )
+
+
+def _moves(config: Config) -> dict[str, int]:
+    """Updates that something takes to move: options and their values."""
+    window, branching = config.rollout.denoising.window, config.rollout.branching
+    found = {}
+    if window.kind is WindowKind.sliding:
+        found["rollout.denoising.window.every"] = window.every
+    if window.untrained is not None and window.untrained.start != window.untrained.final_start:
+        found["rollout.denoising.window.untrained.every"] = window.untrained.every
+    if branching is not None and branching.final_forks is not None:
+        found["rollout.branching.moving_updates"] = branching.moving_updates
+    return found

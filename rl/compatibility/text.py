@@ -21,7 +21,14 @@ from rollout.options import Cache, Count, Order, Remask
 if TYPE_CHECKING:  # models.text.policy imports torch, which `denoiserl config` must not wait for
     from models.text.spec import TextSpec
 
-SAMPLER_AT_LEAST = {"temperature": 0, "top_k": 0, "max_new_tokens": 1, "rounds_per_block": 1, "block_length": 1}
+SAMPLER_AT_LEAST = {
+    "temperature": 0,
+    "top_k": 0,
+    "max_new_tokens": 1,
+    "rounds_per_block": 1,
+    "least_per_round": 1,
+    "block_length": 1,
+}
 CERTAINTIES = (Order.max_prob, Order.entropy, Order.margin, Order.drawn_prob, Order.drawn_raw_prob)
 PROBABILITY_ORDERS = (Order.max_prob, Order.drawn_prob, Order.drawn_raw_prob)
 EXACT_PARTITIONS = (Partition.every_step, Partition.left_to_right)
@@ -184,8 +191,13 @@ def _sampler(config: Config, spec: TextSpec | None) -> Iterator[str]:
             f"{name}.count={sampler.count.name} compares scores with probabilities, but "
             f"order={sampler.order.name} does not rank by one; use order=max_prob"
         )
-    if sampler.count is Count.entropy_bound and sampler.order is not Order.entropy:
-        yield f"{name}.count=entropy_bound sums entropies in the order of entropy; use order=entropy"
+    if sampler.count in (Count.entropy_bound, Count.entropy_sum) and sampler.order is not Order.entropy:
+        yield f"{name}.count={sampler.count.name} sums entropies in the order of entropy; use order=entropy"
+    if sampler.count is Count.quota and sampler.least_per_round is not None:
+        yield (
+            f"{name}.least_per_round={sampler.least_per_round} is for rules that look at scores, and count=quota says "
+            f"itself how many; use rounds_per_block"
+        )
     if spec is None:
         return
     if sampler.cache is Cache.block and spec.block_length is None:

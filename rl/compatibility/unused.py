@@ -106,6 +106,8 @@ def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
             yield f"algorithm.{name}={value} does nothing with objective={objective.name}; it is for {readers}"
     if algorithm.running != default.running and advantage is not AdvantageKind.running:
         yield f"algorithm.running does nothing with advantage={advantage.name}; leave it out, or use advantage=running"
+    if algorithm.positive_only and advantage is not AdvantageKind.softmax:
+        yield f"algorithm.positive_only=true does nothing with advantage={advantage.name}; it is for softmax"
     if algorithm.anchor != 0 and advantage in (AdvantageKind.constant, AdvantageKind.none):
         yield (
             f"algorithm.anchor={algorithm.anchor} is a supervised loss beside the objective, and advantage="

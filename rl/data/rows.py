@@ -7,6 +7,7 @@ import csv
 import difflib
 import io
 import json
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,10 @@ import numpy as np
 from configs.schema import SourceOptions
 from rewards.digits import WORDS as DIGIT_WORDS
 from rewards.digits import digit_images
+from rewards.known_tasks import REFUSED, WEAK
 from rewards.scenes.world import Split, choose, compositions, demonstration
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -63,6 +67,10 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
         near = difflib.get_close_matches(options.name, DATASETS, n=5, cutoff=0.4)
         hint = f"nearest names: {', '.join(near)}" if near else f"it has {', '.join(sorted(DATASETS))}"
         raise DataError(f"reasoning_gym has no task {options.name!r}; {hint}")
+    if options.name in REFUSED:
+        raise DataError(f"reasoning_gym's {options.name!r} is refused: {REFUSED[options.name]} (docs/verifiers.md)")
+    if options.name in WEAK:
+        logger.warning("reasoning_gym's task %r: %s (docs/verifiers.md)", options.name, WEAK[options.name])
     if options.size is None:
         raise DataError(f"reasoning_gym makes problems without end: say how many of {options.name!r} with `size`")
     if options.size < 1:

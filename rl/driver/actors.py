@@ -125,7 +125,8 @@ class LearnerActor:
     def open_store(self) -> tuple[str, int]:
         from rl.learner.engine import open_store
 
-        host = get_node_ip_address()
+        alone = sum(node["Alive"] for node in ray.nodes()) == 1  # then nothing from outside need reach it
+        host = "127.0.0.1" if alone else get_node_ip_address()
         self.store = open_store(host)
         return host, self.store.port
 

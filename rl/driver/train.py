@@ -19,6 +19,7 @@ from models.files import local_folder
 from models.identity import identity
 from rewards.registry import resolve_term
 from rl.algorithm.requirements import differentiates_reward
+from rl.compatibility.run import remarks
 from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
@@ -51,7 +52,10 @@ class Plan:
     def new_run(self, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> Run:
         config = self.composed.config
         decides = _decides(config, self.sources[TicketKind.train])
-        return Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks)
+        run = Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks)
+        for remark in remarks(config):
+            run.note(remark)
+        return run
 
 
 def train(composed: Composed, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -22,7 +23,14 @@ from configs.algorithm_options import OptimizerOptions
 
 
 def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds: float, device: torch.device) -> None:
-    """Enter the learners' process group; its store is the one that rank 0 holds open (`open_store`)."""
+    """Enter the learners' process group; its store is the one that rank 0 holds open (`open_store`).
+
+    Neither store nor gloo asks who is there, so they listen where the ranks are and nowhere else: on the interface that
+    has rank 0's address, or this rank's towards it, unless the environment names one.
+    """
+    interface = _interface_towards(host, port)
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, interface)
     store = dist.TCPStore(host, port, world_size, is_master=False, timeout=timedelta(seconds=timeout_seconds))
     os.environ.update(
         MASTER_ADDR=host, MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK="0"
@@ -37,8 +45,26 @@ def join_group(host: str, port: int, rank: int, world_size: int, timeout_seconds
 
 
 def open_store(host: str) -> dist.TCPStore:
-    """A store on a free port, chosen and kept by the same process: no race for the port."""
-    return dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+    """A store on a free port of `host`'s interface alone, chosen and kept by the same process: no race for the port."""
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    port = listener.getsockname()[1]
+    return dist.TCPStore(
+        host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach(), use_libuv=True
+    )
+
+
+def _interface_towards(host: str, port: int) -> str:
+    """Name of the network interface by which this machine reaches `host`."""
+    import psutil
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))  # sends nothing: the kernel chooses a way
+        own = probe.getsockname()[0]
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address.partition("%")[0] == own for address in addresses):
+            return name
+    raise RuntimeError(f"no network interface has the address {own}, which leads to {host}; set GLOO_SOCKET_IFNAME")
 
 
 class GradientError(RuntimeError):

@@ -35,6 +35,11 @@ def entries_of(
     weights = row_weights(trajectories, rows, denominator, draws)
     of_samples = [sample_weights(trajectory, denominator) for trajectory in trajectories]
     lengths = [trajectory.mask.sum(-1) for trajectory in trajectories]
+    scored = {(row.trajectory, row.sample) for row in rows}
+    unscored = [
+        sum(float(weight) for sample, weight in enumerate(of_group) if (group, sample) not in scored)
+        for group, of_group in enumerate(of_samples)
+    ]
     entries = []
     for row, weight in zip(rows, weights, strict=True):
         group, sample = row.trajectory, row.sample
@@ -48,6 +53,7 @@ def entries_of(
                 length=int(lengths[group][sample]),
                 weight=(weight * shares[group]).astype(np.float32),
                 sample_weight=float(of_samples[group][sample]) * shares[group],
+                unscored_weight=unscored[group] * shares[group],
                 advantage=advantage,
                 imitated=advantage > 0 if imitated is None else np.full(len(advantage), imitated[sample]),
                 recorded=trajectories[group].logp[sample, row.decision],

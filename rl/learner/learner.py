@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from configs.algorithm_options import AlgorithmOptions, KlTarget, ObjectiveKind
+from configs.algorithm_options import AlgorithmOptions, Denominator, KlTarget, ObjectiveKind
 from rl.algorithm.custom import denominator_of
 from rl.algorithm.decisions import NOBODY, Decisions, Entry
-from rl.algorithm.denominators import divisor
+from rl.algorithm.denominators import OF_ROWS, divisor, rows_divisor
 from rl.algorithm.objectives import Loss, WholeSum, clipped_ratios, kl_loss, policy_loss
 from rl.algorithm.requirements import is_coupled, kl_is_joint, needs_old, needs_reference
 from rl.algorithm.scores import Scores
-from rl.learner.collectives import in_step, sum_over_ranks, total
+from rl.learner.collectives import in_step, maximum_over_ranks, sum_over_ranks, total
 from rl.learner.engine import Engine
 from rl.learner.entries import entries_of
 from rl.learner.groups import Group
@@ -148,6 +149,9 @@ class Learner:
         if not rows:  # a draw of masks may hide nothing; any other one keeps this rank in step
             scale = [0.0] * len(scale)
             rows = next(found for other in count(draw + 1) if (found := self.likelihood.rows(trajectories, other)))
+        if isinstance(self.denominator, Denominator) and self.denominator in OF_ROWS:
+            ranks = (partial(reduced, device=self.device) for reduced in (sum_over_ranks, maximum_over_ranks))
+            everywhere = rows_divisor(trajectories, rows, self.denominator, [one > 0 for one in scale], *ranks)
         shares = [one / everywhere for one in scale]
         entries = entries_of(rows, prepared_groups, shares, self.denominator, self.likelihood.draws)
         entry_of = {id(row): entry for row, entry in zip(rows, entries, strict=True)}

@@ -142,7 +142,8 @@ class TextReplay(_OfText):
             support = None if trajectory.support is None else trajectory.support[sample, row.place]
             ones = np.ones(len(place), np.float32)
             step = block[place] * length + part[place]
-            scored.append(ScoredRow((row, support), index, sample, place, ones, step, len(row), importance))
+            content = row, support
+            scored.append(ScoredRow(content, index, sample, place, ones, step, len(row), importance, state=part[place]))
         return scored
 
     def _behind(self, end: int) -> int:

@@ -14,13 +14,11 @@ from rewards.scorer import Failure, Logged
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.modality.protocol import Modality
+from rl.run.failures import malformed_counts
 from rl.run.scored import Scored, logged_metrics
 from rl.run.statistics import Estimate, mean_if_any, paired_difference, solve_rate
 
 KINDS = ("greedy", "sampled")
-OUTCOMES = ("solved/", "rewards/", "terms/")
-"""Columns of evaluations.jsonl with the outcome of every problem and sample begin so: `solved/KIND`, `rewards/KIND`,
-`terms/KIND/TERM`."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,11 @@ class Evaluation:
                 metrics |= estimate.metrics(f"evaluation/{kind}/{name}")
             metrics |= {f"evaluation/{kind}/{name}": value for name, value in self.rollout[kind].items()}
             metrics |= logged_metrics(f"evaluation/{kind}/metric", self.logged[kind])
-        return metrics
+        return metrics | {f"evaluation/{name}": count for name, count in malformed_counts(self.failures).items()}
 
     def row(self) -> dict[str, Any]:
-        """What is kept of it, with the outcome of every problem and sample."""
+        """What is kept of it, with the outcome of every problem and sample in `solved/KIND`, `rewards/KIND` and
+        `terms/KIND/TERM`."""
         outcomes = {f"solved/{kind}": values.tolist() for kind, values in self.solved.items()}
         for kind, values in self.rewards.items():
             outcomes[f"rewards/{kind}"] = values.tolist()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rewards.options import RewardOptions
-from rewards.scorer import Failure
+from rewards.scorer import MALFORMED, Failure
 
 
 def failure_notes(
@@ -18,6 +19,7 @@ def failure_notes(
         what: `update 3`, for instance.
         unscored: how many of the `samples` have no reward.
     """
+    failures = [failure for failure in failures if failure.kind != MALFORMED]  # these have their reward, which is 0
     names = [name for name, term in rewards.terms.items() if not any(term.weights(name).values())]
     names += [name for name, weight in rewards.weights().items() if weight == 0 and name not in names]
     measures = {name: [failure for failure in failures if failure.term == name] for name in names}
@@ -30,6 +32,18 @@ def failure_notes(
                 f"{what}: the measure {name} (weight 0) has no value for {len(failed)} of {samples} samples, which "
                 f"keep their reward; first: {_told(failed[0])}"
             )
+
+
+def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:
+    """`malformed/LABEL` -> how many samples paid nothing because their verifier, LABEL, could not read them."""
+    counts = Counter(failure.label or failure.term for failure in failures if failure.kind == MALFORMED)
+    return {f"malformed/{label}": float(count) for label, count in sorted(counts.items())}
+
+
+def worth_keeping(failures: Sequence[Failure]) -> list[Failure]:
+    """All failures, and of the malformed samples, of which there may be many, the first of each label."""
+    first = {failure.label: failure for failure in reversed(failures) if failure.kind == MALFORMED}
+    return [failure for failure in failures if failure.kind != MALFORMED or failure is first[failure.label]]
 
 
 def _told(failure: Failure) -> str:

@@ -4,7 +4,7 @@ runs/NAME/
   config.yaml  code.json          the resolved configuration; commit, uncommitted changes, library versions
   metrics.jsonl  tensorboard/     one row an update
   evaluations.jsonl               one row an evaluation, with every problem's outcome
-  failures.jsonl                  samples that could not be scored, with their text
+  failures.jsonl                  samples that could not be scored, with their text; malformed ones: one of each label
   trajectories/u000012.parquet    the kept tickets of an update
   checkpoints/u000040/            complete, or not there
   pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
@@ -40,7 +40,7 @@ from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, Evaluation, summary_of
-from rl.run.failures import failure_notes
+from rl.run.failures import failure_notes, malformed_counts, worth_keeping
 from rl.run.lines import Lines, keep_until, set_aside
 from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
@@ -120,7 +120,7 @@ class Run:
             self.folder.rename(kept)
             if self.config.run.resume:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts, texts and configurations
         OmegaConf.save(resolved, self.folder / "config.yaml")
         (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
@@ -187,6 +187,7 @@ class Run:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
+        metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):
             self.note(line)
@@ -197,7 +198,7 @@ class Run:
         Args:
             what: `update` or `evaluation after update`.
         """
-        for failure in failures:
+        for failure in worth_keeping(failures):
             self.failures.write({"update": update, **asdict(failure)})
         for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
             self.note(line)

@@ -13,7 +13,7 @@ from models.images.spec import Guidance, ImageSpec
 from models.parts import PartError, find
 from rollout.images.guidance import Conditions, guided_output
 from rollout.images.kernels.gaussian import GaussianSteps
-from rollout.images.kernels.levels import Level, levels
+from rollout.images.kernels.levels import Level, levels, start_scale
 from rollout.images.kernels.transition import StepNoise
 from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions, KernelKind
@@ -47,9 +47,11 @@ class Schedule:
         height, width = options.height or spec.image_size, options.width or spec.image_size
         self.shape = spec.latent_shape(height, width)
         self.tokens = self.shape[1] * self.shape[2] // spec.patch**2
+        even = spec.even_sigmas if options.even_sigmas is None else options.even_sigmas
         self.levels: tuple[Level, ...] = levels(
-            spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=spec.even_sigmas
+            spec.scheduler, options.steps, self.tokens, spec.prediction, even_sigmas=even
         )
+        self.start_scale = start_scale(spec.scheduler, self.levels[0])
         self.kernel = GaussianSteps(
             spec.prediction,
             self.levels,
@@ -171,9 +173,8 @@ class ImageSampler:
 
     def start(self, first_noise: Tensor) -> Tensor:
         """(N, C, h, w) fp32 pure noise with keys (N,)."""
-        return self.schedule.kernel.rounded(
-            normal(first_noise.to(self.device), self.schedule.shape, 0, Purpose.INITIAL)
-        )
+        noise = normal(first_noise.to(self.device), self.schedule.shape, 0, Purpose.INITIAL)
+        return self.schedule.kernel.rounded(noise * self.schedule.start_scale)
 
     def advance(self, latents: Tensor, output: Tensor, step: int, uids: Tensor | None) -> Tensor:
         """(N, C, h, w) fp32 latents after a step.

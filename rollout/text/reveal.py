@@ -99,12 +99,12 @@ class RevealKernel:
         remaining = masked.sum(-1)
         rank = torch.arange(score.shape[-1], device=score.device)  # (B,)
         count = self._count(sorted_score, rank, first_masked, block_round)
-        count = torch.minimum(count.clamp(min=1), remaining)
+        count = torch.minimum(count.clamp(min=self.options.least_per_round or 1), remaining)
         chosen = torch.zeros_like(masked)
         return chosen.scatter(-1, ranked, rank < count[:, None]) & masked
 
     def _count(self, sorted_score: Tensor, rank: Tensor, first_masked: Tensor, block_round: Tensor) -> Tensor:
-        """(N,) how many of the ranked positions pass; `select` raises zero to one."""
+        """(N,) how many of the ranked positions pass; `select` raises too few to one, or to `least_per_round`."""
         options = self.options
         if options.count is Count.quota:
             if options.rounds_per_block is None:
@@ -115,6 +115,8 @@ class RevealKernel:
             return (sorted_score >= options.threshold).sum(-1)
         if options.count is Count.factor:
             passes = (rank + 2) * (1 - sorted_score) < options.factor  # the n-th has rank n - 1
+        elif options.count is Count.entropy_sum:
+            passes = (-sorted_score).cumsum(-1) < options.entropy_bound
         else:
             entropy = -sorted_score
             # Ascending entropies: the largest of a prefix is its last, so leave out the current one.
@@ -222,7 +224,7 @@ def _bar(drawn: Tensor, selected: Tensor, round_id: Tensor, options: SamplerOpti
     sets_bar = selected & (drawn == lowest[round_id])
     bar_index = torch.full((rounds,), -1, device=drawn.device)
     bar_index = bar_index.scatter_reduce(0, round_id, torch.where(sets_bar, index, -1), "amax")
-    # Unless the best position was forced, the others also failed the count rule itself.
+    # Unless a position was forced, the others also failed the count rule itself.
     revealed = torch.zeros(rounds, device=drawn.device).index_add(0, round_id, selected.float())
     if options.count is Count.threshold:
         limit, passed = torch.full_like(lowest, options.threshold), lowest >= options.threshold

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from configs.algorithm_options import Denominator
-from configs.compose import compose
+from configs.compose import compose, recompose
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
 from models.options import LoraOptions
@@ -254,3 +254,29 @@ def test_files_are_read_again_when_they_change_and_no_configuration_shares_anoth
     assert again.sources
     file.write_text(text.format("0.125"))
     assert compose(["recipe=mine"], tmp_path).config.algorithm.clip == 0.125
+
+
+def test_what_comes_from_the_environment_is_used_and_never_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "hush-hush")
+    monkeypatch.setenv("NUMBER", "41")
+    (tmp_path / "recipe").mkdir()
+    term = "reward.terms.answer"
+    (tmp_path / "recipe/mine.yaml").write_text(
+        "# @package _global_\ndefaults: [quickstart]\nreward:\n  terms:\n    answer:\n      args:\n"
+        "        key: ${oc.env:JUDGE_KEY}\n        again: Bearer ${.key}\n"
+        "        listed: ['${oc.env:JUDGE_KEY}']\nrun:\n  seed: ${oc.env:NUMBER}\n"
+    )
+    composed = compose(["recipe=mine"], tmp_path)
+    args = composed.config.reward.terms["answer"].args
+    assert (args["key"], args["again"], args["listed"]) == ("hush-hush", "Bearer hush-hush", ["hush-hush"])
+    assert composed.config.run.seed == 41
+    assert "hush-hush" not in composed.yaml
+    assert "key: ${oc.env:JUDGE_KEY}" in composed.yaml
+    kept = tmp_path / "config.yaml"
+    kept.write_text(composed.yaml)
+    again = recompose(kept, [])
+    assert again.config == composed.config
+    assert "hush-hush" not in again.yaml
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(ConfigError, match="JUDGE_KEY"):
+        recompose(kept, [f"{term}.weight=2"])

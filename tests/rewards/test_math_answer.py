@@ -1,8 +1,11 @@
 """Mathematical answers; the pairs that math-verify alone gets wrong are marked as such."""
 
+import threading
+
 import pytest
 
-from rewards.math_answer import math
+from rewards import math_answer
+from rewards.math_answer import NotScored, math
 
 RIGHT = [
     ("0.5", r"\frac12"),
@@ -48,17 +51,171 @@ PAID_BY_MATH_VERIFY = [
 ]
 
 
+NOTATIONS = [
+    ("1.6e-19", r"1.6 \times 10^{-19}"),
+    ("3 1/2", "3.5"),
+    (r"\frac{7}{2}", "3 1/2"),
+    ("3.5", "3½"),
+    ("1 000 000", "1000000"),
+    ("1000000", r"1\,000\,000"),
+    ("1000000", "1 million"),
+    (r"1, 2, \ldots, n", r"1,2,\ldots,n"),
+    (r"x \equiv 5 \pmod 7", r"x \equiv 12 \pmod{7}"),
+    (r"x \equiv 5 \pmod 7", r"5 \pmod 7"),
+    ("5", r"x \equiv 5 \pmod 7"),
+    (r"30^\circ", "30°"),
+    (r"30^\circ", r"30 \text{ degrees}"),
+    (r"30^\circ", r"\frac{\pi}{6}"),
+    ("30", r"30^\circ"),
+    (r"0.1\overline{6}", "1/6"),
+    (r"1 \pm \sqrt{2}", r"1+\sqrt2, 1-\sqrt2"),
+    ("3, 2", r"x = 2 \text{ or } x = 3"),
+    ("[0,1)", r"x \in \left[0, 1\right)"),
+    (r"\begin{pmatrix} 1/2 \\ 2 \end{pmatrix}", r"\begin{pmatrix}0.5\\2\end{pmatrix}"),
+    ("y=2x+3", "3+2x"),
+    ("x>3", "3<x"),
+    (r"x > 1.6 \times 10^{-19}", "x > 1.6e-19"),
+    (r"(-\infty, 0) \cup (1, 2)", r"(1,2)\cup(-\infty,0)"),
+    (r"\frac{R}{r}", "R/r"),
+    (r"50\%", "50 percent"),
+    (r"\$5", "5"),
+    ("A", "(A)"),
+    ("5", "x=2+3=5"),
+]
+MISREAD = [
+    ("1.6e-19", "1.7e-19"),
+    (r"1.6 \times 10^{-19}", r"1.7 \times 10^{-19}"),
+    (r"x = 1.6 \times 10^{-19}", r"x = 1.7 \times 10^{-19}"),
+    (r"(1.6 \times 10^{-19}, 1)", r"(1.7 \times 10^{-19}, 1)"),
+    (r"x > 1.6 \times 10^{-19}", r"x > 1.7 \times 10^{-19}"),
+    (r"(0, 1.6 \times 10^{-19}) \cup (1, 2)", r"(0, 1.7 \times 10^{-19}) \cup (1, 2)"),
+    (r"1.6 \times 10^{-19} \text{ C}", r"1.7 \times 10^{-19} \text{ C}"),
+    (r"\frac{\pi}{10^{20}}", r"\frac{2\pi}{10^{20}}"),
+    ("10^{-20}x", r"2 \cdot 10^{-20}x"),
+    ("2", "3 1/2"),
+    ("3 1/2", "2"),
+    ("0", "1 000 000"),
+    ("2", r"1, 2, \ldots, n"),
+    ("11", "5 6"),
+    ("6", "5 # 6"),
+    ("42", r"12^\circ 30'"),
+    (r"x \equiv 5 \pmod 7", r"x \equiv 4 \pmod 7"),
+    (r"x \equiv 5 \pmod 7", r"x \equiv 5 \pmod 8"),
+    ("7", r"x \equiv 5 \pmod 7"),
+    (r"30^\circ", "30"),
+    (r"\sin 30^\circ", r"\sin 30"),
+    ("5", "5 million"),
+    ("5", "5 squared"),
+    ("5", "5,5"),
+    ("5", "2+2=5"),
+    ("no solution", "solution no"),
+    ("1", r"\frac{R}{r}"),
+    ("12:30", "2:05"),
+    ("x", "x'"),
+    (r"\{1,2\}", r"\{1,2,2\}"),
+]
+"""Answers that were paid, or that a reading which leaves something out would pay."""
+UNREADABLE = [
+    "((((",
+    r"\boxed{}",
+    "$$",
+    r"\frac{",
+    "<answer></answer>",
+    "####",
+    "5 # 6",
+    "9^{9^{9^9}}",
+    "it is 42 apples",
+]
+BOUNDLESS = [
+    *(
+        "9^9^9^9",
+        "9**9**9**9",
+        "9^{9^{9}}",
+        "10^{10^{10}}",
+        "2^{9999999!}",
+        "99999999!",
+        "(9999!)!",
+        "9!!!",
+        "1e999999999",
+    ),
+    *(r"\binom{1000000000}{500000000}", "x^{1000000000}", "(" * 5000 + "5" + ")" * 5000, r"\frac{1}{" * 90, "7" * 5000),
+    *("{" * 1000, r"\boxed{" * 1000, "*" * 100000, "1+" * 50000 + "1", "-" * 2000 + "5", "^" * 500),
+]
+
+
 def score(completion, reference):
     return math(prompts=["p"], completions=[completion], answer=[reference])[0]
 
 
-@pytest.mark.parametrize(("reference", "answer"), RIGHT)
+@pytest.mark.parametrize(("reference", "answer"), RIGHT + NOTATIONS)
 def test_right_answers(reference, answer):
     assert score(rf"First 77. So \boxed{{{answer}}}", reference) == 1.0
     assert score(rf"\boxed{{{answer}}}", rf"It follows that \boxed{{{reference}}}.") == 1.0
 
 
-@pytest.mark.parametrize(("reference", "answer"), WRONG + PAID_BY_MATH_VERIFY)
+@pytest.mark.parametrize(
+    "completion",
+    [
+        *(
+            "**73**",
+            "`73`",
+            "<b>73</b>",
+            "# 73",
+            "$73$",
+            r"\[ 73 \]",
+            "<answer>73</answer>",
+            "<answer>\n**73**\n</answer>",
+        ),
+        *("The answer is **73**.", "**Answer:** 73", "**Final answer: 73**", r"Answer: \(x = 73\)", r"\boxed{**73**}"),
+        *(r"<think>\boxed{5}</think><answer>73</answer>", r"\boxed{\mathbf{73}}", "The answer is $x=73$, as 70+3 is."),
+    ],
+)
+def test_markup_is_not_the_answer(completion):
+    assert score(completion, "73") == 1.0
+    assert score(completion, "74") == 0.0
+
+
+@pytest.mark.parametrize("completion", ["<answer>74</answer> 73", "<answer>73", "<answer></answer> 73", "**74** 7 3"])
+def test_markup_does_not_hide_another_answer(completion):
+    assert score(completion, "73") == 0.0
+
+
+@pytest.mark.parametrize("reference", UNREADABLE)
+@pytest.mark.parametrize("completion", [r"\boxed{5}", ""])
+def test_a_reference_that_cannot_be_read_is_an_error_of_its_row(reference, completion):
+    """It used to be a wrong answer of every sample."""
+    with pytest.raises(NotScored, match=r"sample 1: the reference .* cannot be read"):
+        math(completions=["5", completion], answer=["5", reference])
+
+
+@pytest.mark.parametrize("answer", BOUNDLESS)
+def test_what_no_machine_should_compute_is_refused_by_its_text(answer, monkeypatch):
+    """No deadline is needed: the same on every machine."""
+    monkeypatch.setattr(math_answer, "algebra", lambda gold, given: pytest.fail("it reached algebra"))
+    told = []
+    assert math([rf"\boxed{{{answer}}}"], answer=["5"], log_malformed=lambda *one: told.append(one)) == [0.0]
+    assert not answer.startswith("9^") or "exponent" in told[0][2]
+
+
+def test_a_deadline_holds_in_any_thread(monkeypatch):
+    """This integral of elementary functions keeps sympy busy for minutes."""
+    assert score(r"\boxed{x+1}", "1+x") == 1.0  # the process is up
+    monkeypatch.setattr(math_answer, "DEADLINE", 0.2)
+    raised = []
+
+    def ask():
+        try:
+            score(r"\boxed{\int e^{-x^2} \sin(x^3) dx}", "x^2")
+        except NotScored as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(30)
+    assert "no answer within 0.2 s" in raised[0]
+
+
+@pytest.mark.parametrize(("reference", "answer"), WRONG + PAID_BY_MATH_VERIFY + MISREAD)
 def test_wrong_answers(reference, answer):
     assert score(rf"First {reference}. So \boxed{{{answer}}}", reference) == 0.0
 

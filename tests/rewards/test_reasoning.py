@@ -6,10 +6,14 @@ import re
 import pytest
 import reasoning_gym.factory
 
+from configs.schema import SourceOptions
+from rewards.known_tasks import REFUSED
 from rewards.options import RewardOptions, RewardTerm
 from rewards.reasoning import _EVALUATED_AS_LITERAL, _EVALUATED_AS_MATHEMATICS
 from rewards.reasoning import reasoning_gym as reward
 from rewards.scorer import Scorer, ScoreRequest
+from rl.data.rows import DataError, reasoning_gym_rows
+from rl.run.failures import malformed_counts
 
 
 def entries(task, size, **options):
@@ -37,6 +41,76 @@ def test_malformed_answers_are_wrong_and_no_failure(task, completion):
     (entry,) = entries(task, 1)
     assert score(completion, entry, strict=True) == 0.0
     assert 0.0 <= score(completion, entry) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "why"),
+    [
+        ("complex_arithmetic", "nan", "not finite"),
+        ("complex_arithmetic", "nan+nanj", "not finite"),
+        ("complex_arithmetic", "1e999", "not finite"),
+        ("boxnet", "[1]", "AttributeError"),
+        ("game_of_life", '{"a": 1}', "KeyError"),
+        ("prime_factorization", "two times three", "ValueError"),
+        ("calendar_arithmetic", "9" * 400, "OverflowError"),
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_answer_that_the_scorer_cannot_read_is_malformed_and_scores_nothing(task, answer, why, strict):
+    (entry,) = entries(task, 1)
+    told = []
+    assert score(answer, entry, strict=strict, log_malformed=lambda *one: told.append(one)) == 0.0
+    ((place, label, message),) = told
+    assert (place, label) == (0, task)
+    assert why in message
+
+
+def test_an_exception_on_the_own_answer_is_an_error_of_the_entry():
+    (entry,) = entries("prime_factorization", 1)
+    entry["answer"] = "two words"
+    with pytest.raises(ValueError, match="invalid literal"):
+        score("one word", entry)
+
+
+def test_memory_and_what_is_no_score_stay_errors(monkeypatch):
+    (entry,) = entries("chain_sum", 1)
+    kind = reasoning_gym.factory.DATASETS["chain_sum"][0]
+    for result, error in (
+        (float("nan"), ValueError),
+        (7.0, ValueError),
+        ("1", ValueError),
+        (MemoryError(), MemoryError),
+    ):
+
+        def scored(self, answer, entry, result=result):
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        monkeypatch.setattr(kind, "score_answer", scored)
+        with pytest.raises(error):
+            score("1", entry)
+
+
+@pytest.mark.parametrize("task", sorted(REFUSED))
+def test_known_bad_tasks_are_refused_by_name(task):
+    (entry,) = entries(task, 1)
+    with pytest.raises(ValueError, match=f"{task}.*is refused"):
+        score(entry["answer"], entry)
+    with pytest.raises(DataError, match=f"{task}.*is refused"):
+        reasoning_gym_rows(SourceOptions(name=task, size=1))
+
+
+def test_weak_tasks_are_warned_of_by_name(caplog):
+    assert len(reasoning_gym_rows(SourceOptions(name="propositional_logic", size=1))) == 1
+    assert "propositional_logic" in caplog.text
+
+
+def test_the_numbers_of_a_puzzle_must_be_its_own():
+    (entry,) = entries("puzzle24", 1)
+    entry["metadata"]["numbers"] = [4, 6, 10, 10]
+    assert score("4 * 6 + 10 - 10", entry, strict=True) == 1.0
+    assert score("1*2*3*4", entry, strict=True) == 0.0
 
 
 def test_another_solution_than_the_recorded_one_is_right():
@@ -72,7 +146,7 @@ def test_options_of_the_task_reach_its_scorer():
 @pytest.mark.parametrize("task", sorted(_EVALUATED_AS_MATHEMATICS | _EVALUATED_AS_LITERAL))
 def test_answers_that_would_run_as_code_are_not_run(task, tmp_path):
     (entry,) = entries(task, 1)
-    for code in ("[open({!r}, 'w')]", "__import__('os').system('touch {}')", "exec(\"open({!r}, 'w')\")"):
+    for code in ("[1]*9**9", "[open({!r}, 'w')]", "__import__('os').system('touch {}')", "exec(\"open({!r}, 'w')\")"):
         assert score(code.format(str(tmp_path / "proof")), entry) == 0.0
     assert list(tmp_path.iterdir()) == []
 
@@ -108,16 +182,20 @@ def test_a_row_that_is_no_entry_is_explained():
 
 
 def test_an_exploding_expression_costs_its_sample_only():
-    """countdown's scorer computes what the model writes; this power would hold the interpreter for hours."""
-    problems = entries("countdown", 3)
-    completions = [problems[0]["answer"], "9**9**9**9", problems[2]["answer"]]
+    """countdown's scorer computes what the model writes; this power would hold the interpreter for hours. A malformed
+    answer beside it keeps its sample, with 0, and is counted by its task."""
+    problems = entries("countdown", 3) + entries("prime_factorization", 1)
+    completions = [problems[0]["answer"], "9**9**9**9", problems[2]["answer"], "two times three"]
     terms = {"task": RewardTerm(function="reasoning_gym", args={"strict": True})}
     scorer = Scorer(RewardOptions(terms=terms, timeout_seconds=1.0))
     try:
-        scores = scorer.score(ScoreRequest(["p"] * 3, completions, columns={"entry": problems}))
+        scores = scorer.score(ScoreRequest(["p"] * 4, completions, columns={"entry": problems}))
         assert scores.total.tolist()[::2] == [1.0, 1.0]
-        (failure,) = scores.failures
+        assert scores.total[3] == 0.0
+        failure, malformed = scores.failures
         assert (failure.index, failure.completion) == (1, "9**9**9**9")
         assert failure.kind == "timeout"
+        assert (malformed.index, malformed.kind, malformed.label) == (3, "malformed", "prime_factorization")
+        assert malformed_counts(scores.failures) == {"malformed/prime_factorization": 1.0}
     finally:
         scorer.stop()

@@ -116,7 +116,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scores]:
                     values = read(answer(arguments["completions"]), term)
                 except TypeError as error:
                     raise scorer.FunctionRaised(str(error)) from error
-                return {**values, "metrics": [], "seconds": 0.0}
+                return {**values, "metrics": [], "malformed": [], "seconds": 0.0}
 
         monkeypatch.setattr(scorer, "ScoringProcess", lambda options: Here())
         options = RewardOptions(terms={name: term for name, (term, _) in terms.items()})
@@ -240,5 +240,5 @@ def test_prompts_are_messages_or_text_as_the_function_wants_them(conversational:
         "columns": {},
         "update": None,
     }
-    _call(function, RewardTerm("math", conversational=conversational), arguments, [])
+    _call(function, RewardTerm("math", conversational=conversational), arguments, [], [])
     assert seen == prompts

@@ -12,7 +12,7 @@ import pytest
 from rewards import scorer
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised
-from rewards.scorer import Logged, Scorer, ScoreRequest, Scores
+from rewards.scorer import Failure, Logged, Scorer, ScoreRequest, Scores
 
 NAN = float("nan")
 
@@ -25,6 +25,8 @@ class Script:
     """(term, completions) -> values, or raises."""
     seconds: float = 1.0
     metric: Callable[[list[Any]], list[tuple[str, float]]] = lambda completions: []
+    malformed: list[tuple[int, str, str]] = field(default_factory=list)
+    """(place in the call, label, reason)."""
     calls: list[tuple[str, list[Any], float]] = field(default_factory=list)
     """(term, completions, deadline) of each."""
 
@@ -32,7 +34,8 @@ class Script:
         completions = arguments["completions"]
         self.calls.append((term, completions, seconds))
         values = self.answer(term, completions)
-        return {"values": values, "seconds": self.seconds, "metrics": self.metric(completions)}
+        told = {"metrics": self.metric(completions), "malformed": self.malformed}
+        return {"values": values, "seconds": self.seconds, **told}
 
 
 @pytest.fixture
@@ -60,6 +63,13 @@ def test_a_batch_has_one_deadline_and_twice_what_its_samples_took_before(scripte
     assert [seconds for _, _, seconds in script.calls] == pytest.approx(
         [1.0, 1 + 2 * 2 * 2 / 4, 1.0, 1 + 2 * 10 * 6 / 7]
     )
+
+
+def test_a_malformed_sample_keeps_its_reward_and_is_told_with_its_label(scripted):
+    script = Script(lambda term, completions: [1.0, 0.0], malformed=[(1, "boxnet", "KeyError: 0")])
+    scores = scripted(script, task=1.0).score(request_of("good", "bad"))
+    np.testing.assert_array_equal(scores.total, [1.0, 0.0])
+    assert scores.failures == [Failure(1, "task", "malformed", "KeyError: 0", "bad", "boxnet")]
 
 
 def test_every_term_has_its_own_pace(scripted):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from models.images.prediction import Prediction
-from rollout.images.kernels.levels import FLOW_SCHEDULERS, Level, check_prediction
+from rollout.images.kernels.levels import Level, check_prediction
+from rollout.images.kernels.schedulers import FLOW_SCHEDULERS, scheduler_of
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ class ForwardProcess:
     """The levels that a pipeline's scheduler was trained on."""
 
     def __init__(self, scheduler_config: Mapping[str, Any], prediction: Prediction) -> None:
-        """Raises KernelError when prediction and scheduler do not go together."""
+        """Raises KernelError when prediction and scheduler do not go together, or the scheduler is refused."""
+        scheduler = scheduler_of(scheduler_config)
         check_prediction(scheduler_config, prediction)
         self.prediction = prediction
-        self.training_steps = int(scheduler_config.get("num_train_timesteps", 1000))
+        self.training_steps = scheduler.config.num_train_timesteps
         self.alphas_cumprod: Tensor | None = None
-        if scheduler_config["_class_name"] not in FLOW_SCHEDULERS:
-            self.alphas_cumprod = DDIMScheduler.from_config(dict(scheduler_config)).alphas_cumprod.double()
+        if type(scheduler).__name__ not in FLOW_SCHEDULERS:
+            self.alphas_cumprod = scheduler.alphas_cumprod.double()
 
     def level(self, place: float) -> Level:
         """

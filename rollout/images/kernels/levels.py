@@ -8,20 +8,17 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, PNDMScheduler
 
 from models.images.prediction import Prediction
 from rollout.images.kernels.errors import KernelError
+from rollout.images.kernels.schedulers import BROKEN, FLOW_SCHEDULERS, SIGMA_SCHEDULERS, impossible, scheduler_of
 
-FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler",)
-VARIANCE_PRESERVING_SCHEDULERS = (
-    "DDIMScheduler",
-    "DDPMScheduler",
-    "PNDMScheduler",
-    "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler",
-)
 _PREDICTION_TYPES = {"epsilon": Prediction.epsilon, "v_prediction": Prediction.v}
+_NO_SIGNAL = 2.0**-12
+"""What diffusers' Euler schedulers write for a signal of 0, lest a sigma be infinite."""
+_ROUNDING = 1e-6
+"""Relative difference of two levels of noise that fp32 sigmas do not tell apart."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +55,43 @@ def levels(
             its own, which end at 1 / num_train_timesteps. Variance-preserving schedulers have no such choice.
 
     Raises:
-        KernelError: the scheduler is unknown or not linear, the prediction does not fit it, or `steps` is out of range.
+        KernelError: the scheduler is unknown or not linear, an option of it cannot be followed, the prediction does not
+            fit it, or `steps` is out of range.
     """
-    name = scheduler_config.get("_class_name")
-    if name not in FLOW_SCHEDULERS + VARIANCE_PRESERVING_SCHEDULERS:
-        supported = ", ".join(FLOW_SCHEDULERS + VARIANCE_PRESERVING_SCHEDULERS)
-        raise KernelError(f"unknown scheduler {name!r}: scheduler_config.json must name one of {supported}")
+    scheduler = scheduler_of(scheduler_config)
     check_prediction(scheduler_config, prediction)
-    trained = int(scheduler_config.get("num_train_timesteps", 1000))
+    trained = scheduler.config.num_train_timesteps
     if not 1 <= steps <= trained:
         raise KernelError(
             f"{steps} steps are impossible: this scheduler takes 1 to {trained}; change the number of steps"
         )
-    if name in FLOW_SCHEDULERS:
-        result = _flow_levels(scheduler_config, steps, image_tokens, even_sigmas)
-    else:
-        result = _variance_preserving_levels(scheduler_config, steps)
-    if prediction is Prediction.epsilon and result[0].signal == 0:
+    try:
+        if type(scheduler).__name__ in FLOW_SCHEDULERS:
+            result = _flow_levels(scheduler, steps, image_tokens, even_sigmas)
+        else:
+            result = _variance_preserving_levels(scheduler, steps)
+    except KernelError:
+        raise
+    except BROKEN as error:
+        raise impossible(type(scheduler).__name__, error) from error
+    least = _NO_SIGNAL if scheduler.config.get("rescale_betas_zero_snr") else 0.0
+    if prediction is Prediction.epsilon and result[0].signal <= least:
         raise KernelError(
             "predicted noise says nothing about the image at the first level, which holds no signal "
             "(rescale_betas_zero_snr): use a v-prediction checkpoint or turn rescale_betas_zero_snr off"
         )
-    if not all(level.sigma > following.sigma for level, following in pairwise(result)):
-        raise KernelError(
-            f"the noise of this scheduler does not fall at every one of {steps} steps: change their number"
-        )
+    falls = [level.sigma * (1 - _ROUNDING) > following.sigma for level, following in pairwise(result)]
+    if len(falls) != steps or not all(falls):
+        _refuse_standstill(scheduler, steps, only_last=falls == [True] * (steps - 1) + [False])
     return result
+
+
+def start_scale(scheduler_config: Mapping[str, Any], first: Level) -> float:
+    """Standard deviation of the latents that a chain starts from: 1, but for Euler schedulers that take their first
+    sigma for all that there is (`init_noise_sigma`), and leave out the signal's share."""
+    scheduler = scheduler_of(scheduler_config)
+    noise_only = isinstance(scheduler, SIGMA_SCHEDULERS) and scheduler.config.timestep_spacing != "leading"
+    return first.noise if noise_only else 1.0
 
 
 def check_prediction(scheduler_config: Mapping[str, Any], prediction: Prediction) -> None:
@@ -105,47 +113,66 @@ def check_prediction(scheduler_config: Mapping[str, Any], prediction: Prediction
         )
 
 
-def _variance_preserving_levels(scheduler_config: Mapping[str, Any], steps: int) -> tuple[Level, ...]:
-    """Levels of `DDIMScheduler.from_config`, the conversion that diffusers documents for schedulers of this kind.
+def _refuse_standstill(scheduler: Any, steps: int, only_last: bool) -> None:
+    """Always raises: some step lowers no noise; the last one alone if the schedule ends where its last step starts."""
+    config, advice = scheduler.config, "change their number"
+    own = scheduler._get_init_keys(type(scheduler))
+    if only_last and "set_alpha_to_one" in own and not config.set_alpha_to_one:
+        advice = "set_alpha_to_one=false ends at timestep 0, where the last step starts: set it to true"
+        if config.timestep_spacing == "leading" and config.steps_offset == 0:
+            advice += ", or steps_offset to 1"
+    elif only_last and "final_sigmas_type" in own and config.final_sigmas_type == "sigma_min":
+        advice = "final_sigmas_type=sigma_min ends at timestep 0, where the last step starts: set it to zero"
+    raise KernelError(f"the noise of this scheduler does not fall at every one of {steps} steps: {advice}")
 
-    A step leads to the level at which the network is evaluated next. `DDIMScheduler.step` leads to the timestep
-    `num_train_timesteps // steps` lower instead. That is another level when the spacing is "linspace", or "trailing"
-    with steps that do not divide the training timesteps; there a stock pipeline tells its network a wrong time.
+
+def _variance_preserving_levels(scheduler: Any, steps: int) -> tuple[Level, ...]:
+    """A step leads to the level at which the network is evaluated next.
+
+    `DDIMScheduler.step` leads to the timestep `num_train_timesteps // steps` lower instead. That is another level when
+    the spacing is "linspace", or "trailing" with steps that do not divide the training timesteps; there a stock
+    pipeline tells its network a wrong time.
     """
-    scheduler: Any = DDIMScheduler.from_config(dict(scheduler_config))
-    _refuse_clipping(scheduler_config["_class_name"], scheduler)
     scheduler.set_timesteps(steps)
-    times = scheduler.timesteps.tolist()
-    signal_power = scheduler.alphas_cumprod.double().tolist()
-    if times[0] >= len(signal_power):
+    # PNDM's `timesteps` repeat one for its multistep start; `_timesteps`, upwards, are the levels.
+    times = (scheduler._timesteps[::-1] if isinstance(scheduler, PNDMScheduler) else scheduler.timesteps).tolist()
+    trained = scheduler.alphas_cumprod.double().tolist()
+    offset = scheduler.config.steps_offset
+    if times[0] >= len(trained) or (scheduler.config.timestep_spacing == "leading" and offset < 0):
+        advice = "use fewer steps" if 0 <= offset < len(trained) else "correct steps_offset in scheduler_config.json"
         raise KernelError(
-            f"{steps} steps with steps_offset={scheduler.config.steps_offset} start at timestep {times[0]}, beyond the "
-            f"last trained one, {len(signal_power) - 1}: use fewer steps"
+            f"{steps} steps with steps_offset={offset} start at timestep {times[0]:g} and end at {times[-1]:g}, and "
+            f"the trained ones are 0 to {len(trained) - 1}: {advice}"
         )
-    below_last = times[-1] - scheduler.config.num_train_timesteps // steps
-    final_power = signal_power[below_last] if below_last >= 0 else float(scheduler.final_alpha_cumprod)
-    times, powers = [*times, max(below_last, 0)], [*(signal_power[time] for time in times), final_power]
-    return tuple(Level(float(time), power**0.5, (1 - power) ** 0.5) for time, power in zip(times, powers, strict=True))
+    if isinstance(scheduler, SIGMA_SCHEDULERS):
+        return _levels_of_sigmas(scheduler)
+    # DDPM's last step ends in the clean image, the others' one step further down, or where the options say.
+    length = scheduler.config.num_train_timesteps // steps
+    below_last = -1 if isinstance(scheduler, DDPMScheduler) else int(times[-1]) - length
+    final = trained[below_last] if below_last >= 0 else float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    visited = [*((time, trained[int(time)]) for time in times), (max(below_last, 0), final)]
+    return tuple(_variance_preserving(time, power) for time, power in visited)
 
 
-def _refuse_clipping(name: str, scheduler: Any) -> None:
-    """Of the supported schedulers only these two clip; the others carry the option without using it."""
-    if name not in ("DDIMScheduler", "DDPMScheduler"):
-        return
-    for option in ("clip_sample", "thresholding"):
-        if scheduler.config[option]:
-            raise KernelError(
-                f"the scheduler clips the predicted image ({option}=true), and a clipped step has no simple density: "
-                f"set {option} to false in scheduler_config.json"
-            )
+def _levels_of_sigmas(scheduler: Any) -> tuple[Level, ...]:
+    """Of a scheduler whose latents are x0 + sigma * eps, scaled for the network and not at the end."""
+    table = scheduler.alphas_cumprod
+    trained = ((1 - table) / table) ** 0.5
+    visited = []
+    for time, sigma in zip(scheduler.timesteps.tolist(), scheduler.sigmas.tolist(), strict=False):
+        power = 1 / (1 + sigma**2)
+        if time.is_integer() and time >= 0 and trained[int(time)].item() == sigma:
+            power = table[int(time)].item()  # what its sigma was rounded from
+        visited.append(_variance_preserving(time, power))
+    # log_linear makes one sigma more than there are steps to it.
+    return *visited, Level(0.0, 1.0, scheduler.sigmas[len(visited)].item())
 
 
-def _flow_levels(
-    scheduler_config: Mapping[str, Any], steps: int, image_tokens: int, even_sigmas: bool
-) -> tuple[Level, ...]:
-    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(dict(scheduler_config))
-    if scheduler.config.invert_sigmas:
-        raise KernelError("invert_sigmas=true runs from image to noise, which these kernels cannot: set it to false")
+def _variance_preserving(time: float, signal_power: float) -> Level:
+    return Level(float(time), signal_power**0.5, (1 - signal_power) ** 0.5)
+
+
+def _flow_levels(scheduler: Any, steps: int, image_tokens: int, even_sigmas: bool) -> tuple[Level, ...]:
     sigmas = np.linspace(1.0, 1 / steps, steps).tolist() if even_sigmas else None
     mu = _dynamic_shift(scheduler, image_tokens) if scheduler.config.use_dynamic_shifting else None
     scheduler.set_timesteps(steps, sigmas=sigmas, mu=mu)

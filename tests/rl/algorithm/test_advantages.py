@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from rl.algorithm.advantages import (
     normalised,
 )
 from rl.algorithm.zscore import STD_EPSILON
+from rl.api.configuration import algorithm_options
 from rl.driver.loop import Loop
 from rollout.branching import Tree
 
@@ -49,6 +51,47 @@ def test_by_hand(kind: AdvantageKind, expected: list[float]) -> None:
     assert advantage.dtype == np.float32
     np.testing.assert_allclose(advantage, expected, rtol=2e-6)
     assert valid.all()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "epsilon", "ddof"), [("ddpo", 1e-6, 0), ("ddpo_sf", 1e-6, 0), ("dance_grpo", 1e-8, 1)]
+)
+@pytest.mark.parametrize("apart", [1.0, 1e-7])
+def test_published_units_of_groups_that_hardly_differ(algorithm: str, epsilon: float, ddof: int, apart: float) -> None:
+    """With 1e-4 in the place of DanceGRPO's 1e-8, four rewards 1e-7 apart would weigh a thousandth."""
+    options = algorithm_options(algorithm)
+    rewards = 0.5 + apart * np.array([0.0, 1.0, 1.0, 0.0])
+    ((found, _),) = AdvantageEstimator(options)([rewards], ["p"])
+    expected = (rewards - rewards.mean()) / (rewards.std(ddof=ddof) + epsilon)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    ((usual, _),) = AdvantageEstimator(replace(options, advantage_epsilon=1e-4, sample_std=False))([rewards], ["p"])
+    if apart < 1:
+        assert np.abs(found).max() > 50 * np.abs(usual).max()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in AdvantageKind if kind.divides])
+def test_every_advantage_that_divides_reads_its_unit(kind: AdvantageKind) -> None:
+    """Of one group all kinds are the same z-score: of its samples, of its steps, of its branches."""
+    options = AlgorithmOptions(advantage=kind, advantage_epsilon=0.5, sample_std=True)
+    rewards = np.array([0.0, 1.0, 3.0])
+    expected = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 0.5)
+    told = rewards[:, None] / 2 if kind is AdvantageKind.per_step else rewards  # r_1 + r_1 for a single step
+    tree = Tree((0,), (3,), 1) if kind.of_branches else None
+    ((found, valid),) = AdvantageEstimator(options)([told], ["p"], tree)
+    assert valid.all()
+    np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-6)
+
+
+def test_a_lone_sample_has_no_spread() -> None:
+    options = AlgorithmOptions(advantage=AdvantageKind.batch, sample_std=True)
+    ((found, _),) = AdvantageEstimator(options)([np.array([2.0])], ["p"])
+    assert found.tolist() == [0.0]
+
+
+def test_wd1_without_the_negatives() -> None:
+    options = AlgorithmOptions(advantage=AdvantageKind.softmax, positive_only=True)
+    ((found, _),) = AdvantageEstimator(options)([np.array([0.0, 1.0, 1.0, 1.0])], ["p"])
+    np.testing.assert_allclose(found, [0.4369271, *[1.1876910] * 3], rtol=2e-6)  # 4 softmax(0, 1, 1, 1)
 
 
 def test_the_softmax_of_large_rewards_does_not_overflow() -> None:

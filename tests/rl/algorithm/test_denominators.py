@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.algorithm_options import Denominator
-from rl.algorithm.denominators import divisor, row_weights, sample_weights
+from rl.algorithm.denominators import OF_ROWS, divisor, row_weights, rows_divisor, sample_weights
 from rl.algorithm.scored_rows import ScoredRow
 from rollout.trajectory import TextTrajectory
 from tests.traces import text_trajectory
@@ -27,6 +27,7 @@ def row(
     importance: float = 1.0,
     emphasis: list[float] | None = None,
     trajectory: int = 0,
+    state: list[int] | None = None,
 ) -> ScoredRow:
     return ScoredRow(
         content=None,
@@ -38,6 +39,7 @@ def row(
         tokens=4,
         importance=importance,
         emphasis=None if emphasis is None else np.array(emphasis, np.float32),
+        state=None if state is None else np.array(state),
     )
 
 
@@ -93,6 +95,33 @@ def test_emphasis_multiplies() -> None:
 def test_samples_of_other_groups_are_others() -> None:
     scored = (row(1, [0], [0]), row(1, [0], [1], trajectory=1))
     assert weights(Denominator.step, *scored, groups=2) == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize("kind", OF_ROWS)
+def test_means_over_rows_by_hand(kind: Denominator) -> None:
+    """The first sample has two states with something to train, the second one: three rows, of one another's weight
+    though the samples are two. Its longest sample has three decisions."""
+    found = weights(kind, *ROWS)
+    each = [[1 / 2, 1 / 2, 1, 0], [1, 0], [0, 0]] if kind is Denominator.row else [[1, 1, 1, 0], [1, 0], [0, 0]]
+    for one, wanted in zip(found, each, strict=True):
+        assert one == pytest.approx(wanted)
+    assert rows_divisor([group()], ROWS, kind, [True]) == {Denominator.row: 3, Denominator.row_length: 9}[kind]
+
+
+def test_a_round_of_every_block_is_one_row() -> None:
+    """Steps of two blocks, whose first rounds share a state."""
+    scored = [row(0, [0, 1, 2], [8, 9, 17], state=[1, 2, 1])]
+    assert rows_divisor([group()], scored, Denominator.row, [True]) == 2
+    assert weights(Denominator.row, *scored) == [[0.5, 1.0, 0.5]]
+
+
+def test_rows_are_counted_on_all_ranks_and_not_where_they_keep_step() -> None:
+    scored = (row(1, [0], [0]), row(0, [0, 1], [0, 1], trajectory=1))
+    both = rows_divisor([group()] * 2, scored, Denominator.row_length, [True, True])
+    assert (both, rows_divisor([group()] * 2, scored, Denominator.row_length, [True, False])) == (9, 3)
+    everywhere = rows_divisor([group()] * 2, scored, Denominator.row_length, [True, True], lambda x: x + 4, lambda x: 5)
+    assert everywhere == (3 + 4) * 5
+    assert rows_divisor([group()], [row(0, [0], [0], 2.5)], Denominator.row, [True]) == 2.5  # stands for others
 
 
 def test_weights_of_the_user_s_own() -> None:

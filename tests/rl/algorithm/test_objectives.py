@@ -18,7 +18,7 @@ from configs.algorithm_options import (
     Ratio,
 )
 from rl.algorithm.decisions import Decisions, Entry
-from rl.algorithm.denominators import divisor, row_weights
+from rl.algorithm.denominators import OF_ROWS, divisor, row_weights
 from rl.algorithm.objectives import Loss, policy_loss
 from rl.algorithm.scored_rows import ScoredRow
 from rl.algorithm.scores import Scores, kl_to_reference
@@ -184,7 +184,8 @@ def steps_of(trajectory, rows, index) -> np.ndarray:
     return step
 
 
-OURS = [kind for kind in Denominator if kind is not Denominator.custom]
+OURS = [kind for kind in Denominator if kind is not Denominator.custom and kind not in OF_ROWS]
+"""Those that are known before there are rows."""
 
 
 def plain_mean(kind: Denominator, trajectories, steps, values) -> float:

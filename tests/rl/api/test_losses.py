@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from configs.algorithm_options import AlgorithmOptions, AnchorOn, Denominator, KlOptions, ObjectiveKind, Ratio
 from rl import loss
 from rl.algorithm.requirements import needs_reference
+from rl.api.configuration import algorithm_options
 from rl.api.scored import LogProbs
 from rl.learner.groups import Group
 from rl.likelihood.protocol import micro_batches
+from rl.likelihood.text import TextElbo
 from tests.rl.learner.test_two_passes import CELLS, EXACT, LARGE, SMALL, cell
 from tests.rl.support.image_learning import process_group
 from tests.rl.support.text_learning import learn, policy, recorded_groups
@@ -117,6 +120,59 @@ def test_by_hand():
     assert float(left_out) == pytest.approx(-first, abs=1e-6)
     halved = loss(new, old, advantages=[1.0, 0.0], mask=mask, options={"clip": 0.1, "denominator": "sequence"})
     assert float(halved) == pytest.approx(-first / 2, abs=1e-6)  # the control: 0 counts, NaN does not
+
+
+def test_the_first_loss_of_dpo_is_log_2_whatever_the_masks_hide():
+    """One draw hides nothing of every ninth answer of eight tokens. Its pair was lighter for it, and the first loss
+    lay below log 2 at margin 0. A pair of which nothing at all is hidden is not there."""
+    group = replace(recorded_groups()[0].trajectory.take([0, 1]), rewards=None)
+    pairs = [Group(replace(group, uid=uid), np.ones(2), np.ones(2, bool)) for uid in np.arange(60).reshape(30, 2)]
+    model, options = policy(MOVED), algorithm_options("dpo")
+    elbo = TextElbo(model.spec, options.likelihood, 1, torch.device("cpu"))
+    with torch.no_grad():
+        found = scored(lambda _: elbo, model, pairs, LARGE)
+    seen = [len({row.sample for row in found.rows if row.trajectory == pair}) for pair in range(len(pairs))]
+    assert 1 in seen
+    result = loss(found, reference=found, advantages=[[1.0, -1.0]] * len(pairs), options=options)
+    assert result.metrics["preference/margin"] == 0
+    assert float(result) == pytest.approx(math.log(2) * np.mean([count > 0 for count in seen]))
+
+
+def dllm_rl(new, old, advantages, steps, lengths, per_row: bool) -> float:
+    """What dLLM-RL's trainers minimise, as written there: of each row, which is what one round scores, the policy's
+    term and the KL to the policy that sampled; then the mean over rows. For block diffusion both are sums through the
+    longest response, for bidirectional models a mean and a sum."""
+    longest, rows = max(lengths), []
+    for x, x_old, advantage, step, length in zip(new, old, advantages, steps, lengths, strict=True):
+        for one in np.unique(step[:length]):
+            target = (step == one) & (np.arange(len(step)) < length)
+            d = x[target] - x_old[target]
+            surrogate = np.minimum(np.exp(d) * advantage, np.exp(d).clip(0.8, 1.2) * advantage).sum()
+            k3 = (np.exp(-d) - 1 + d).sum()
+            rows.append(-surrogate / (target.sum() if per_row else longest) + 0.01 * k3 / (1 if per_row else longest))
+    return float(np.mean(rows))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "per_row"), [("tracerl", False), ("tracerl_value", False), ("tracerl_full", True)]
+)
+def test_tracerl_is_the_authors(algorithm: str, per_row: bool):
+    """With the mean over each answer's rounds, which the files had, the same numbers give another loss, here of the
+    other sign: the first sample took eight rounds and the second two."""
+    generator = np.random.default_rng(4)
+    old = generator.normal(-1, 0.3, (2, 64))
+    new = old + generator.normal(0, 0.15, old.shape)
+    steps = np.stack([np.arange(64) // 8, np.arange(64) // 8])
+    lengths = [64, 16]
+    mask = np.arange(64) < np.array(lengths)[:, None]
+    advantages = np.array([-1.0, 1.6])
+    options = replace(algorithm_options(algorithm), value=None)
+    expected = dllm_rl(new, old, advantages, steps, lengths, per_row)
+    found = loss(torch.tensor(new), old, advantages=advantages, mask=mask, options=options, steps=steps)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    of_answers = replace(options, denominator=Denominator.step, kl=replace(options.kl, coefficient=0.01))
+    other = loss(torch.tensor(new), old, advantages=advantages, mask=mask, options=of_answers, steps=steps)
+    assert float(other) * expected < 0
 
 
 def test_what_is_missing_or_does_not_fit_is_named():

@@ -54,6 +54,16 @@ def test_mistakes_are_one_message_and_exit_code_2(
     assert "Traceback" not in error
 
 
+def test_config_says_what_does_less_than_it_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the YAML, which stays what it is."""
+    assert run(monkeypatch, "config", "recipe=quickstart", "algorithm.optimizer.warmup_updates=500") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("note: algorithm.optimizer.warmup_updates=500 is not over after run.updates=")
+    assert "note:" not in printed.out
+
+
 def test_config_needs_neither_torch_nor_ray() -> None:
     script = (
         "import sys; sys.argv = ['denoiserl', 'config', 'recipe=quickstart']\n"

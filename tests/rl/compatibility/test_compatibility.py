@@ -20,6 +20,7 @@ from models.options import UserAdapterOptions
 from models.text.spec import TextSpec
 from rl.compatibility import check
 from rl.compatibility.ranges import ABOVE_ZERO, AT_LEAST
+from rl.compatibility.run import remarks
 from rl.compatibility.unused import READ_BY
 
 
@@ -108,6 +109,8 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         ([f"{SAMPLER}.count=threshold", f"{SAMPLER}.order=entropy"], "order=entropy does not rank by one"),
         ([f"{SAMPLER}.count=factor", f"{SAMPLER}.order=margin"], "order=margin does not rank by one"),
         ([f"{SAMPLER}.count=entropy_bound"], "use order=entropy"),
+        ([f"{SAMPLER}.count=entropy_sum"], "use order=entropy"),
+        ([f"{SAMPLER}.least_per_round=2"], "least_per_round=2 is for rules that look at scores"),
         ([f"{SAMPLER}.block_length=8"], "this checkpoint's attention has blocks of 4"),
         ([f"{SAMPLER}.rounds_per_block=5"], "a block of 4 tokens has at most 4 rounds"),
         (["data.max_prompt_tokens=109"], "need 132 positions, tiny_block has 128"),
@@ -188,6 +191,12 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm=sft", "algorithm.value.passes=1"], "advantage=constant learns from answers in the data"),
         (["algorithm=espo", "algorithm.ratio=element", "algorithm.value.passes=1"], "needs a recorded trace"),
         (["algorithm=agrpo", "algorithm.value.passes=1"], "sampled_parts=4 leaves steps out; use sampled_parts=null"),
+        (["algorithm.positive_only=true"], "positive_only=true does nothing with advantage=zscore; it is for softmax"),
+        (["algorithm.denominator=row", "algorithm.ratio=sequence"], "denominator=row averages within a sample"),
+        (
+            ["algorithm=espo", "algorithm.ratio=element", "algorithm.denominator=row_length"],
+            "denominator=row_length counts the states that a replay scores",
+        ),
         (["algorithm=tracerl_value", "algorithm.ratio=sequence"], "ratio=sequence has one for the whole sample"),
         (
             ["algorithm=tracerl_value", "algorithm.objective=group_dpo", "algorithm.ratio=none", BY_SEQUENCE],
@@ -380,3 +389,37 @@ def _everything_set() -> Config:
     return compose(
         ["recipe=quickstart", "algorithm=trace_grpo", "model.lora.rank=4", "algorithm.value.passes=1"]
     ).config
+
+
+IMAGES = ["recipe=quickstart_image"]
+WINDOW = "rollout.denoising.window"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["algorithm.optimizer.warmup_updates=15", "run.updates=6"], ["optimizer.warmup_updates=15 is not over after"]),
+        (["algorithm.optimizer.warmup_updates=5", "run.updates=6"], []),
+        (
+            ["algorithm=tracerl_value", "algorithm.value.optimizer.warmup_updates=6", "run.updates=6"],
+            ["value.optimizer.warmup_updates=6 is not over after run.updates=6"],
+        ),
+        (
+            ["algorithm.advantage=centred", "algorithm.sample_std=true"],
+            ["sample_std=True does nothing with"],
+        ),
+        ([*IMAGES, "algorithm=mix_grpo", "run.updates=20"], ["window.every=25 is not over"]),
+        (
+            [*IMAGES, "algorithm=branch_grpo", f"{WINDOW}.untrained.size=4", "run.updates=20"],
+            ["untrained.every=30 is not over"],
+        ),
+        ([*IMAGES, "algorithm=b2_diffu_rl", "run.updates=20"], ["branching.moving_updates=100 is not over"]),
+    ],
+)
+def test_what_does_less_than_it_says_is_said(overrides, said):
+    """And not refused: a published file in a shorter run does so."""
+    recipe = [] if overrides[0].startswith("recipe=") else ["recipe=quickstart"]
+    found = list(remarks(compose([*recipe, *overrides]).config))
+    assert len(found) == len(said)
+    for line, part in zip(found, said, strict=True):
+        assert part in line

@@ -68,6 +68,15 @@ def test_distilled_models_take_reward_gradients_through_the_ode_only():
         checked(*DRAFT, "rollout.denoising.kernel=ddim", "rollout.denoising.eta=1", spec=spec)
 
 
+@pytest.mark.parametrize("algorithm", ["nft", "early_awm", "sft"])
+def test_distilled_models_take_no_denoising_loss(algorithm):
+    """It would be refused with noise and accepted without, for the same reason."""
+    spec = replace(SPEC, family="flux", guidance=Guidance.none, distilled=True)
+    demonstrations = SUPERVISED[1:] if algorithm == "sft" else []
+    with pytest.raises(ConfigError, match=r"likelihood.kind=elbo: this flux model was distilled .*FLUX.1-dev"):
+        checked(f"algorithm={algorithm}", *demonstrations, spec=spec)
+
+
 def test_reward_gradients_are_not_for_text():
     with pytest.raises(ConfigError, match="tokens of a text have no such derivative"):
         check(compose(["recipe=quickstart", "algorithm.likelihood.kind=reward_gradient"]).config, None)

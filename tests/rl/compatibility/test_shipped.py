@@ -50,7 +50,9 @@ def test_a_shipped_file_is_part_of_a_run_that_can_work(file: Path) -> None:
     chosen = [f"{group}={file.stem}", *NEEDED.get(label(file), []), *(SHARDED if group == "model" else [])]
     refusals = []
     for base in [[]] if group == "recipe" else BASES.values():
-        refusals.append(problems(compose([*base, *chosen]).config, None))
+        composed = compose([*base, *chosen])
+        assert f"configs/{label(file)}.yaml" in composed.sources
+        refusals.append(problems(composed.config, None))
         if not refusals[-1]:
             return
     raise AssertionError(min(refusals, key=len))

@@ -190,6 +190,7 @@ def reward(function: Any, deadline: float) -> list[str]:
     return [f"reward.terms.answer.function={name}", f"reward.timeout_seconds={deadline}"]
 
 
+@pytest.mark.slow
 def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_reward_that_always_hangs_stops_the_run(
     assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == ["timeout"] * 16
 
 
+@pytest.mark.slow
 def test_a_reward_of_nan_is_not_a_score_in_evaluations_either(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_run_without_a_checkpoint_begins_anew_and_keeps_what_was_there(model, 
     for _ in range(3):
         _, said = run(model, tmp_path, "run.checkpoint_every=0")
     assert "no checkpoint to go on from" in said
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700  # nobody else reads prompts and texts
     kept = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("mine", "mine.1", "mine.2")]
     assert [len(rows) for rows in kept] == [1, 1, 1]
     assert all(len(list((tmp_path / name / "trajectories").iterdir())) == 1 for name in ("mine", "mine.1", "mine.2"))

@@ -75,6 +75,7 @@ def test_trajectories_are_kept_without_images(straight):
     assert trajectories[0].latents.shape[:2] == (4, 4)
 
 
+@pytest.mark.slow
 def test_two_learners_update_as_one_does(cluster, straight, flow, tmp_path):
     on_ray(flow, tmp_path, "run.name=two", "cluster.learners=2", "cluster.zero_stage=2", "run.updates=2")
     assert_same_weights(tmp_path / "two", straight, 2e-5, update=2)

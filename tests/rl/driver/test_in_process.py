@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from cluster.weights import unpack_weights
+from configs.compose import compose
 from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.driver.in_process import Trained
+from rl.driver.train import planned
 from rl.run.metrics import deterministic_view
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.training import (
@@ -83,3 +87,12 @@ def test_an_interrupted_run_ends_with_the_weights_of_a_straight_one(models, tmp_
 def test_several_learners_are_refused(models, tmp_path):
     with pytest.raises(UserError, match=r"cluster\.learners=2: one process holds one learner"):
         directly(models["block"], tmp_path, SMALL, "cluster.learners=2")
+
+
+def test_a_run_says_at_its_start_what_does_less_than_it_says(models: dict[str, Path], tmp_path: Path) -> None:
+    """Like everything that it notes."""
+    spoken = StringIO()
+    options = [f"model.path={models['block']}", f"run.folder={tmp_path}", "algorithm.optimizer.warmup_updates=500"]
+    run = planned(compose(["recipe=quickstart", *options])).new_run(Console(file=spoken, width=200))
+    run.close()
+    assert "algorithm.optimizer.warmup_updates=500 is not over after run.updates=" in spoken.getvalue()

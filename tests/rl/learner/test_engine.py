@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import product
 
+import psutil
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from configs.algorithm_options import OptimizerOptions
 from rl.driver.in_process import process_group
-from rl.learner.engine import Engine
+from rl.learner.engine import Engine, _interface_towards, open_store
 
 OPTIONS = OptimizerOptions(learning_rate=0.5, weight_decay=0.1, max_grad_norm=1.0)
 RATES = (0.25, 0.125, 0.25)
@@ -65,3 +68,23 @@ def test_gradients_of_many_micro_batches_are_added_in_fp32(zero_stage):
     for size in [1.0] + [2**-9] * 256:
         engine.backward(engine(torch.tensor([[size, 0, 0, 0]], dtype=torch.bfloat16)).float().sum())
     assert engine.update(0.1) == pytest.approx(1.5, rel=1e-5)
+
+
+def test_the_store_listens_on_its_own_interface_alone():
+    """A wildcard would let whoever reaches the machine write into the learners' store, which asks for no password."""
+    store = open_store("127.0.0.1")
+    listening = [
+        connection.laddr.ip
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == store.port
+    ]
+    assert listening == ["127.0.0.1"]
+    client = dist.TCPStore("127.0.0.1", store.port, is_master=False)
+    client.set("key", "value")
+    assert store.get("key") == b"value"
+
+
+def test_ranks_of_one_machine_talk_by_loopback():
+    loopback = _interface_towards("127.0.0.1", 1)
+    assert {address.address for address in psutil.net_if_addrs()[loopback]} >= {"127.0.0.1"}
+    assert os.environ["GLOO_SOCKET_IFNAME"] == loopback  # set by the group that this file has joined

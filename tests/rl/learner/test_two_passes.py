@@ -54,6 +54,8 @@ def coarse(trained: TextPolicy) -> TextReplay:
 LOCAL = {
     "element": (replay, AlgorithmOptions(kl=K3)),
     "element_one_part": (coarse, AlgorithmOptions(kl=K3)),
+    "row": (replay, AlgorithmOptions(denominator=Denominator.row)),
+    "row_length": (replay, AlgorithmOptions(denominator=Denominator.row_length, kl=KlOptions(0.05))),
     "step": (replay, AlgorithmOptions(ratio=Ratio.step, denominator=Denominator.step, dual_clip=1.5)),
     "weighted": (replay, AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.weighted, anchor=0.2)),
     "trust_region": (replay, AlgorithmOptions(objective=ObjectiveKind.trust_region, clip_kl=1e-3)),

@@ -30,6 +30,8 @@ RULES = [
     SamplerOptions(order=Order.max_prob, count=Count.threshold, threshold=0.6),
     SamplerOptions(order=Order.max_prob, count=Count.factor, factor=0.9),
     SamplerOptions(order=Order.entropy, count=Count.entropy_bound, entropy_bound=0.6),
+    SamplerOptions(order=Order.entropy, count=Count.entropy_sum, entropy_bound=1.1),
+    SamplerOptions(order=Order.drawn_prob, count=Count.threshold, threshold=0.45, least_per_round=2),
     SamplerOptions(order=Order.margin, count=Count.quota),
     SamplerOptions(order=Order.sequential, count=Count.quota, top_k=2),
     SamplerOptions(order=Order.drawn_prob, count=Count.quota),
@@ -41,7 +43,8 @@ RULES = [
 
 
 def rule_name(options: SamplerOptions) -> str:
-    return f"{options.order.value}-{options.count.value}"
+    least = "" if options.least_per_round is None else f"-{options.least_per_round}"
+    return f"{options.order.value}-{options.count.value}{least}"
 
 
 def make_policy(family: str):
@@ -135,7 +138,9 @@ class Enumerator:
                 break
             if options.count is Count.entropy_bound and sum(-s for s in ranked_scores[:n]) > options.entropy_bound:
                 break
-        return max(1, n)
+            if options.count is Count.entropy_sum and sum(-s for s in ranked_scores[: n + 1]) >= options.entropy_bound:
+                break
+        return min(max(options.least_per_round or 1, n), len(ranked_scores))
 
 
 def as_trajectory(traces: dict[tuple, torch.Tensor], policy, options: SamplerOptions) -> TextTrajectory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.scorer import Failure
-from rl.run.failures import failure_notes
+from rl.run.failures import failure_notes, malformed_counts, worth_keeping
 
 REWARDS = RewardOptions(
     terms={
@@ -46,3 +46,15 @@ def test_samples_to_which_no_rewarded_term_applies_are_lost() -> None:
     """Their failure names all rewarded terms at once."""
     (line,) = notes(Failure(0, "answer, other", "not_applicable", "none", "text"), unscored=1)
     assert "1 of 16 samples could not be scored" in line
+
+
+def test_malformed_samples_are_counted_by_label_and_cost_no_line() -> None:
+    """They have a reward, 0: only the first of each label is kept with its text."""
+    labels = ["boxnet", "math", "boxnet", "boxnet"]
+    malformed = [Failure(i, "answer", "malformed", "why", "text", label) for i, label in enumerate(labels)]
+    assert malformed_counts(malformed) == {"malformed/boxnet": 3.0, "malformed/math": 1.0}
+    assert notes(*malformed, unscored=0) == []
+    lost = failure("answer", 9)
+    assert worth_keeping([*malformed, lost]) == [*malformed[:2], lost]
+    (line,) = notes(*malformed, lost, unscored=1)
+    assert "first: answer: exception" in line

@@ -72,8 +72,6 @@ class Training:
         self.completions = completions
         """Of the latest samples."""
         rewards = np.array([self.reward(image) for image in completions.outputs]).reshape(-1, group_size)
-        self.spread = float(rewards.std())
-        """Of the latest samples' rewards."""
         compared = rewards if completions.estimates is None else self._steps(completions.estimates, rewards)
         found = self.advantages(list(compared), [self.caption] * len(rewards), self.modality.tree(update))
         groups = [Group(trajectory, *advantage) for trajectory, advantage in zip(trajectories, found, strict=True)]

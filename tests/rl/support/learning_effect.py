@@ -24,8 +24,7 @@ DRIFT = 0.3
 """Standard deviation over seeds of the effect of updates without a signal, in standard deviations of a sample: Adam
 makes a whole step of any gradient. Two seeds cannot tell it, so it is a constant, measured by `permute_rewards` as
 tests/rl/recipes/test_text_recipes.py trains: over 18 runs of three recipes it was 0.30 with the noise of the samples in
-it, around -0.06. Not so of images: whole pictures change their colour, by 1.7 (flow_grpo) to 3.6 (mix_grpo) of the much
-smaller deviations between them."""
+it, around -0.06. Of images whole pictures change their colour, so it depends on the recipe and is written beside it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Effect:
     """(seeds, samples) of each sample's reward."""
     spread: float
     """Standard deviation of the samples' rewards before."""
+    drift: float
+    """See `DRIFT`."""
 
     @property
     def size(self) -> float:
@@ -45,7 +46,7 @@ class Effect:
         """Of `size`: the samples, which all seeds share, and the drift of each seed."""
         seeds, samples = self.changes.shape
         sampled = float(self.changes.mean(0).std(ddof=1) / samples**0.5 / self.spread)
-        return float(np.hypot(sampled, DRIFT / seeds**0.5))
+        return float(np.hypot(sampled, self.drift / seeds**0.5))
 
     @property
     def in_errors(self) -> float:
@@ -56,13 +57,17 @@ class Effect:
         return f"{self.size:+.2f} +- {self.error:.2f} standard deviations of a sample ({of_seeds})"
 
 
-def effect(before: np.ndarray, after: Sequence[np.ndarray]) -> Effect:
+def effect(before: np.ndarray, after: Sequence[np.ndarray], drift: float = DRIFT) -> Effect:
     """Of (samples,) rewards before, and after the training of each seed, under the same noise."""
-    return Effect(np.stack(after) - before, float(before.std()))
+    return Effect(np.stack(after) - before, float(before.std()), drift)
 
 
 def effect_of_training(
-    begin: Callable[[int], Training], train: Callable[[Training], object], seeds: Sequence[int] = SEEDS
+    begin: Callable[[int], Training],
+    train: Callable[[Training], object],
+    seeds: Sequence[int] = SEEDS,
+    drift: float = DRIFT,
+    samples: int = EVALUATED,
 ) -> Effect:
     """
     Args:
@@ -73,11 +78,11 @@ def effect_of_training(
     for seed in seeds:
         training = begin(seed)
         if before is None:  # all seeds begin with the same weights
-            before = training.evaluate(EVALUATED)
+            before = training.evaluate(samples)
         train(training)
-        after.append(training.evaluate(EVALUATED))
+        after.append(training.evaluate(samples))
     assert before is not None
-    return effect(before, after)
+    return effect(before, after, drift)
 
 
 def permute_rewards(training: Training) -> None:

@@ -246,6 +246,8 @@ def reference_count(options: SamplerOptions, ranked: list[float], first_masked: 
             if (n + 1) * (1 - ranked[n - 1]) >= options.factor:
                 break
             passing = n
+    elif options.count is Count.entropy_sum:
+        passing = sum(total < options.entropy_bound for total in itertools.accumulate(-score for score in ranked))
     else:
         passing = 0
         for n in range(1, len(ranked) + 1):
@@ -253,18 +255,24 @@ def reference_count(options: SamplerOptions, ranked: list[float], first_masked: 
             if sum(entropies) - max(entropies) > options.entropy_bound:
                 break
             passing = n
-    return min(len(ranked), max(1, passing))
+    return min(len(ranked), max(options.least_per_round or 1, passing))
 
 
 # Multiples of 1/64 add without rounding, so that the comparison with Python floats is exact.
 rule_options = st.one_of(
     st.builds(SamplerOptions, count=st.just(Count.quota), rounds_per_block=st.one_of(st.none(), st.integers(1, 8))),
     st.builds(SamplerOptions, count=st.just(Count.threshold), threshold=st.integers(0, 64).map(lambda n: n / 64)),
+    st.builds(
+        SamplerOptions,
+        count=st.just(Count.threshold),
+        threshold=st.integers(0, 64).map(lambda n: n / 64),
+        least_per_round=st.integers(1, 9),
+    ),
     st.builds(SamplerOptions, count=st.just(Count.factor), factor=st.integers(0, 256).map(lambda n: n / 64)),
     st.builds(
         SamplerOptions,
         order=st.just(Order.entropy),
-        count=st.just(Count.entropy_bound),
+        count=st.sampled_from([Count.entropy_bound, Count.entropy_sum]),
         entropy_bound=st.integers(0, 128).map(lambda n: n / 64),
     ),
 )
@@ -275,7 +283,7 @@ def windows(draw):
     """(options, scores, masked, first_masked, block_round) of a batch of windows."""
     options = draw(rule_options)
     rows, width = draw(st.integers(1, 3)), draw(st.integers(1, 8))
-    cell = st.integers(0, 64).map(lambda n: -n / 64 if options.count is Count.entropy_bound else n / 64)
+    cell = st.integers(0, 64).map(lambda n: -n / 64 if options.order is Order.entropy else n / 64)
     scores = draw(st.lists(st.lists(cell, min_size=width, max_size=width), min_size=rows, max_size=rows))
     masked = draw(st.lists(st.lists(st.booleans(), min_size=width, max_size=width), min_size=rows, max_size=rows))
     first = [draw(st.integers(sum(m), width)) if any(m) else draw(st.integers(0, width)) for m in masked]
@@ -346,6 +354,8 @@ def test_entropy_bound_leaves_out_its_largest_member():
     assert select(options, scores, everything, [4], [0]) == [[True, True, True, False]]  # 0.375, then 0.75
     without_the_term = sum(s <= 0.5 for s in itertools.accumulate(-score for score in scores[0]))
     assert without_the_term == 2  # JetEngine's rule reveals one fewer: the case above can tell them apart
+    whole = SamplerOptions(order=Order.entropy, count=Count.entropy_sum, entropy_bound=0.5)
+    assert select(whole, scores, everything, [4], [0]) == [[True, True, False, False]]
 
 
 def test_ties_go_to_the_left():
