@@ -41,10 +41,11 @@ class RewardOptions:
     memory_gib: Optional[float] = field(default=8.0, metadata={"resume": "may change"})  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux. Unit: GiB."""
-    solved_at: float = 1.0
-    """A sample counts as solved when its reward reaches this. Unit: rewards."""
+    solved_at: Optional[float] = None  # noqa: UP045
+    """A sample counts as solved when its reward reaches this. Null: nothing is counted as solved, as for a reward
+    without a mark that means success; rewards are reported either way. Unit: rewards."""
     solved_by: Optional[str] = None  # noqa: UP045
-    """Term of the reward, or TERM/CRITERION, that decides it, without its weight; null is the total."""
+    """Term of the reward, or TERM/CRITERION, that `solved_at` is about, without its weight; null is the total."""
     max_failed_fraction: float = field(default=0.05, metadata={"resume": "may change"})
     """The run stops when more than this fraction of an update's samples could not be scored. Unit: share of an
     update."""

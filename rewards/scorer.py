@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,14 +64,51 @@ class Failure:
 
 
 @dataclass
+class Logged:
+    """A scalar that functions passed to TRL's `log_metric`, over several calls. A call speaks of all its samples, so it
+    weighs as many as they are, however often it passed a value."""
+
+    total: float = 0.0
+    """The sum of the calls' means, each times the samples of its call."""
+    samples: int = 0
+    not_finite: int = 0
+    """Values that are no number, which no mean contains."""
+
+    def add(self, values: Sequence[float], samples: int) -> None:
+        """What one call passed."""
+        finite = [value for value in values if np.isfinite(value)]
+        self.not_finite += len(values) - len(finite)
+        if finite:
+            self.total += samples * float(np.mean(finite))
+            self.samples += samples
+
+    @property
+    def mean(self) -> float | None:
+        """Over samples; None if no call passed a number."""
+        return self.total / self.samples if self.samples else None
+
+    @staticmethod
+    def joined(parts: Iterable[Mapping[str, Logged]]) -> dict[str, Logged]:
+        """By name, over several requests."""
+        found: dict[str, Logged] = {}
+        for part in parts:
+            for name, logged in part.items():
+                of_all = found.setdefault(name, Logged())
+                of_all.total += logged.total
+                of_all.samples += logged.samples
+                of_all.not_finite += logged.not_finite
+        return found
+
+
+@dataclass
 class Scores:
     total: np.ndarray
     """(N,) float64: the weighted sum of the terms that apply; NaN where the sample could not be scored."""
     terms: dict[str, np.ndarray]
     """Term, or term/criterion -> (N,) float64, unweighted; NaN where it failed or does not apply."""
     failures: list[Failure]
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Mean of each scalar that functions passed to TRL's `log_metric`."""
+    metrics: dict[str, Logged] = field(default_factory=dict)
+    """The scalars that functions passed to TRL's `log_metric`, by name."""
 
 
 class Scorer:
@@ -115,7 +153,7 @@ class Scorer:
         total, applies, failed = np.zeros(count), np.zeros(count, bool), np.zeros(count, bool)
         terms: dict[str, np.ndarray] = {}
         failures: list[Failure] = []
-        metrics: dict[str, list[float]] = {}
+        metrics: list[dict[str, Logged]] = []
         for name, term in self._options.terms.items():
             call = _TermCall(self._process, self._options, name, self._pace[name], request, columns)
             weights = {reported: weight for reported, weight in term.weights(name).items() if weight != 0}
@@ -129,15 +167,14 @@ class Scorer:
             costly = [f.index for f in call.failures if f.term in rewarded and f.kind != MALFORMED]
             failed[costly] = True
             failures += call.failures
-            for metric, value in call.metrics:
-                metrics.setdefault(metric, []).append(value)
+            metrics.append(call.metrics)
         for index in np.flatnonzero(~applies & ~failed):
             names = ", ".join(name for name, weight in self._options.weights().items() if weight != 0)
             message = "every rewarded term returned None for this sample"
             completion = _short(request.completions[index])
             failures.append(Failure(int(index), names, "not_applicable", message, completion))
         total[failed | ~applies] = np.nan
-        return Scores(total, terms, failures, {name: float(np.mean(values)) for name, values in metrics.items()})
+        return Scores(total, terms, failures, Logged.joined(metrics))
 
 
 @dataclass
@@ -189,7 +226,7 @@ class _TermCall:
         self._request, self._columns = request, columns
         self._reported = list(options.terms[name].weights(name))
         self.failures: list[Failure] = []
-        self.metrics: list[tuple[str, float]] = []
+        self.metrics: dict[str, Logged] = {}
 
     def run(self) -> dict[str, np.ndarray]:
         """(N,) values of all that the term is reported as, NaN where there is none; failures are in `failures`."""
@@ -258,7 +295,11 @@ class _TermCall:
             raise _WrongLength(len(scores[0]), len(indices))
         self._pace.seconds += reply["seconds"]
         self._pace.samples += len(indices)
-        self.metrics += reply["metrics"]
+        passed: dict[str, list[float]] = {}
+        for name, value in reply["metrics"]:
+            passed.setdefault(name, []).append(value)
+        for name, values in passed.items():
+            self.metrics.setdefault(name, Logged()).add(values, len(indices))
         for place, label, why in reply["malformed"]:
             self._fail(indices[place], MALFORMED, why, label=label)
         for name, values in zip(self._reported, scores, strict=True):

@@ -46,7 +46,7 @@ class AnchorOn(Enum):
     better = "better"
     """Those with a positive advantage."""
     solved = "solved"
-    """Those that are solved (`reward.solved_at`)."""
+    """Those that are solved; for rewards with a `reward.solved_at`."""
 
 
 class Denominator(Enum):

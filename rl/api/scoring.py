@@ -31,10 +31,13 @@ class Rewards:
     """(groups, G) of each term, unweighted; NaN where it failed or does not apply."""
     failures: list[Failure]
     """Why samples could not be scored."""
-    solved: np.ndarray
-    """(groups, G) 1 solved (`reward.solved_at`), 0 not, NaN unscored."""
+    solved: np.ndarray | None
+    """(groups, G) 1 solved (`reward.solved_at`), 0 not, NaN unscored; None where the reward has no `solved_at`, as one
+    that is given by its name alone."""
     weights: dict[str, float]
     """Of the terms."""
+    metrics: dict[str, float]
+    """Mean over samples of each scalar that functions passed to TRL's `log_metric`; NaN if they passed no number."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.total, dtype=dtype)
@@ -73,7 +76,8 @@ def score(
         scorer.stop()
     total = scores.total.reshape(shape)
     terms = {name: values.reshape(shape) for name, values in scores.terms.items()}
-    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights())
+    metrics = {name: np.nan if (mean := each.mean) is None else mean for name, each in scores.metrics.items()}
+    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights(), metrics)
 
 
 def reward_options(reward: Reward) -> RewardOptions:

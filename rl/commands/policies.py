@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.weights import PackedWeights
@@ -19,12 +20,14 @@ from rl.driver.generating import generating
 from rl.modality.choice import modality_of
 from rl.modality.protocol import ShowOptions
 from rl.records.saved import run_configuration, run_weights
-from rl.run.evaluation import Evaluation
+from rl.run.evaluation import Evaluation, told
 from rl.run.failures import failure_notes
+from rl.run.scored import logged_notes
 
 
 def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Path | None) -> None:
-    """Greedy and sampled solve rate on the held-out problems, on the cluster that the configuration describes."""
+    """Greedy and sampled rewards on the held-out problems, and solve rates where they are defined, on the cluster that
+    the configuration describes."""
     config = composed.config
     modality = modality_of(config)
     modality.check()
@@ -37,15 +40,16 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):
         evaluation = evaluate(generation, config, version)
-    console.print(f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}")
-    if any(evaluation.terms.values()):
-        console.print(_terms_table(evaluation))
+    said = f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}"
+    console.print(said, markup=False)
+    console.print(_terms_table(evaluation))
     unscored, samples = evaluation.unscored, evaluation.samples
-    for line in failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples):
+    notes = [*failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples)]
+    notes += [note for kind, logged in evaluation.logged.items() for note in logged_notes(f"{kind} evaluation", logged)]
+    for line in notes:
         console.print(line, style="yellow", markup=False, highlight=False)
     if output is not None:
-        outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
-        output.write_text(json.dumps({"update": evaluation.update, **evaluation.metrics(), **outcome}, indent=2))
+        output.write_text(json.dumps(evaluation.row(), indent=2))
         console.print(f"written to {output}")
 
 
@@ -55,13 +59,15 @@ def check_folder(output: Path | None) -> None:
 
 
 def _terms_table(evaluation: Evaluation) -> Table:
-    table = Table(title="reward terms, mean over problems, 95 % intervals", title_justify="left")
-    table.add_column("term")
-    for kind in evaluation.terms:
+    table = Table(title="reward and its terms, mean over problems, 95 % intervals", title_justify="left")
+    table.add_column("")
+    found = {kind: evaluation.estimates(kind) for kind in evaluation.rewards}
+    for kind in found:
         table.add_column(kind, justify="right")
-    for name in dict.fromkeys(name for terms in evaluation.terms.values() for name in terms):
-        estimates = (terms.get(name) for terms in evaluation.terms.values())
-        table.add_row(name, *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" if e else "" for e in estimates))
+    terms = dict.fromkeys(f"term/{name}" for terms in evaluation.terms.values() for name in terms)
+    for name in ("reward", *terms):
+        estimates = (of_kind.get(name) for of_kind in found.values())
+        table.add_row(escape(name.removeprefix("term/")), *(told(each) if each else "not scored" for each in estimates))
     return table
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions, KlTarget, ObjectiveKind
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.registry import COMPLETIONS
@@ -15,6 +16,10 @@ from rollout.options import WindowKind
 
 COMPARED_ELSEWHERE = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.raw)
 """Advantages that compare a sample with others than those of its group, or with none."""
+
+
+OWN_METRICS = ("mean", "std", "solve_rate", "unscored", "unscored_estimates", "metric", "malformed")
+"""What follows `reward/` in the metrics of a run, beside the names of terms."""
 
 
 def run_problems(config: Config) -> Iterator[str]:
@@ -71,13 +76,40 @@ def _rewards(config: Config) -> Iterator[str]:
     reported = config.reward.weights()
     if solved_by is not None and solved_by not in reported:
         yield f"reward.solved_by={solved_by} is no term; there are {', '.join(reported) or 'none'}"
+    if config.reward.solved_at is None:
+        yield from _unsolved(config)
+    elif not isfinite(config.reward.solved_at):
+        yield f"reward.solved_at={config.reward.solved_at}: must be a finite reward, or null to count nothing as solved"
     for name, term in config.reward.terms.items():
+        if name in OWN_METRICS or name.startswith(("metric/", "malformed/")):
+            yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
         scored = COMPLETIONS.get(term.function, modality)
         if scored != modality:
             yield (
                 f"reward.terms.{name}.function={term.function} is a reward of {scored}s, but "
                 f"model.modality={modality}; choose a reward of {modality}s, or a model of {scored}s"
             )
+
+
+def _unsolved(config: Config) -> Iterator[str]:
+    """What asks for solved samples where nothing defines them."""
+    algorithm = config.algorithm
+    way_out = "set it to the reward of a success, such as 1, or"
+    if config.reward.solved_by is not None:
+        yield (
+            f"reward.solved_by={config.reward.solved_by} names what decides, and reward.solved_at=null counts nothing "
+            f"as solved; {way_out} leave solved_by out"
+        )
+    if algorithm.solved_band is not None:
+        yield (
+            f"algorithm.solved_band={list(algorithm.solved_band)} chooses groups by their solved samples, and "
+            f"reward.solved_at=null counts nothing as solved; {way_out} use solved_band=null"
+        )
+    if algorithm.anchor_on is AnchorOn.solved and not algorithm.advantage.offline:
+        yield (
+            f"algorithm.anchor_on=solved imitates solved samples, and reward.solved_at=null counts nothing as solved; "
+            f"{way_out} use anchor_on=better"
+        )
 
 
 def _evaluation(config: Config) -> Iterator[str]:

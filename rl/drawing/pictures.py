@@ -30,26 +30,35 @@ def kept_images(folder: Path) -> tuple[list[str], list[np.ndarray]]:
     return prompts, [np.asarray(Image.open(folder / f"{index:02d}.png")) for index in range(len(prompts))]
 
 
-def before_after(folders: tuple[Path, Path], solved: tuple[np.ndarray, np.ndarray], path: Path) -> None:
-    """The same prompts and noise before and after training, side by side, framed by the verdict.
+def before_after(
+    folders: tuple[Path, Path], values: tuple[np.ndarray, np.ndarray], path: Path, *, verdicts: bool
+) -> None:
+    """The same prompts and noise before and after training, side by side: framed by the verdict, or with the reward.
 
     Args:
         folders: written by `keep_images`.
-        solved: (problems,) of 0 and 1 (NaN: unscored), for the images in their order; may go on behind them.
+        values: (problems,) verdicts of 0 and 1, or rewards (NaN: unscored), for the images in their order; may go on
+            behind them.
     """
+    labelled = _judged if verdicts else _rewarded
+    meaning = "✓ solved, ✗ not solved, ? not scored" if verdicts else "The number is the reward, ? not scored"
     prompts, before = kept_images(folders[0])
     _, after = kept_images(folders[1])
     blocks = [
-        Block(prompt, [_judged("before", old, was), _judged("after", new, became)])
-        for prompt, old, was, new, became in zip(prompts, before, solved[0], after, solved[1], strict=False)
+        Block(prompt, [labelled("before", old, was), labelled("after", new, became)])
+        for prompt, old, was, new, became in zip(prompts, before, values[0], after, values[1], strict=False)
     ]
-    draw(blocks, "Before and after training, from the same noise. ✓ solved, ✗ not solved, ? not scored").save(path)
+    draw(blocks, f"Before and after training, from the same noise. {meaning}").save(path)
 
 
 def _judged(name: str, image: np.ndarray, solved: float) -> Tile:
     if np.isnan(solved):
         return Tile(image, f"{name} ?", GREY)
     return Tile(image, f"{name} ✓", GREEN) if solved else Tile(image, f"{name} ✗", ORANGE)
+
+
+def _rewarded(name: str, image: np.ndarray, reward: float) -> Tile:
+    return Tile(image, f"{name} ?" if np.isnan(reward) else f"{name} {reward:.3f}", GREY)
 
 
 def grid(captions: Sequence[str], images: Sequence[Sequence[np.ndarray]], path: Path) -> None:

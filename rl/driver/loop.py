@@ -112,13 +112,16 @@ class Loop:
             trajectories, self.outcomes(tickets), self.advantages(compared, prompts, tree), strict=True
         ):
             if valid.any() and self.advantages.admits(reward, solved, advantage):
-                groups.append(GroupReference(trajectory, advantage, valid, solved == 1 if on_solved else None))
+                imitated = solved == 1 if solved is not None and on_solved else None
+                groups.append(GroupReference(trajectory, advantage, valid, imitated))
         return groups
 
-    def outcomes(self, tickets: list[Scored]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(samples,) rewards of each group, and (samples,) which of them are solved (`Scored.solved`)."""
+    def outcomes(self, tickets: list[Scored]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """(samples,) rewards of each group, and (samples,) which of them are solved (`Scored.solved`); None where
+        nothing defines it, under options that do not ask."""
         for ticket in tickets:
-            yield from zip(ticket.rewards, ticket.solved(self.config.reward), strict=True)
+            solved = ticket.solved(self.config.reward)
+            yield from zip(ticket.rewards, [None] * len(ticket.rewards) if solved is None else solved, strict=True)
 
     def compared(self, ticket: Scored) -> np.ndarray:
         """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;

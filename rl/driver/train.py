@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.placement import joined
@@ -32,6 +33,7 @@ from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
 from rl.run.callback import Callback
+from rl.run.evaluation import with_interval
 from rl.run.folder import Run
 
 
@@ -124,7 +126,7 @@ def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
         from rl.driver.reward_gradient import RewardGradientLoop  # with diffusers, which only images need
 
         return RewardGradientLoop, ("reward/mean",)
-    return Loop, ("reward/mean", "reward/solve_rate")
+    return Loop, ("reward/mean",) if config.reward.solved_at is None else ("reward/mean", "reward/solve_rate")
 
 
 def _decides(config: Config, training: PromptSource) -> dict[str, Any]:
@@ -146,17 +148,15 @@ def print_summary(run: Run, summary: dict[str, Any]) -> None:
     table = Table(
         title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"
     )
-    for column in ("held-out solve rate", "before", "after", "gain"):
-        table.add_column(column, justify="left" if column.startswith("held") else "right")
-    for prefix, kind in (("", "greedy"), ("sampled_", "sampled")):
-        if f"{prefix}eval_before" in summary:
-            before, after, interval = (summary[f"{prefix}{n}"] for n in ("eval_before", "eval_after", "ci95"))
-            table.add_row(
-                kind,
-                _with_interval(before, interval["before"]),
-                _with_interval(after, interval["after"]),
-                _with_interval(after - before, interval["gain"]),
-            )
+    for column in ("held out", "before", "after", "gain"):
+        table.add_column(column, justify="left" if column == "held out" else "right")
+    for kind, found in summary.get("held_out", {}).items():
+        alone = sum(name.startswith("term/") for name in found) == 1  # which is the reward, up to its weight
+        for name, change in found.items():
+            if not (alone and name.startswith("term/")):
+                cells = (_cell(change[what], change["ci95"][what]) for what in ("before", "after", "gain"))
+                shown = "solve rate" if name == "solve_rate" else escape(name)
+                table.add_row(f"{kind}, {shown}", *cells)
     if table.rows:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
@@ -165,5 +165,5 @@ def print_summary(run: Run, summary: dict[str, Any]) -> None:
     console.print(f"run folder: {run.folder}")
 
 
-def _with_interval(value: float, interval: list[float]) -> str:
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _cell(value: float | None, interval: list[float] | None) -> str:
+    return "not known" if value is None else with_interval(value, interval)

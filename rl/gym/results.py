@@ -19,6 +19,7 @@ import numpy as np
 
 from configs.errors import UserError
 from configs.schema import Config
+from rewards.options import RewardOptions
 from rl.gym.tasks import WHERE
 
 CANNOT_RUN = "cannot run"
@@ -85,6 +86,10 @@ def fingerprint(config: Config, folder: Path) -> str:
     return hashlib.blake2b(text.replace(json.dumps(str(folder))[1:-1], WHERE).encode(), digest_size=8).hexdigest()
 
 
+BECAME_NULL = {(RewardOptions, "solved_at"): 1.0}
+"""Options whose default became null, with the one that they had: results from before keep their fingerprints."""
+
+
 def _changed(value: Any) -> Any:
     """Options without those that have their default."""
     if isinstance(value, dict):
@@ -92,5 +97,6 @@ def _changed(value: Any) -> Any:
     if not is_dataclass(value):
         return value
     made = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(value)}
+    made |= {name: before for (section, name), before in BECAME_NULL.items() if section is type(value)}
     given = {name: getattr(value, name) for name in made}
     return {name: _changed(each) for name, each in given.items() if each != made[name]}

@@ -153,7 +153,13 @@ def plan_of_job(job: Job, task: Task, folder: Path, config_dir: Path | None, run
     ]
     extra += [] if job.rate is None else [f"{RATE}={job.rate}"]
     extra += task.search if job.searching else []
-    return plan_of(task, job.contestant, folder / job.task, extra, config_dir)
+    plan = plan_of(task, job.contestant, folder / job.task, extra, config_dir)
+    if plan.composed.config.reward.solved_at is None:
+        raise UserError(
+            "reward.solved_at=null counts nothing as solved, and the gym compares shares of solved problems: set it to "
+            "the reward of a success"
+        )
+    return plan
 
 
 class Bases:

@@ -211,7 +211,8 @@ class ImageModality:
 
     def compare_pictures(self, before: Judged, after: Judged, target: Path) -> None:
         if before.folder.is_dir() and after.folder.is_dir():
-            before_after((before.folder, after.folder), (before.solved, after.solved), target)
+            folders, values = (before.folder, after.folder), (before.values, after.values)
+            before_after(folders, values, target, verdicts=before.verdicts)
 
     def show(
         self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console

@@ -45,10 +45,12 @@ class ShowOptions:
 
 @dataclass(frozen=True)
 class Judged:
-    """A folder of kept completions, and whether each was solved (NaN: not scored)."""
+    """A folder of kept completions, and what each was worth."""
 
     folder: Path
-    solved: np.ndarray
+    values: np.ndarray
+    """(problems,) rewards, or verdicts: 1 solved, 0 not. NaN is not scored."""
+    verdicts: bool
 
 
 def answer_uids(seed: int, answers: Sequence[np.ndarray], problem_id: str) -> np.ndarray:

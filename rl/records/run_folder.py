@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from cluster.weights import PackedWeights
     from rollout.trajectory import Trajectory
 
-OUTCOME = "solved/"
-"""Columns of evaluations.jsonl with every problem's outcome."""
+OUTCOMES = {"solved": "solved/{}", "reward": "rewards/{}"}
+"""Columns of evaluations.jsonl with every problem's outcome, by what it is of; of a term `terms/KIND/TERM`."""
+OF_TERM = "terms/"
 
 
 class Checkpoint(NamedTuple):
@@ -92,29 +93,38 @@ class RunFolder:
     @property
     def evaluations(self) -> pd.DataFrame:
         """One row an evaluation, indexed by `update`, the updates done before; without the outcomes."""
+        outcomes = (OF_TERM, *(column.format("") for column in OUTCOMES.values()))
         return _table(
             [
-                {name: value for name, value in row.items() if not name.startswith(OUTCOME)}
+                {name: value for name, value in row.items() if not name.startswith(outcomes)}
                 for row in read_rows(self.path / "evaluations.jsonl")
             ]
         )
 
-    def outcomes(self, kind: str = "greedy") -> pd.DataFrame:
-        """1 solved, 0 not, NaN unscored: a row a problem and sample, a column an evaluation.
+    def outcomes(self, kind: str = "greedy", of: str = "solved") -> pd.DataFrame:
+        """A row a problem and sample, a column an evaluation; NaN is unscored.
 
         Args:
             kind: `greedy` or `sampled`.
+            of: `solved`, 1 or 0; `reward`; or the name of a term, for its unweighted values.
+
+        Raises:
+            UserError: no evaluation has it; names what those of this kind have.
         """
         import numpy as np
         import pandas as pd
 
-        columns = {
-            row["update"]: np.array(row[OUTCOME + kind], float)
-            for row in read_rows(self.path / "evaluations.jsonl")
-            if OUTCOME + kind in row
-        }
+        rows = read_rows(self.path / "evaluations.jsonl")
+        names = {what: column.format(kind) for what, column in OUTCOMES.items()}
+        terms = f"{OF_TERM}{kind}/"
+        names |= {name.removeprefix(terms): name for row in rows for name in row if name.startswith(terms)}
+        columns = {row["update"]: np.array(row[names[of]], float) for row in rows if of in names and names[of] in row}
         if not columns:
-            raise UserError(f"{self.path} has no {kind} evaluation")
+            there = [what for what, name in names.items() if any(name in row for row in rows)]
+            if not there:
+                raise UserError(f"{self.path} has no {kind} evaluation")
+            undefined = "; with reward.solved_at=null nothing is counted as solved" if of == "solved" else ""
+            raise UserError(f"{self.path} has no {of!r} of its {kind} evaluations{undefined}: of={' or '.join(there)}")
         shape = next(iter(columns.values())).shape
         index = pd.MultiIndex.from_product([range(size) for size in shape], names=["problem", "sample"])
         table = pd.DataFrame({update: values.reshape(-1) for update, values in columns.items()}, index)

@@ -34,20 +34,19 @@ from cluster.objects import fetched
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
-from rewards.scorer import Failure
+from rewards.scorer import Failure, Logged
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
-from rl.run.evaluation import Evaluation
+from rl.run.evaluation import KINDS, Evaluation, summary_of
 from rl.run.failures import failure_notes, malformed_counts, worth_keeping
 from rl.run.lines import Lines, keep_until, set_aside
 from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
 from rl.run.progress import Progress
 from rl.run.sanity import sanity_table
-from rl.run.scored import Scored, unscored_estimates
-from rl.run.statistics import paired_difference
+from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
 from rollout.trajectory import write_parquet
 from rollout.worker import Completions
 
@@ -161,11 +160,13 @@ class Run:
         self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
         sums = {name: sum(t.statistics[name] for t in tickets) for name in tickets[0].statistics}
         scored = rewards[~np.isnan(rewards)]
-        solved = np.concatenate([ticket.solved(self.config.reward) for ticket in tickets])
-        metrics = {
-            "reward/mean": float(scored.mean()) if len(scored) else 0.0,
-            "reward/std": float(scored.std()) if len(scored) else 0.0,
-            "reward/solve_rate": float(np.nanmean(solved)) if not np.isnan(solved).all() else 0.0,
+        metrics: dict[str, float] = {}
+        if len(scored):
+            metrics |= {"reward/mean": float(scored.mean()), "reward/std": float(scored.std())}
+        solved = [each for ticket in tickets if (each := ticket.solved(self.config.reward)) is not None]
+        if solved and not np.isnan(rates := np.concatenate(solved)).all():
+            metrics["reward/solve_rate"] = float(np.nanmean(rates))
+        metrics |= {
             "reward/unscored": int(np.isnan(rewards).sum()),
             "groups/generated": len(rewards),
             "groups/used": groups,
@@ -186,7 +187,11 @@ class Run:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
-        return metrics | {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
+        metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
+        logged = Logged.joined(ticket.logged for ticket in tickets)
+        for line in logged_notes(f"update {update}", logged):
+            self.note(line)
+        return metrics | logged_metrics("reward/metric", logged)
 
     def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
         """
@@ -244,8 +249,10 @@ class Run:
             evaluation.unscored,
             evaluation.samples,
         )
-        outcome = {f"solved/{kind}": values.tolist() for kind, values in evaluation.solved.items()}
-        row = {"update": evaluation.update, "identity": self._evaluation, **evaluation.metrics(), **outcome}
+        for kind, logged in evaluation.logged.items():
+            for line in logged_notes(f"{kind} evaluation after update {evaluation.update}", logged):
+                self.note(line)
+        row = {**evaluation.row(), "identity": self._evaluation}
         self.evaluations.write(row)
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
@@ -319,9 +326,9 @@ class Run:
     def summarise(self) -> dict[str, Any]:
         """Write summary.json and the reward curve."""
         rows = read_rows(self.folder / "metrics.jsonl")
-        summary = _summary(rows, self._comparable())
+        summary = _costs(rows) | summary_of(self._comparable())
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
-        if rows and "reward/mean" in rows[0]:
+        if any("reward/mean" in row for row in rows):
             from rl.drawing.plots import reward_curve  # matplotlib is for the end
 
             reward_curve(rows, self._comparable(), self.folder / "reward_curve.png")
@@ -334,46 +341,33 @@ class Run:
         if len(evaluations) < 2:
             return
         ends = (evaluations[0], evaluations[-1])
-        for kind in ("greedy", "sampled"):
-            if all(f"solved/{kind}" in row for row in ends):
-                before, after = (
-                    Judged(self._pictures(kind, row["update"]), np.array(row[f"solved/{kind}"], float)[:, 0])
-                    for row in ends
-                )
-                self.modality.compare_pictures(before, after, self.folder / f"before_after_{kind}.png")
+        for kind in KINDS:
+            for column in ("solved", "rewards"):  # a verdict where there is one
+                if all(f"{column}/{kind}" in row for row in ends):
+                    before, after = (
+                        Judged(
+                            self._pictures(kind, row["update"]),
+                            np.array(row[f"{column}/{kind}"], float)[:, 0],
+                            verdicts=column == "solved",
+                        )
+                        for row in ends
+                    )
+                    self.modality.compare_pictures(before, after, self.folder / f"before_after_{kind}.png")
+                    break
 
     def close(self) -> None:
         self.metrics.close()
         self._lock.release()
 
 
-def _summary(rows: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    summary: dict[str, Any] = {
+def _costs(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "steps": len(rows),
         "seconds": sum(row["seconds/update"] for row in rows),
         "stage_seconds": {name: sum(row[f"seconds/{name}"] for row in rows) for name in STAGES},
         "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
         "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
     }
-    if len(evaluations) < 2:
-        return summary
-    before, after = evaluations[0], evaluations[-1]
-    for kind in ("greedy", "sampled"):
-        name = f"evaluation/{kind}/solve_rate"
-        if name not in before:
-            continue
-        gain = paired_difference(np.array(before[f"solved/{kind}"], float), np.array(after[f"solved/{kind}"], float))
-        prefix = "" if kind == "greedy" else "sampled_"
-        summary |= {
-            f"{prefix}eval_before": before[name],
-            f"{prefix}eval_after": after[name],
-            f"{prefix}ci95": {
-                "before": [before[f"{name}_low"], before[f"{name}_high"]],
-                "after": [after[f"{name}_low"], after[f"{name}_high"]],
-                "gain": [gain.low, gain.high],
-            },
-        }
-    return summary
 
 
 def _free_name(folder: Path) -> Path:

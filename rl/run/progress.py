@@ -42,7 +42,7 @@ class Progress:
         Args:
             updates: of the whole run.
             first_update: updates that were already done when this process started.
-            curves: metrics to draw; every row must have them.
+            curves: metrics to draw; an update without one is a gap.
         """
         self._name = name
         self._updates = updates
@@ -68,7 +68,7 @@ class Progress:
         """Take the metrics row of the update that just ended."""
         self._done = int(row["update"]) + 1
         for curve, history in self._curves.items():
-            history.append(row[curve])
+            history.append(row.get(curve, math.nan))  # of an update that has none
         self._recent.append(row)
         if self._live:
             self._live.update(self.panel())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import ray
 
 from rewards.options import RewardOptions
-from rewards.scorer import Scores
+from rewards.scorer import Logged, Scores
 from rl.data.tickets import Ticket
 from rl.run.solved import solved_of
 
@@ -31,6 +32,8 @@ class Scored:
     steps: np.ndarray | None = None
     """(groups, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
     sample's last step and where unscored. None where the algorithm asks for none."""
+    logged: dict[str, Logged] = field(default_factory=dict)
+    """What the reward functions reported beside their scores."""
 
     @staticmethod
     def of(
@@ -55,11 +58,28 @@ class Scored:
             terms={name: values.reshape(shape) for name, values in scores.terms.items()},
             failures=scores.failures,
             steps=None if steps is None else steps.reshape(*shape, -1),
+            logged=scores.metrics,
         )
 
-    def solved(self, reward: RewardOptions) -> np.ndarray:
-        """(groups, samples) 1 solved, 0 not, NaN unscored."""
+    def solved(self, reward: RewardOptions) -> np.ndarray | None:
+        """(groups, samples) 1 solved, 0 not, NaN unscored; None where nothing defines it."""
         return solved_of(self.rewards, self.terms, reward)
+
+
+def logged_metrics(prefix: str, logged: Mapping[str, Logged]) -> dict[str, float]:
+    """`prefix/NAME`, the mean of each scalar that reward functions reported."""
+    return {f"{prefix}/{name}": mean for name, each in logged.items() if (mean := each.mean) is not None}
+
+
+def logged_notes(what: str, logged: Mapping[str, Logged]) -> Iterator[str]:
+    """A line about each scalar of which some values are no number.
+
+    Args:
+        what: `update 3`, for instance.
+    """
+    for name, each in logged.items():
+        if each.not_finite:
+            yield f"{what}: {each.not_finite} values of log_metric({name!r}) are not finite, and not in its mean"
 
 
 def unscored_estimates(steps: np.ndarray) -> int:

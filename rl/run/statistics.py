@@ -24,9 +24,14 @@ class Estimate:
     problems: int
     """Problems with at least one scored sample."""
 
+    @property
+    def interval(self) -> list[float] | None:
+        """Its ends; None where there is a single problem, of which nothing says how problems differ."""
+        return None if np.isnan(self.low) else [self.low, self.high]
+
     def metrics(self, name: str) -> dict[str, float]:
-        """Flat metrics `name`, `name_low` and `name_high`."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+        """Flat metrics `name`, and where there is an interval `name_low` and `name_high`."""
+        return {name: self.value} | ({f"{name}_low": self.low, f"{name}_high": self.high} if self.interval else {})
 
 
 def solve_rate(solved: np.ndarray) -> Estimate:
@@ -66,16 +71,32 @@ def mean(values: np.ndarray) -> Estimate:
     return Estimate(value, value - half, value + half, len(averages))
 
 
-def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate:
+def mean_if_any(values: np.ndarray) -> Estimate | None:
+    """`mean` of however many problems have a score: None for none, and for one of them a value without an interval.
+
+    Args:
+        values: (N,) or (N, K), NaN where unscored.
+    """
+    averages = row_means(values)
+    known = averages[~np.isnan(averages)]
+    if len(known) == 1:
+        return Estimate(float(known[0]), np.nan, np.nan, 1)
+    return mean(values) if len(known) else None
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray) -> Estimate | None:
     """Mean of after - before on the same problems; pairing removes the problems' own difficulty from the interval.
 
     Args:
         before, after: (N,) or (N, K), row i of both is problem i; a problem unscored in either is left out. The two may
             differ in K.
+
+    Returns:
+        None if no problem was scored both times.
     """
     if len(before) != len(after):
         raise ValueError(f"a paired difference needs the same problems: {len(before)} before, {len(after)} after")
-    return mean(row_means(after) - row_means(before))
+    return mean_if_any(row_means(after) - row_means(before))
 
 
 def crossed_difference(before: np.ndarray, after: np.ndarray) -> Estimate:

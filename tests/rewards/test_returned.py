@@ -160,7 +160,7 @@ def test_criteria_are_terms_of_their_own(scored: Callable[..., Scores]) -> None:
     (failure,) = found.failures
     assert (failure.kind, failure.term) == ("not_applicable", "quality/accuracy, quality/format")
 
-    options = RewardOptions(terms={"quality": TWO}, solved_by="quality/accuracy")
+    options = RewardOptions(terms={"quality": TWO}, solved_at=1.0, solved_by="quality/accuracy")
     assert options.weights() == {"quality/accuracy": 2.0, "quality/format": 0.5}
     groups = {name: values[None] for name, values in found.terms.items()}
     np.testing.assert_array_equal(solved_of(found.total[None], groups, options), [[1, 0, NAN, NAN]])
@@ -212,7 +212,7 @@ def test_criteria_that_cannot_be_are_refused(terms: dict[str, RewardTerm], messa
 
 def test_solved_by_may_name_a_criterion_and_no_term_of_criteria() -> None:
     def said(solved_by: str) -> list[str]:
-        config = Config(reward=RewardOptions(terms={"quality": TWO}, solved_by=solved_by))
+        config = Config(reward=RewardOptions(terms={"quality": TWO}, solved_at=1.0, solved_by=solved_by))
         return [problem for problem in run_problems(config) if "solved_by" in problem]
 
     assert said("quality/accuracy") == []

@@ -14,7 +14,7 @@ import pytest
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
-from rewards.scorer import LOST_LIMIT, Scorer, ScoreRequest
+from rewards.scorer import LOST_LIMIT, Logged, Scorer, ScoreRequest
 
 TIMEOUT = 0.5
 
@@ -181,7 +181,7 @@ def test_each_argument_arrives_with_its_sample(scorer_of):
     )
     scores = scorer.score(request)
     np.testing.assert_array_equal(scores.total, [207531.5, 208642.5])
-    assert scores.metrics == {"seen": 2.0}
+    assert scores.metrics == {"seen": Logged(total=4.0, samples=2)}
 
 
 def test_an_asynchronous_function_is_awaited(scorer_of):

@@ -12,7 +12,7 @@ import pytest
 from rewards import scorer
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised
-from rewards.scorer import Failure, Scorer, ScoreRequest, Scores
+from rewards.scorer import Failure, Logged, Scorer, ScoreRequest, Scores
 
 NAN = float("nan")
 
@@ -114,10 +114,22 @@ def test_metrics_are_means_over_the_calls_that_answered(scripted):
 
     script = Script(one_at_a_time, metric=lambda completions: [("size", 2.0 * completions[0]), ("one", 1.0)])
     scores = scripted(script, task=1.0).score(request_of(1, 2, 6))
-    assert scores.metrics == {"size": 6.0, "one": 1.0}
+    assert {name: each.mean for name, each in scores.metrics.items()} == {"size": 6.0, "one": 1.0}
     assert scores.total.tolist() == [1, 2, 6]
     assert scores.failures == []
     assert Scores(np.zeros(1), {}, []).metrics == {}
+
+
+def test_a_call_weighs_as_many_samples_as_it_speaks_of(scripted):
+    """However often it passes a value; and values that are no number are counted, not averaged."""
+    passed = {3: [("a", 1.0)], 1: [("a", 5.0), ("a", 7.0), ("b", NAN)]}
+    script = Script(lambda term, ones: [0.0] * len(ones), metric=lambda ones: passed[len(ones)])
+    scorer = scripted(script, task=1.0)
+    parts = [scorer.score(request_of(*range(count))).metrics for count in passed]
+    joined = Logged.joined(parts)
+    assert joined["a"].mean == pytest.approx((3 * 1.0 + 1 * 6.0) / 4)
+    assert (joined["b"].mean, joined["b"].not_finite) == (None, 1)
+    assert parts[0]["a"].mean == 1.0  # joining leaves the parts alone
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,12 @@ def test_other_likelihoods_and_given_answers(policy: Policy, samples: Samples):
 
 
 def test_rewards_by_name_by_function_and_by_configuration(samples: Samples):
-    def length(completions, **kwargs):
+    def length(completions, log_metric, **kwargs):
+        log_metric("seen", len(completions))
         return [float(len(completion)) for completion in completions]
 
     own = score(length, samples)
+    assert own.metrics == {"seen": sum(map(len, samples.texts))}
     assert own.total.tolist() == [[float(len(text)) for text in group] for group in samples.texts]
     task = score(compose("quickstart"), samples)
     assert set(np.unique(task.total)) <= {0.0, 1.0}
@@ -138,6 +140,7 @@ def test_rewards_by_name_by_function_and_by_configuration(samples: Samples):
     assert several.weights["tokens_per_round"] == 0.5
     alone = score("math", [r"\boxed{2}", "3"], columns={"answer": ["2", "2"]})
     assert alone.total.tolist() == [[1.0, 0.0]]
+    assert alone.solved is None  # a bare name does not say what is solved
     with pytest.raises(ValueError, match="nearest registered names: math"):
         score("maths", samples)
     with pytest.raises(ValueError, match="2 values for 3 groups"):

@@ -161,6 +161,17 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
         (["algorithm=tracerl", "algorithm.minibatches=1"], "the KL has no gradient; use minibatches or epochs above 1"),
         (["reward.solved_by=speed"], "reward.solved_by=speed is no term; there are answer"),
         (
+            ["reward.solved_at=null", "reward.solved_by=answer"],
+            "such as 1, or leave solved_by out",
+        ),
+        (["reward.solved_at=null", "algorithm.solved_band=[0.2,0.8]"], "such as 1, or use solved_band=null"),
+        (
+            ["reward.solved_at=null", "algorithm=lightning_rl", "algorithm.solved_band=null"],
+            "algorithm.anchor_on=solved imitates solved samples, and reward.solved_at=null",
+        ),
+        (["reward.solved_at=nan"], "reward.solved_at=nan: must be a finite reward, or null"),
+        (["reward.terms.mean.function=math"], "reward.terms.mean: reward/mean is a metric of every run"),
+        (
             ["algorithm.reference_clip=0.1"],
             "does nothing with objective=ppo_clip; it is for group_dpo",
         ),

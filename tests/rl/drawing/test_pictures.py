@@ -15,6 +15,9 @@ from rl.drawing.plots import GREEN, GREY, ORANGE
 LONG = "a photograph of two red circles above a blue square in the style of a children's book, " * 10
 
 
+NAN = float("nan")
+
+
 def plain(index: int, height: int = 32, width: int = 32) -> np.ndarray:
     """An image of one colour, no grey and another for every index below 64."""
     colour = np.array([255, 4 * index, 128], np.uint8)
@@ -105,7 +108,7 @@ def test_frames_follow_the_verdicts(tmp_path: Path) -> None:
     keep_images([f"prompt {index}" for index in range(20)], before, tmp_path / "before")
     keep_images([f"prompt {index}" for index in range(20)], after, tmp_path / "after")
     verdicts = np.tile([0.0, 1.0, np.nan, 1.0], 5), np.tile([1.0, 1.0, 0.0, np.nan], 5)
-    before_after((tmp_path / "before", tmp_path / "after"), verdicts, tmp_path / "both.png")
+    before_after((tmp_path / "before", tmp_path / "after"), verdicts, tmp_path / "both.png", verdicts=True)
     page = np.asarray(Image.open(tmp_path / "both.png"))
     colours = {0.0: ORANGE, 1.0: GREEN}
     shown_images = [*before[:KEPT], *after[:KEPT]]
@@ -120,6 +123,25 @@ def test_frames_follow_the_verdicts(tmp_path: Path) -> None:
         (_, top, right, _), (left, other_top, _, _) = (box(pixels(page, image[0, 0])) for image in (old, new))
         assert top == other_top
         assert 0 < left - right < 30
+
+
+def test_rewards_stand_where_there_are_no_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of each image, never a mark of success or failure."""
+    drawn: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def draw(blocks, title):
+        drawn.append((title, [(tile.label, tile.frame) for block in blocks for tile in block.tiles]))
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr("rl.drawing.pictures.draw", draw)
+    for name in ("before", "after"):
+        keep_images(["red", "red"], [plain(0), plain(1)], tmp_path / name)
+    rewards = np.array([-0.0012, NAN]), np.array([0.23, 1.0])
+    before_after((tmp_path / "before", tmp_path / "after"), rewards, tmp_path / "both.png", verdicts=False)
+    ((title, tiles),) = drawn
+    assert [label for label, _ in tiles] == ["before -0.001", "after 0.230", "before ?", "after 1.000"]
+    assert {frame for _, frame in tiles} == {"#555555"}
+    assert not {"✓", "✗"} & set(title)
 
 
 def test_images_are_kept_without_loss(tmp_path: Path) -> None:

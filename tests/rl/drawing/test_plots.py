@@ -15,10 +15,12 @@ from rl.drawing.plots import reward_curve, smooth
 ROWS = [{"update": u, "reward/mean": u / 30} for u in range(30)]
 
 
-def evaluation(update: int, rate: float, kinds: tuple[str, ...] = ("greedy", "sampled")) -> dict[str, float]:
+def evaluation(
+    update: int, rate: float, kinds: tuple[str, ...] = ("greedy", "sampled"), what: str = "solve_rate"
+) -> dict[str, float]:
     row: dict[str, float] = {"update": update}
     for kind in kinds:
-        name = f"evaluation/{kind}/solve_rate"
+        name = f"evaluation/{kind}/{what}"
         row |= {name: rate, f"{name}_low": rate - 0.1, f"{name}_high": rate + 0.1}
     return row
 
@@ -43,6 +45,17 @@ def test_each_measured_curve_is_drawn_and_no_other(tmp_path: Path) -> None:
     assert Image.open(path).height < tall
 
 
+def test_held_out_rewards_have_a_panel_and_solve_rates_only_where_they_are(tmp_path: Path) -> None:
+    height, path = {}, tmp_path / "curve.png"
+    kinds = ("greedy", "sampled")
+    for drawn in (["reward"], ["reward", "solve_rate"]):
+        rows = [{k: v for what in drawn for k, v in evaluation(u, 0.2, kinds, what).items()} for u in (0, 30)]
+        reward_curve([*ROWS, {"update": 30}], rows, path)  # of the last update nothing was scored
+        height[len(drawn)] = Image.open(path).height
+        assert all(has_colour(path, colour) for colour in (BLUE, ORANGE, GREEN))
+    assert height[1] < height[2]
+
+
 def test_pyplot_and_its_global_state_are_not_used() -> None:
     program = "import sys, rl.drawing.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -61,3 +74,6 @@ def test_smoothing_is_a_local_mean() -> None:
     assert smooth(values, 3.0)[20] == pytest.approx((weights * values).sum() / weights.sum(), abs=1e-3)
     gap = np.array([0.0, 1.0, np.nan, 1.0, 0.0])
     assert smooth(gap, 1.0)[2] == pytest.approx(2 * np.exp(-0.5) / (2 * np.exp(-0.5) + 2 * np.exp(-2.0)))
+    long = np.array([1.0] + [np.nan] * 20 + [3.0])
+    assert np.isnan(smooth(long, 1.0)[5:-5]).all()
+    assert (smooth(long, 1.0)[0], smooth(long, 1.0)[-1]) == pytest.approx((1.0, 3.0))

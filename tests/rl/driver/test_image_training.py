@@ -202,4 +202,5 @@ def test_terms_are_reported_with_intervals(flow, tmp_path):
             assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     assert row["evaluation/greedy/reward"] == pytest.approx(row["evaluation/greedy/term/redness"])
     summary = json.loads((tmp_path / "terms/summary.json").read_text())
-    assert {"eval_before", "eval_after", "ci95", "max_logprob_gap", "first_ratio_error"} <= summary.keys()
+    assert {"held_out", "max_logprob_gap", "first_ratio_error"} <= summary.keys()
+    assert summary["held_out"]["sampled"].keys() == {"reward", "term/redness", "term/blueness"}

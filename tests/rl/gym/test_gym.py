@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,9 @@ from rich.console import Console
 
 from configs.compose import PACKAGE, compose
 from configs.errors import UserError
+from configs.schema import Config, RunOptions
 from models.tiny.create import main as create
+from rewards.options import RewardOptions, RewardTerm
 from rl.driver.in_process import process_group
 from rl.gym.rates import best_rates, choose_rates, read_rates
 from rl.gym.report import lines_of, markdown, merged, write_report
@@ -22,6 +25,10 @@ from rl.gym.runs import Selection, fingerprint_of, jobs_of, run_gym
 from rl.gym.tasks import Entry, Setting, Task, contestants, read_tasks, task_names
 
 CONSOLE = Console(file=io.StringIO())
+PLAIN = hashlib.blake2b(
+    b'{"reward": {"terms": {"a": {"function": "math"}}}, "run": {"updates": 3}}', digest_size=8
+).hexdigest()
+"""Of a configuration in which everything else has its default, as it always was."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,6 +91,28 @@ def test_a_run_keeps_its_outcomes_and_its_cost(folder):
     assert result.rows > 0
     assert result.forwards >= 2 * 4  # two updates of one batch with four rounds
     assert result.learning_rate == 1e-2
+
+
+def test_a_reward_of_which_nothing_is_counted_as_solved_is_refused_by_name(task, tmp_path):
+    unsolved = dataclasses.replace(task, overrides=[*task.overrides, "reward.solved_at=null"])
+    run_gym(selection(unsolved, "trace_grpo"), tmp_path, CONSOLE)
+    refused = read_result(tmp_path / "tiny/trace_grpo-0.json")
+    assert refused.error.startswith("reward.solved_at=null counts nothing as solved, and the gym compares")
+    assert (refused.before, refused.fingerprint) == (None, CANNOT_RUN)
+
+
+def test_results_from_before_solved_at_could_be_null_keep_their_fingerprints(tmp_path):
+    """Then its default was 1, and options with their default are not in a fingerprint."""
+    reward = {
+        name: RewardOptions({"a": RewardTerm("math")}, solved_at=at)
+        for name, at in (("then", 1.0), ("null", None), ("half", 0.5))
+    }
+    prints = {
+        name: fingerprint(Config(reward=options, run=RunOptions(updates=3)), tmp_path)
+        for name, options in reward.items()
+    }
+    assert prints["then"] == PLAIN
+    assert len(set(prints.values())) == 3
 
 
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(folder):

@@ -30,6 +30,7 @@ def folder(tmp_path_factory) -> Path:
     rows = [{"update": u, "reward/mean": 0.1 * u, "logp/max_error": None, "seconds/update": 1.0} for u in range(3)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluation = {"evaluation/greedy/solve_rate": 0.5, "solved/greedy": [[1.0], [0.0], [float("nan")]]}
+    evaluation |= {"rewards/greedy": [[2.0], [0.5], [float("nan")]], "terms/greedy/judge/form": [[4.0], [1.0], [0.0]]}
     lines = [json.dumps({"update": u, **evaluation}) for u in (0, 2)]
     (path / "evaluations.jsonl").write_text("\n".join(lines) + "\n")
     failure = {"update": 1, "index": 0, "term": "answer", "kind": "timeout", "message": "m", "completion": "c"}
@@ -62,6 +63,8 @@ def test_a_run_that_has_ended(folder):
     assert outcomes.index.names == ["problem", "sample"]
     assert outcomes[2].tolist()[:2] == [1.0, 0.0]
     assert np.isnan(outcomes[2].iloc[2])
+    assert run.outcomes(of="reward")[2].tolist()[:2] == [2.0, 0.5]
+    assert run.outcomes(of="judge/form")[0].tolist() == [4.0, 1.0, 0.0]
     assert run.failures.loc[0, "kind"] == "timeout"
     assert run.sampled_updates == [0, LATEST]
     assert len(run.trajectories()) == 2
@@ -76,6 +79,7 @@ def test_a_run_that_has_ended(folder):
     for call, message in [
         (lambda: run.trajectories(1), "there are: 0, 2"),
         (lambda: run.outcomes("sampled"), "no sampled evaluation"),
+        (lambda: run.outcomes(of="form"), "no 'form' of its greedy evaluations: of=solved or reward or judge/form"),
         (lambda: run.weights(), "no checkpoint"),
         (lambda: open_run(folder.parent), "is not a run folder"),
     ]:

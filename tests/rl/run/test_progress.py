@@ -77,6 +77,12 @@ def test_a_resumed_run_counts_from_where_it_was() -> None:
     assert log.export_text() == "demo  update 41/50  loss 2.500  100.0 s ()  15 min left\n"
 
 
+def test_an_update_of_which_nothing_was_scored_is_a_gap() -> None:
+    log = console(terminal=False)
+    Progress("demo", updates=2, curves=("reward/mean",), console=log).show_update({"update": 0, "seconds/update": 1.0})
+    assert "reward/mean nan" in log.export_text()
+
+
 def test_names_with_brackets_are_not_markup() -> None:
     log = console(terminal=False)
     Progress("[red]x", updates=1, console=log).show_evaluation(0, "[bold]")

@@ -37,16 +37,20 @@ def scored() -> Scored:
 
 
 def test_one_term_may_say_what_is_solved():
-    by_answer = scored().solved(RewardOptions(solved_by="answer"))
+    by_answer = scored().solved(RewardOptions(solved_at=1.0, solved_by="answer"))
     np.testing.assert_array_equal(by_answer, [[0, 0, 1, 1], [0, 0, 0, NAN]])
-    by_sum = scored().solved(RewardOptions())  # the control: speed alone reaches 1
+    by_sum = scored().solved(RewardOptions(solved_at=1.0))  # the control: speed alone reaches 1
     np.testing.assert_array_equal(by_sum, [[1, 1, 1, 1], [1, 1, 1, NAN]])
+
+
+def test_nothing_is_solved_or_unsolved_where_nothing_defines_it():
+    assert scored().solved(RewardOptions()) is None
 
 
 def groups(**options) -> list[GroupReference]:
     loop = object.__new__(Loop)
     algorithm = AlgorithmOptions(anchor=0.1, **options)
-    loop.config = Config(algorithm=algorithm, reward=RewardOptions(solved_by="answer"))
+    loop.config = Config(algorithm=algorithm, reward=RewardOptions(solved_at=1.0, solved_by="answer"))
     loop.update, loop.advantages = 0, AdvantageEstimator(algorithm)
     problem = SimpleNamespace(condition="prompt")
     modality = SimpleNamespace(groups_per_prompt=lambda kind: 1, tree=lambda update: None)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rl.run.statistics import Estimate, crossed_difference, mean, paired_difference, solve_rate
+from rl.run.statistics import Estimate, crossed_difference, mean, mean_if_any, paired_difference, solve_rate
 
 NAN = math.nan
 
@@ -127,6 +127,14 @@ def test_one_problem_still_has_a_solve_rate() -> None:
     estimate = solve_rate(np.array([1.0]))
     assert estimate.value == 1.0
     assert 0.0 < estimate.low < 0.5
+
+
+def test_one_problem_has_a_mean_and_a_gain_without_an_interval() -> None:
+    alone = mean_if_any(np.array([[0.5, 1.0], [NAN, NAN]]))
+    assert (alone.value, alone.interval, alone.metrics("a")) == (0.75, None, {"a": 0.75})
+    assert paired_difference(np.array([0.25]), np.array([1.0])).value == 0.75
+    assert paired_difference(np.array([NAN, 1.0]), np.array([1.0, NAN])) is None
+    assert mean_if_any(np.array([NAN])) is None
 
 
 def test_metrics_are_flat() -> None:
