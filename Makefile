@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-TWO_WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+TWO_WORKERS := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart quickstart-image test test-slow coverage mutants evidence lint picture docs bases clean

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.rl.support.cluster import ray_cluster
 
@@ -38,25 +41,26 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves.
-
-    These come first, and together: with two workers the other one does the rest meanwhile.
-    """
+    """What needs Ray is known by its fixtures; files whose tests start programs of their own say so themselves. These
+    come first: with two workers the other one does the rest meanwhile."""
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("processes")
-        if item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
-    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
+    items.sort(key=lambda item: not starts_processes(item.path))
 
 
-class _ByFile(LoadGroupScheduling):
-    """A file's tests share its fixtures, so one worker runs them all."""
+@functools.cache
+def starts_processes(file: Path) -> bool:
+    return re.search(r"\bcluster(: None)?[,)\n]|mark\.processes", file.read_text()) is not None
+
+
+class _ByFile(LoadScopeScheduling):
+    """Files whose tests start processes are one worker's, so that there is one Ray; of the others each file is."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return super()._split_scope(nodeid).partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return "processes" if starts_processes(self.config.rootpath / file) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
