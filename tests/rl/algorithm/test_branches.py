@@ -317,7 +317,8 @@ def test_only_training_branches():
 
 def test_forks_and_candidates_need_noise_on_the_schedule_that_the_model_has():
     """Shifted flow schedules reach levels where the last step but one draws none either."""
-    late = [*IMAGE, "rollout.denoising.kernel=ddim", "rollout.denoising.eta=1.0"]
+    denoising = ("kernel=ddim", "eta=1.0", "even_sigmas=false")
+    late = [*IMAGE, *(f"rollout.denoising.{option}" for option in denoising)]
     config = compose([*late, "rollout.branching.forks=[0,8]"]).config
     assert not problems(config, None)
     modality = ImageModality(config)

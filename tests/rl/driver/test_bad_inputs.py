@@ -261,7 +261,7 @@ def test_resume_with_another_group_size(denoiserl: CommandLine, model: Path, run
     kept = (run_folder / "config.yaml").read_text()
     message = denoiserl.refuses(*training(model, run_folder.parent), "rollout.group_size=2")
     assert "rollout.group_size: 4 then, 2 now" in message
-    assert "Use the old values, or start a new run under another run.name" in message
+    assert "To continue it, use the old values; to start anew, choose another run.name" in message
     assert (run_folder / "config.yaml").read_text() == kept
 
 
