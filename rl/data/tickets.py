@@ -24,8 +24,8 @@ class TicketKind(Enum):
 @dataclass(frozen=True)
 class Ticket:
     index: int
-    """Counts from 0 through the whole run; in evaluations, through one evaluation; refills count down from -1 in each
-    update."""
+    """Counts from 0 through the whole run; in evaluations, through one evaluation; refills count from
+    `REFILLS_FROM` in each update."""
     update: int
     """The update that consumes it; in evaluations, the number of updates done."""
     version: int

@@ -15,6 +15,9 @@ import numpy as np
 
 from rl.data.tickets import MAX_REFILLS, Ticket, TicketKind, derive_seed
 
+REFILLS_FROM = 1 << 40
+"""Number of an update's first refill: no run has as many tickets."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -68,8 +71,8 @@ class Schedule:
 
     def refill(self, update: int, attempt: int, prompts: int) -> list[Ticket]:
         """Tickets with at least `prompts` further prompts for an update, some of whose groups taught nothing. They have
-        a stream of problems of their own, so that the tickets that follow stay what they are, and numbers below 0, so
-        that a longer run has the same.
+        a stream of problems of their own, so that the tickets that follow stay what they are, and numbers above
+        all of theirs, which a longer run has, too.
 
         Args:
             attempt: how often this update was refilled before.
@@ -78,7 +81,7 @@ class Schedule:
         return [self._refill_ticket(update, attempt, place) for place in range(tickets)]
 
     def _refill_ticket(self, update: int, attempt: int, place: int) -> Ticket:
-        index = -1 - (attempt * self.tickets_per_update + place)
+        index = REFILLS_FROM + attempt * self.tickets_per_update + place
         first = ((update * MAX_REFILLS + attempt) * self.tickets_per_update + place) * self.prompts_per_ticket
         return Ticket(
             index=index,
