@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
-from configs.fields import describe, nearest, type_of
+from configs.fields import describe, leaves, nearest, type_of
 from configs.schema import Config
 
 PACKAGE = Path(__file__).parent
@@ -96,7 +96,7 @@ def recompose(file: Path, overrides: list[str]) -> Composed:
 
 
 def _composed(tree: DictConfig, sources: list[str]) -> Composed:
-    written = dict(_leaves(OmegaConf.to_container(tree, resolve=False)))
+    written = leaves(OmegaConf.to_container(tree, resolve=False))
     _resolve(tree)
     config = cast(Config, OmegaConf.to_object(tree))
     interpolated = {path: value for path, value in written.items() if "${" in str(value)}
@@ -106,14 +106,6 @@ def _composed(tree: DictConfig, sources: list[str]) -> Composed:
         if any(secret in values[path] for secret in secrets):  # by whatever way it came
             OmegaConf.update(tree, path, value)
     return Composed(config, tree, sources)
-
-
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict):
-        for name, below in tree.items():
-            yield from _leaves(below, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, tree
 
 
 def options(group: str, folders: list[Path]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -58,6 +58,17 @@ def may_change(path: str) -> bool:
         else:
             return False
     return False
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted path -> value of every option in a configuration as plain containers. A list is one value."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: tree}
+    return {
+        path: value
+        for name, below in tree.items()
+        for path, value in leaves(below, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
 
 
 def without_none(hint: Any) -> Any:

@@ -8,20 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.errors import UserError
-from configs.fields import may_change
+from configs.fields import leaves, may_change
 
 ABSENT = "(not set)"
-
-
-def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted path -> value of every option in a resolved configuration. A list is one value."""
-    if not isinstance(tree, Mapping) or not tree:
-        return {prefix: tree}
-    return {
-        path: value
-        for name, below in tree.items()
-        for path, value in leaves(below, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
 
 
 def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +40,7 @@ from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, Evaluation, summary_of
 from rl.run.failures import failure_notes, malformed_counts, worth_keeping
-from rl.run.lines import Lines, keep_until, set_aside
+from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
 from rl.run.progress import Progress
@@ -116,7 +115,7 @@ class Run:
     def _open(self, resolved: DictConfig) -> None:
         """The files of the folder, as a run up to the checkpoint would have left them."""
         if self._checkpoint is None and self.folder.exists() and any(self.folder.iterdir()):
-            kept = _free_name(self.folder)
+            kept = free_name(self.folder)
             self.folder.rename(kept)
             if self.config.run.resume:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
@@ -368,11 +367,6 @@ def _costs(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
         "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
     }
-
-
-def _free_name(folder: Path) -> Path:
-    """`quickstart.1`, `quickstart.2`, ...: where an earlier run of the same name is kept."""
-    return next(name for i in count(1) if not (name := folder.with_name(f"{folder.name}.{i}")).exists())
 
 
 def _code_state() -> dict[str, Any]:

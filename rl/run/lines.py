@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,14 @@ def set_aside(folder: Path, first_update: int) -> None:
         if int(path.stem[1:]) >= first_update:
             place = folder / SUPERSEDED / "trajectories"
             place.mkdir(parents=True, exist_ok=True)
-            path.rename(_free(place / path.name))
+            path.rename(free_name(place / path.name, path.suffix))
 
 
-def _free(path: Path) -> Path:
-    number = 0
-    found = path
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{path.stem}.{number}{path.suffix}")
-    return found
+def free_name(path: Path, suffix: str = "") -> Path:
+    """`path`, or where that is taken `quickstart.1`, `quickstart.2`, ...: before `suffix`, if there is one."""
+    name = path.name.removesuffix(suffix)
+    numbered = (path.with_name(f"{name}.{number}{suffix}") for number in count(1))
+    return next(found for found in chain([path], numbered) if not found.exists())
 
 
 def _parsed(line: str, where: str) -> Row:

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from configs.compose import compose
 from configs.errors import UserError
-from configs.fields import may_change, paths, type_of, without_none
-from rl.run.continuing import check_continues, evaluation_identity, leaves
+from configs.fields import leaves, may_change, paths, type_of, without_none
+from rl.run.continuing import check_continues, evaluation_identity
 
 
 def options(*overrides: str) -> Any:
