@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from configs.errors import ConfigError
@@ -62,9 +64,10 @@ def test_a_callback_sees_everything_and_ends_the_run(ended_early):
 
 
 def test_the_same_call_goes_on_where_it_ended(ended_early, tmp_path):
-    config, _run, *_ = ended_early
+    _config, run, *_ = ended_early
+    shutil.copytree(run.path, tmp_path / "copies" / "early")  # another test reads the original
     seen = Seen(last=99)
-    again = train(config, seen, verbose=False)
+    again = train(compose(*BASE, f"run.folder={tmp_path / 'copies'}", "run.name=early"), seen, verbose=False)
     assert seen.events[0] == ("start", "early", 2)
     assert again.updates == 4
     assert again.finished
