@@ -63,5 +63,6 @@ class _ByFile(LoadScopeScheduling):
         return "processes" if starts_processes(self.config.rootpath / file) else file
 
 
+@pytest.hookimpl(optionalhook=True)  # mutants run the tests without plugins
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFile:
     return _ByFile(config, log)

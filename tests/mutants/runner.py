@@ -176,6 +176,9 @@ class _Plugin:
             self.failed = report.nodeid
             self.why = report.longreprtext
 
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.why = str(excrepr)
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed and not self.failed:
             self.failed = f"import of {report.nodeid}"

@@ -12,7 +12,7 @@ import yaml
 
 from tests.mutants.mutations import Mutant, sample
 from tests.mutants.report import Result, Row, lines_of, read_accepted, wilson
-from tests.mutants.runner import Outcome, Verdict
+from tests.mutants.runner import ARGUMENTS, Outcome, Verdict
 from tests.mutants.table import ROOT, TARGETS, source_of
 
 TOY = '''"""A docstring with the number 1."""
@@ -134,6 +134,13 @@ def test_verdicts_of_a_toy_package(tmp_path: Path) -> None:
         ["killed", "import of test_toy.py"],
     ]
     assert refusal == "the tests fail without any change: test_toy.py::test_it"
+
+
+def test_our_own_tests_run_without_plugins() -> None:
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", *ARGUMENTS, "--collect-only", "tests/mutants/test_runner.py"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_report_names_survivors_and_their_reasons(tmp_path: Path) -> None:
