@@ -20,7 +20,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from models.tiny.prompts import WIDTH, prompt_tokenizer, scramble, text_encoder_config
+from models.tiny.prompts import WIDTH, prompt_tokenizer, scramble, silent_t5, text_encoder_config
 
 TRANSFORMER = {"num_layers": 4, "num_attention_heads": 4, "attention_head_dim": 32}
 UNET_CHANNELS = (32, 64)
@@ -59,6 +59,7 @@ def _scenes(autoencoder: AutoencoderKL, seed: int) -> StableDiffusion3Pipeline:
         **TRANSFORMER,
     )
     begin_as_identity(transformer)
+    tokenizer_3, encoder_3 = silent_t5(2 * WIDTH)
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
@@ -67,8 +68,8 @@ def _scenes(autoencoder: AutoencoderKL, seed: int) -> StableDiffusion3Pipeline:
         tokenizer=tokenizer,
         text_encoder_2=encoders[1].eval(),
         tokenizer_2=tokenizer,
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder_3=encoder_3,
+        tokenizer_3=tokenizer_3,
     )
 
 

@@ -1,4 +1,4 @@
-"""Tokenizer and frozen text encoder of the tiny image bases: CLIP's classes with a small vocabulary and random weights.
+"""Tokenizers and frozen text encoders of the tiny image bases: CLIP's classes with a small vocabulary and random weights.
 
 An encoder need not understand prompts here, only tell them apart: the denoiser, which is trained, learns what the words
 mean. Random embeddings of words and places do that, and cost no training.
@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 WORDS = (
     *("a", "an", "the", "one", "two", "three"),
@@ -69,3 +77,17 @@ def scramble(encoder: CLIPTextModel | CLIPTextModelWithProjection, seed: int) ->
                 module.weight.normal_(std=module.in_features**-0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
+
+
+def silent_t5(width: int) -> tuple[T5Tokenizer, T5EncoderModel]:
+    """A T5 that says nothing: zeros, exactly, which is what the pipeline puts in place of one that is absent.
+
+    The bases were trained without it (`model.max_sequence_length=0`); `DiffusionPipeline.from_pretrained` takes no
+    Stable Diffusion 3 whose folder has none.
+    """
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((f"▁{word}", -1.0) for word in WORDS)]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
+    config = T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=8, num_layers=1, num_heads=1)
+    encoder = T5EncoderModel(config)
+    nn.init.zeros_(encoder.encoder.final_layer_norm.weight)
+    return tokenizer, encoder.eval()
