@@ -49,19 +49,19 @@ bases: $(addprefix base-,block full scenes digits)  ## train the embedded models
 base-block base-full: base-%: .venv/installed
 	$(BIN)/python -m models.tiny.create $* runs/untrained/$*
 	$(BIN)/denoiserl train recipe=sft_tiny_$* run.resume=false
-	$(BIN)/denoiserl export runs/sft_tiny_$* models/tiny/$*
+	$(BIN)/denoiserl export --overwrite runs/sft_tiny_$* models/tiny/$*
 
 # In two parts: with 40 % wrong pictures the model learns colours and shapes but hardly which one lies where.
 base-scenes: runs/untrained/scenes
 	$(BIN)/denoiserl train recipe=sft_tiny_scenes run.resume=false run.updates=6000
-	$(BIN)/denoiserl export runs/sft_tiny_scenes runs/scenes_first
+	$(BIN)/denoiserl export --overwrite runs/sft_tiny_scenes runs/scenes_first
 	$(BIN)/denoiserl train recipe=sft_tiny_scenes run.name=sft_tiny_scenes_2 run.resume=false model.path=runs/scenes_first \
 		run.updates=6000 data.train.seed=1 data.train.size=40000 data.train.args.careless=0.15 algorithm.optimizer.learning_rate=8e-4
-	$(BIN)/denoiserl export --half runs/sft_tiny_scenes_2 models/tiny/scenes
+	$(BIN)/denoiserl export --half --overwrite runs/sft_tiny_scenes_2 models/tiny/scenes
 
 base-digits: runs/untrained/digits
 	$(BIN)/denoiserl train recipe=sft_tiny_digits run.resume=false
-	$(BIN)/denoiserl export --half runs/sft_tiny_digits models/tiny/digits
+	$(BIN)/denoiserl export --half --overwrite runs/sft_tiny_digits models/tiny/digits
 
 runs/untrained/scenes runs/untrained/digits: .venv/installed
 	$(BIN)/python -m rl.commands.image_bases runs/untrained

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 if TYPE_CHECKING:  # reading a tokenizer, or finding a folder, does not wait for torch
     from torch import Tensor
 
+LARGEST_HALF = 65504.0
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -86,8 +87,26 @@ def opened(file: Path, framework: str = "pt") -> Iterator[Any]:
 
 
 def stored(tensors: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
-    """As a safetensors file takes them: contiguous, and fp16 if `half`."""
+    """As a safetensors file takes them: contiguous, and fp16 if `half`.
+
+    Raises:
+        CheckpointError: fp16 would make a number of some tensor infinite; says which.
+    """
+    if half:
+        check_half(tensors)
     return {name: (tensor.half() if half else tensor).contiguous() for name, tensor in tensors.items()}
+
+
+def check_half(tensors: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError where a tensor has a number that fp16 cannot hold."""
+    filled = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+    largest = {name: float(tensor.abs().max()) for name, tensor in filled.items()}
+    too_large = [f"{name} ({size:g})" for name, size in largest.items() if LARGEST_HALF < size < float("inf")]
+    if too_large:
+        raise CheckpointError(
+            f"--half: fp16 holds numbers up to {LARGEST_HALF:g}, and the largest of these tensors are beyond: "
+            f"{listed(too_large)}; export without --half"
+        )
 
 
 def read_json(file: Path) -> dict[str, Any]:

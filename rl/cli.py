@@ -57,18 +57,24 @@ Update = Annotated[
 ]
 
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over what lies there; without it a terminal is asked.")
+]
+
+
 @app.command("eval")
 def evaluate(
     overrides: Overrides = None,
     run: RunFolder = None,
     update: Update = None,
     output: Annotated[Optional[Path], typer.Option(help="JSON file for the numbers and every outcome.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
     config_dir: ConfigDir = None,
 ) -> None:
     """Solve rate on held-out problems, greedy and sampled, with 95 % intervals."""
     from rl.commands.policies import run_evaluation
 
-    run_evaluation(*_policy(overrides, run, update, config_dir), output)
+    run_evaluation(*_policy(overrides, run, update, config_dir), output, overwrite)
 
 
 @app.command()
@@ -99,6 +105,7 @@ def sample(
 def pairs(
     output: Annotated[Path, typer.Option(help="JSONL file to write; images go into a folder beside it.")],
     gap: Annotated[float, typer.Option(help="Least difference between the rewards of a pair.")],
+    overwrite: Overwrite = False,
     overrides: Overrides = None,
     run: RunFolder = None,
     update: Update = None,
@@ -107,7 +114,7 @@ def pairs(
     """Preference pairs from a policy's completions of the training problems: the best and the worst by reward."""
     from rl.commands.pairs import write_pairs
 
-    write_pairs(*_policy(overrides, run, update, config_dir), output, gap)
+    write_pairs(*_policy(overrides, run, update, config_dir), output, gap, overwrite)
 
 
 @app.command()
@@ -119,11 +126,12 @@ def export(
         bool, typer.Option("--adapter-only", help="A PEFT adapter instead of all weights.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store weights as 16-bit floats.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a run's policy as a checkpoint that other tools load, under the family's published names."""
     from rl.commands.policies import export_run
 
-    export_run(run, target, update, adapter_only, half)
+    export_run(run, target, update, adapter_only, half, overwrite)
 
 
 def _policy(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.files import CheckpointError, find_checkpoint, listed, read_json, stored
+from models.files import CheckpointError, check_half, find_checkpoint, listed, read_json, stored
 from models.images.checkpoint import SMALL_FILES
 from models.images.families import FAMILIES
 from models.images.policy import ImagePolicy
@@ -49,7 +49,7 @@ def export_image_policy(
 
     Raises:
         CheckpointError: `adapter_only` without adapters or with some that the pipeline does not load, a user adapter
-            without `adapter_only`, `folder` is the source's, or the source cannot be found.
+            without `adapter_only`, `folder` is the source's, the source cannot be found, or a weight does not fit fp16.
     """
     folder = Path(folder)
     family = FAMILIES[policy.spec.family]
@@ -74,6 +74,9 @@ def export_image_policy(
             "folder"
         )
     merged = _merged(policy)
+    if half:
+        for component, module in merged.items():
+            check_half({f"{component}.{name}": tensor for name, tensor in module.state_dict().items()})
     for component, module in merged.items():
         for stale in (folder / component).glob("*.safetensors*"):
             stale.unlink()

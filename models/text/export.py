@@ -41,7 +41,7 @@ def export_text_policy(
             adapter_config.json.
 
     Raises:
-        CheckpointError: `adapter_only` without adapters, or `folder` is `source_folder`.
+        CheckpointError: `adapter_only` without adapters, `folder` is `source_folder`, or a weight does not fit fp16.
     """
     folder = Path(folder)
     if source_folder is not None and folder.resolve() == Path(source_folder).resolve():
@@ -54,11 +54,12 @@ def export_text_policy(
         _write_adapter(policy, folder, source_folder, half)
         return
 
-    for stale in folder.glob("model*.safetensors*"):
-        stale.unlink()
     family = FAMILIES[policy.spec.family]
     tensors = {family.published_name(name): tensor for name, tensor in merged_state_dict(policy).items()}
-    save_torch_state_dict(stored(tensors, half), folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
+    weights = stored(tensors, half)
+    for stale in folder.glob("model*.safetensors*"):
+        stale.unlink()
+    save_torch_state_dict(weights, folder, max_shard_size=max_shard_size, metadata={"format": "pt"})
     if source_folder is None:
         _write_config(published_config(policy), folder)
         tokenizer.save_pretrained(folder)

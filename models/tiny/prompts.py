@@ -1,4 +1,4 @@
-"""Tokenizers and frozen text encoders of the tiny image bases: CLIP's classes with a small vocabulary and random weights.
+"""Tokenizers and frozen text encoders of the tiny image bases: CLIP's classes with few words and random weights.
 
 An encoder need not understand prompts here, only tell them apart: the denoiser, which is trained, learns what the words
 mean. Random embeddings of words and places do that, and cost no training.

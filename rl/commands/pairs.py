@@ -23,6 +23,7 @@ from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.scorer import Failure
+from rl.commands.overwriting import ask_before_writing
 from rl.commands.policies import check_folder
 from rl.data.problems import Problem, open_training
 from rl.data.prompts import PerturbedSource, PromptSource
@@ -50,7 +51,9 @@ class Tally:
     failures: list[Failure] = field(default_factory=list)
 
 
-def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path, gap: float) -> None:
+def write_pairs(
+    composed: Composed, weights: PackedWeights | None, output: Path, gap: float, overwrite: bool = False
+) -> None:
     """Writes a row for each training problem whose best and worst completion are at least `gap` apart in reward.
 
     Args:
@@ -60,6 +63,7 @@ def write_pairs(composed: Composed, weights: PackedWeights | None, output: Path,
     modality = modality_of(config)
     modality.check()
     _check(config, output, gap)
+    ask_before_writing([output, output.with_suffix("")], overwrite)
     problems = open_training(config.data)
     sources = {TicketKind.sampled: PromptSource(problems, modality)}
     if _perturbs(config):

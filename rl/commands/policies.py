@@ -12,6 +12,7 @@ from rich.table import Table
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
+from rl.commands.overwriting import ask_before_writing
 from rl.data.problems import Problem, open_source
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
@@ -25,7 +26,9 @@ from rl.run.failures import failure_notes
 from rl.run.scored import logged_notes
 
 
-def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Path | None) -> None:
+def run_evaluation(
+    composed: Composed, weights: PackedWeights | None, output: Path | None, overwrite: bool = False
+) -> None:
     """Greedy and sampled rewards on the held-out problems, and solve rates where they are defined, on the cluster that
     the configuration describes."""
     config = composed.config
@@ -34,6 +37,7 @@ def run_evaluation(composed: Composed, weights: PackedWeights | None, output: Pa
     if config.data.evaluation is None:
         raise UserError("there are no held-out problems: set data.evaluation")
     check_folder(output)
+    ask_before_writing([output] if output else [], overwrite)
     source = PromptSource(open_source(config.data.evaluation), modality)
     source.check()
     console = Console()
@@ -87,11 +91,14 @@ def show_samples(
     modality_of(config).show(weights, wanted, options, Console())
 
 
-def export_run(run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False) -> None:
+def export_run(
+    run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False, overwrite: bool = False
+) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
     modality = modality_of(run_configuration(run, []).config)
     weights = run_weights(run, update)
     try:
+        ask_before_writing([target], overwrite)
         written = modality.export(weights, target, adapter_only, half)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error

@@ -15,7 +15,7 @@ from models.lora import add_adapters, merged_state_dict
 from models.options import LoraOptions, ModelOptions
 from models.text.checkpoint import build_text_policy, load_text_policy
 from models.text.export import export_text_policy
-from models.text.families import FAMILIES
+from models.text.families import FAMILIES, CheckpointError
 from tests.models.text.published import PUBLISHED, tiny_tokenizer, write_checkpoint
 from tests.models.text.test_architecture import all_logits, clean_row, random_ids
 from tests.models.text.test_lora import disturb
@@ -106,6 +106,18 @@ def test_half_is_the_nearest_fp16(load, tmp_path, adapter_only):
     assert {tensor.dtype for tensor in whole.values()} == {torch.float32}
     assert whole.keys() == halved.keys()
     assert all(torch.equal(halved[key], whole[key].half()) for key in whole)
+
+
+def test_half_of_a_number_beyond_fp16_is_refused_by_name_and_nothing_is_deleted(load, tmp_path):
+    policy, _ = load("sdar")
+    export_text_policy(policy, tiny_tokenizer(), tmp_path, half=True)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    parameter = next(iter(policy.parameters()))
+    with torch.no_grad():
+        parameter.view(-1)[3] = -7e4
+    with pytest.raises(CheckpointError, match=r"fp16 holds numbers up to 65504.*\(70000\); export without --half"):
+        export_text_policy(policy, tiny_tokenizer(), tmp_path, half=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 def test_adapter_folder_is_loaded_by_peft_onto_the_published_module_names(load, tmp_path):

@@ -287,7 +287,7 @@ def test_an_exported_pipeline_is_a_model_path(
 
 
 def test_export_refuses(denoiserl: CommandLine, flow: Path, finished: Path, tmp_path: Path) -> None:
-    assert "would be overwritten; choose another" in denoiserl.refuses("export", finished, flow)
+    assert "would be overwritten; choose another" in denoiserl.refuses("export", finished, flow, "--overwrite")
     (tmp_path / "file").write_text("")
     assert f"{tmp_path}/file/x cannot be written" in denoiserl.refuses("export", finished, tmp_path / "file/x")
     damaged = Path(shutil.copytree(finished, tmp_path / "damaged"))

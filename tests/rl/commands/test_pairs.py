@@ -82,6 +82,19 @@ def test_unusable_arguments(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("there", ["pairs.jsonl", "pairs/000001_chosen.png"])
+def test_pairs_are_not_written_over_others(
+    denoiserl: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(there).parent.mkdir(exist_ok=True)
+    Path(there).write_text("mine")
+    said = denoiserl.refuses("pairs", *TEXT, "--output", "pairs.jsonl", "--gap", "1")
+    assert "choose another place, or add --overwrite" in said
+    assert ("pairs.jsonl exists" if there == "pairs.jsonl" else "pairs is not empty (000001_chosen.png)") in said
+    assert Path(there).read_text() == "mine"
+
+
 def test_when_no_pair_was_found_the_widest_gap_is_told(tmp_path: Path) -> None:
     config, console = compose(TEXT).config, Console(file=io.StringIO())
     with pytest.raises(RunFailed, match=r"rewards differ by 2; the most is 1\. Lower --gap"):

@@ -324,5 +324,6 @@ def test_commands_on_what_is_not_there(denoiserl: CommandLine, run_folder: Path,
 def test_export_to_impossible_places(denoiserl: CommandLine, run_folder: Path, tmp_path: Path, model: Path) -> None:
     (tmp_path / "file").write_text("")
     assert f"{tmp_path}/file/x cannot be written" in denoiserl.refuses("export", run_folder, tmp_path / "file/x")
-    assert "would be overwritten; choose another" in denoiserl.refuses("export", run_folder, model)
+    assert "would be overwritten; choose another" in denoiserl.refuses("export", run_folder, model, "--overwrite")
+    assert f"{model} is not empty (" in denoiserl.refuses("export", run_folder, model)
     assert "has no adapters" in denoiserl.refuses("export", run_folder, tmp_path / "adapter", "--adapter-only")
