@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -68,7 +69,19 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 def _module_path() -> list[str]:
-    return [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+def shadowed(package: Path) -> Path | None:
+    """What the processes of a cluster would import instead of `package`: they look in the current folder and on
+    PYTHONPATH first."""
+    for folder in map(Path, _module_path()):
+        for found in (folder / package.name, folder / f"{package.name}.py"):
+            if found.resolve() == package.resolve():
+                return None
+            if (found / "__init__.py").is_file() or found.is_file():
+                return found
+    return None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from io import BufferedRWPair
+from pathlib import Path
 from typing import Any
 
 from rewards.child import BrokenConnection, read_message, write_message
@@ -20,8 +21,17 @@ from rewards.registry import RewardError, by_value, local_functions
 
 _FLAGS = ("-u", "-X", "faulthandler")
 """What functions print is seen even when the process is killed; a crash in native code shows where it was."""
-_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.child import main; main()"
+_BOOTSTRAP = """
+import json, sys
+path = json.loads(sys.argv[1])
+sys.path[:] = [sys.argv[2], *path]
+import rewards  # from there: a file of the user's may be called the same
+sys.path[:] = path
+from rewards.child import main
+main()
+"""
 """Not `python -m`: that would put the working directory, or this folder, in front of the parent's import path."""
+_OUR_FOLDER = str(Path(__file__).parent.parent)
 
 
 class ProcessLost(Exception):
@@ -71,7 +81,7 @@ class ScoringProcess:
         self._stream = self._socket.makefile("rwb")
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), str(theirs.fileno())],
+                [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), _OUR_FOLDER, str(theirs.fileno())],
                 stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # killed as a group: a function may have started processes of its own

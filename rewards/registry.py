@@ -54,6 +54,8 @@ LOCAL = "__main__."
 RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "log_malformed")
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 
+OURS = ("cluster", "configs", "models", "rewards", "rl", "rollout")
+
 GIVEN_ANYWAY = ("prompt", "completion", "completion_ids")
 """Dataset columns that functions do not get, as in TRL: they get the content by an argument of another name."""
 
@@ -83,7 +85,7 @@ def resolve(name: str) -> RewardFunction:
     except Exception as error:  # an import runs foreign code: whatever it raises is the reason to show
         raise RewardError(
             f"reward function {name!r}: importing {module_name!r} failed with {type(error).__name__}: {error} "
-            f"(if a registered reward was meant: {_nearest(name, REGISTERED, 'registered names')})"
+            f"(if a registered reward was meant: {_nearest(name, REGISTERED, 'registered names')}){_clash(name)}"
         ) from error
     try:
         function = getattr(module, attribute)
@@ -96,10 +98,18 @@ def resolve(name: str) -> RewardFunction:
             ) from error
         raise RewardError(
             f"reward function {name!r}: {module_name!r} has no usable {attribute!r} "
-            f"({type(error).__name__}: {error}); {_nearest(attribute, dir(module), 'names it has')}"
+            f"({type(error).__name__}: {error}); {_nearest(attribute, dir(module), 'names it has')}{_clash(name)}"
         ) from error
     check_function(name, function)
     return function
+
+
+def _clash(name: str) -> str:
+    """What to say of a function that was looked for in a package of ours."""
+    package = name.partition(".")[0]
+    if package not in OURS:
+        return ""
+    return f". {package} is a package of DenoiseRL: give a module of yours another name, such as my_{package}.py"
 
 
 def resolve_term(name: str, term: RewardTerm) -> RewardFunction:

@@ -8,7 +8,11 @@ stands beside.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +59,35 @@ _HOMES = {
     "train": "rl.api.training",
 }
 """Where each name is found when it is first asked for (PEP 562): importing `rl` loads none of them."""
+
+
+OTHERS = ("cluster", "configs", "models", "rewards", "rollout")
+
+
+def _take_our_packages() -> None:
+    """Our other packages are those beside this one, whatever lies in the working folder or on PYTHONPATH under such
+    everyday names: every process imports `rl` first, and what is imported once is not looked for again.
+
+    Raises:
+        ImportError: another package of that name is imported already.
+    """
+    beside = Path(__file__).parent.parent
+    for name in OTHERS:
+        module = sys.modules.get(name)
+        if module is None:
+            spec = PathFinder.find_spec(name, [str(beside)])
+            if spec is None or spec.loader is None:
+                raise ImportError(f"the installation is not whole: {beside} has no package {name}; install it again")
+            module = sys.modules[name] = module_from_spec(spec)
+            spec.loader.exec_module(module)
+        elif Path(module.__file__ or "").resolve() != (beside / name / "__init__.py").resolve():
+            raise ImportError(
+                f"{name} was imported from {module.__file__}, but DenoiseRL has a package of that name: rename yours, "
+                f"or import rl before it"
+            )
+
+
+_take_our_packages()
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from models.lora import trainable_parameters
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.driver.generation import Generation
-from rl.driver.processes import started
+from rl.driver.processes import check_module_path, started
 from rl.modality.protocol import Modality
 
 
@@ -32,6 +32,7 @@ def generating(
     Args:
         weights: None are the checkpoint's own.
     """
+    check_module_path()
     if weights is None:
         weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     with joined(config.cluster), started(config, generating=True, learning=False) as processes:

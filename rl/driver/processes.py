@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.placement import ClusterError, reserved
+from cluster.placement import ClusterError, reserved, shadowed
+from configs.errors import UserError
 from configs.schema import Config
 from models.parts import PartError
 from models.text.families import CheckpointError
@@ -24,6 +26,15 @@ from rollout.trajectory import TrajectoryError
 
 class RunFailed(RuntimeError):
     """A mistake in the data, a reward, a checkpoint or an option that showed only when the run was under way."""
+
+
+def check_module_path() -> None:
+    """Raises UserError where the processes on Ray would import another `rl` than this one."""
+    if found := shadowed(Path(__file__).parents[1]):
+        raise UserError(
+            f"{found} has the name of a package of DenoiseRL, and the processes of a run would import it instead: "
+            f"start from another folder, take its folder off PYTHONPATH, or rename it"
+        )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
-from rl.driver.processes import started
+from rl.driver.processes import check_module_path, started
 from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
@@ -65,6 +65,7 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
         console: where the run speaks; None is the terminal.
     """
     config = composed.config
+    check_module_path()
     with collector_paused():
         plan = planned(composed)
     run = plan.new_run(console, callbacks)
