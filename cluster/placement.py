@@ -1,87 +1,19 @@
-"""Ray itself: joining or starting a cluster, and reserving room for every process before the first one starts."""
+"""Reserving room for every process before the first one starts."""
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from cluster.bounded import BoundedCall
+from cluster.joining import ClusterError
 from cluster.options import ClusterOptions
 
-
-class ClusterError(RuntimeError):
-    """The cluster cannot run this job; the message says what is missing."""
-
-
-@contextmanager
-def joined(options: ClusterOptions) -> Iterator[None]:
-    """A Ray cluster for the duration of the block: the given one, or one started here and stopped at the end."""
-    already = ray.is_initialized()
-    if not already:
-        _join(options.address)
-    try:
-        yield
-    finally:
-        if not already:
-            ray.shutdown()
-
-
-def _join(address: str | None) -> None:
-    # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
-    # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
-    variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
-        # and the actors would wait for the agent that makes it.
-        with _environment(variables):
-            ray.init(include_dashboard=False, **quiet)
-        return
-    try:
-        ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
-    except ConnectionError as error:
-        raise ClusterError(
-            f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
-            f"cluster.address=null for one on this machine"
-        ) from error
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """For the processes that the block starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _module_path() -> list[str]:
-    return [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-
-
-def shadowed(package: Path) -> Path | None:
-    """What the processes of a cluster would import instead of `package`: they look in the current folder and on
-    PYTHONPATH first."""
-    for folder in map(Path, _module_path()):
-        for found in (folder / package.name, folder / f"{package.name}.py"):
-            if found.resolve() == package.resolve():
-                return None
-            if (found / "__init__.py").is_file() or found.is_file():
-                return found
-    return None
+REMOVAL_SECONDS = 10.0
 
 
 @contextmanager
@@ -106,4 +38,4 @@ def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterat
             )
         yield group
     finally:
-        remove_placement_group(group)
+        BoundedCall(remove_placement_group, group).ends_within(REMOVAL_SECONDS)  # else it goes with the job

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from rich.console import Console
 
-from cluster.placement import joined
+from cluster.joining import joined
 from cluster.weights import PackedWeights, pack_weights
 from configs.schema import Config
 from models.lora import trainable_parameters

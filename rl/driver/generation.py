@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster.placement import ClusterError
+from cluster.joining import ClusterError
 from cluster.weights import PackedWeights
 from configs.schema import Config
 from rewards.conversation import Prompt

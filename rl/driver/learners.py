@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from cluster.placement import ClusterError
+from cluster.joining import ClusterError
 from configs.schema import Config
 from rl.driver.actors import GroupReference
 from rl.driver.processes import ActorDied, gather

@@ -12,7 +12,8 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.placement import ClusterError, reserved, shadowed
+from cluster.joining import ClusterError, shadowed
+from cluster.placement import reserved
 from configs.errors import UserError
 from configs.schema import Config
 from models.parts import PartError

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.placement import joined
+from cluster.joining import joined
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.errors import UserError

@@ -29,7 +29,7 @@ import psutil
 RECIPE = ["recipe=quickstart", "run.updates=1", "run.checkpoint_every=0", "evaluation.every=0"]
 IN_PROCESS = ["run.keep_trajectories=0"]
 MARKS = {
-    "cluster.placement": {"_join": "ray_init"},
+    "cluster.joining": {"_join": "ray_init"},
     "rl.driver.train": {"planned": "checked"},
     "rl.driver.processes": {"_make_ready": "actors_ready"},
     "rl.run.folder": {"Run.record": "first_update"},

@@ -62,7 +62,7 @@ TARGETS = (
         ),
         tuple(
             f"{KERNELS}/test_{name}.py"
-            for name in ("corruption", "gaussian", "levels", "transition", "window", "marginals")
+            for name in ("corruption", "gaussian", "levels", "schedulers", "transition", "window", "marginals")
         ),
         ("tests/rl/algorithm/test_gaussian_objectives.py", "tests/rl/likelihood/test_inversion.py"),
     ),

@@ -62,7 +62,6 @@ class ForwardProcess:
         """Raises KernelError when prediction and scheduler do not go together, or the scheduler is refused."""
         scheduler = scheduler_of(scheduler_config)
         check_prediction(scheduler_config, prediction)
-        self.prediction = prediction
         self.training_steps = scheduler.config.num_train_timesteps
         self.alphas_cumprod: Tensor | None = None
         if type(scheduler).__name__ not in FLOW_SCHEDULERS:

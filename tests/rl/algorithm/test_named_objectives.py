@@ -101,6 +101,14 @@ PREFERENCE = AlgorithmOptions(ratio=Ratio.none, objective=ObjectiveKind.group_dp
 
 
 @pytest.mark.parametrize("made", MINIBATCHES)
+def test_a_pair_that_nothing_tells_apart_is_not_told_right(made):
+    minibatch = pairs(made)
+    same = replace(minibatch, reference=minibatch.new)
+    loss = objective(same, PREFERENCE, torch.tensor(same.new))
+    assert loss.measures["preference/accuracy"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("made", MINIBATCHES)
 def test_group_dpo_of_a_pair_is_dpo(made):
     minibatch = pairs(made)
 

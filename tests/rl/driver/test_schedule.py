@@ -190,6 +190,11 @@ def test_refills_visit_each_problem_once_before_any_twice() -> None:
     assert max(Counter(index for ticket in tickets[:4] for index in ticket.problem_indices).values()) == 1
 
 
+def test_refills_of_another_run_have_other_noise() -> None:
+    seeds = [[ticket.seed for ticket in Schedule(seed, 5000, 8, 4, 2, 1, 3).refill(0, 0, 8)] for seed in (0, 1)]
+    assert not set(seeds[0]) & set(seeds[1])
+
+
 def test_refills_of_one_update_are_not_those_of_another() -> None:
     """Neither their noise nor, within an epoch, their problems."""
     schedule = Schedule(0, 5000, 8, 4, 2, 1, 3)

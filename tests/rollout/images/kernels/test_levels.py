@@ -214,3 +214,33 @@ def test_steps_lead_to_the_level_of_the_next_evaluation(x):
 def test_errors(config, steps, prediction, message):
     with pytest.raises(KernelError, match=message):
         levels(config, steps, 0, prediction)
+
+
+STANDS = {**SD15, "_class_name": "DDIMScheduler", "steps_offset": 0}
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "advice"),
+    [
+        (STANDS, 10, "set_alpha_to_one=false ends at timestep 0, .*: set it to true, or steps_offset to 1$"),
+        (
+            {**STANDS, "timestep_spacing": "linspace"},
+            10,
+            "set_alpha_to_one=false ends at timestep 0.*: set it to true$",
+        ),
+        ({**ZERO_SNR, "set_alpha_to_one": False}, 499, "does not fall at every one of 499 steps: change their number$"),
+    ],
+)
+def test_what_makes_the_last_step_stand_still_is_named(config, steps, advice):
+    with pytest.raises(KernelError, match=advice):
+        levels(config, steps, 0, prediction_of(config))
+
+
+def test_ddpm_ends_in_the_clean_image_wherever_its_last_step_begins():
+    config = {**SD15, "_class_name": "DDPMScheduler", "steps_offset": 30}
+    assert levels(config, 300, 0, Prediction.epsilon)[-1].noise == 0
+
+
+def test_little_signal_is_enough_for_predicted_noise_where_the_schedule_was_not_made_to_have_none():
+    config = {**SD15, "_class_name": "DDIMScheduler", "beta_end": 0.07}
+    assert 0 < levels(config, 10, 0, Prediction.epsilon)[0].signal < 2.0**-12

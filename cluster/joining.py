@@ -1,0 +1,194 @@
+"""Joining a Ray cluster, or starting one here, and leaving it: every wait has an end, and what failed has a name."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray._private import worker as ray_worker
+
+from cluster.bounded import BoundedCall
+from cluster.options import ClusterOptions
+
+CONNECT_SECONDS = 5.0
+PROBE_SECONDS = 30.0
+"""For a Ray head to answer, with the import of Ray."""
+SHUTDOWN_SECONDS = 20.0
+"""For Ray to end by itself; it takes about two."""
+KILL_SECONDS = 5.0
+_PROBE = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=b"")
+print("answers")
+"""
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run this job; the message says what is missing."""
+
+
+@contextmanager
+def joined(options: ClusterOptions) -> Iterator[None]:
+    """A Ray cluster for the duration of the block: the given one, or one started here and stopped at the end."""
+    already = ray.is_initialized()
+    if not already:
+        _join(options.address)
+    try:
+        yield
+    finally:
+        if not already:
+            leave()
+
+
+def _join(address: str | None) -> None:
+    # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
+    # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
+    variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # some of it speaks before it has read that
+    if address is None:
+        # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
+        # and the actors would wait for the agent that makes it. "local", because None would follow RAY_ADDRESS.
+        with _environment(variables):
+            ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    _take_token()
+    if address != "auto":
+        _probe(address)
+    try:
+        ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
+            f"cluster.address=null for one on this machine"
+        ) from error
+
+
+def _take_token() -> None:
+    """Authenticate as `ray start` does on this machine: with the token that is there, unless RAY_AUTH_MODE says
+    otherwise. Ray itself does so only where no address is given."""
+    with suppress(ImportError):  # before Ray 2.56 nothing authenticates unless it is told to
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _probe(address: str) -> None:
+    """Asks the head once. Ray would ask for minutes, and say the same whoever is at fault.
+
+    Raises:
+        ClusterError: the address is none, nobody listens, a stranger listens, or the head wants another token.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(f"cluster.address={address}: write HOST:PORT, as `ray start --head` prints it, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except ConnectionRefusedError:
+        raise ClusterError(
+            f"cluster.address={address}: nothing listens there; start a cluster with `ray start --head`, or look for "
+            f"its port (6379 unless it was given another)"
+        ) from None
+    except OSError as error:
+        raise ClusterError(
+            f"cluster.address={address} cannot be reached ({error}): check the host's name and what lies between"
+        ) from None
+    said = _asked(address)
+    if "answers" in said:
+        return
+    if "AuthToken" in said or "nauthenticated" in said or "uthentication" in said:
+        raise ClusterError(
+            f"the Ray cluster at cluster.address={address} does not take {_token_in_use()}: give the token that it was "
+            f"started with in RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names"
+        )
+    raise ClusterError(
+        f"something listens at cluster.address={address}, but it does not answer as a Ray head within "
+        f"{PROBE_SECONDS:g} s: give the port of `ray start --head` (not that of the dashboard or the client server), "
+        f"and see that its processes are alive and of Ray {ray.__version__}"
+    )
+
+
+def _asked(address: str) -> str:
+    """What a process says that asks the head, "" if it was still waiting."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, address], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        return "".join(part.decode(errors="replace") for part in (late.stdout, late.stderr) if isinstance(part, bytes))
+    return done.stdout + done.stderr
+
+
+def _token_in_use() -> str:
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "a job without a token"
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        if os.environ.get(name):
+            return f"the token of {name}"
+    return f"the token of {Path.home() / '.ray/auth_token'}"
+
+
+def leave() -> None:
+    """`ray.shutdown()` with an end: it waits for Ray's own processes, which may be frozen. Those that were started here
+    are killed then; an interrupt kills them at once."""
+    ours = [process for process in psutil.Process().children(recursive=True) if _is_ray(process)]
+    ending = BoundedCall(ray.shutdown)
+    try:
+        ending.ends_within(SHUTDOWN_SECONDS)
+    finally:
+        if not ending.over:
+            for process in ours:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if not ending.ends_within(KILL_SECONDS):  # it would wait again when the interpreter ends
+                atexit.unregister(ray_worker.shutdown)
+
+
+def _is_ray(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "/ray/" in command or command.startswith("ray::")
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """For the processes that the block starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _module_path() -> list[str]:
+    return [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+def shadowed(package: Path) -> Path | None:
+    """What the processes of a cluster would import instead of `package`: they look in the current folder and on
+    PYTHONPATH first."""
+    for folder in map(Path, _module_path()):
+        for found in (folder / package.name, folder / f"{package.name}.py"):
+            if found.resolve() == package.resolve():
+                return None
+            if (found / "__init__.py").is_file() or found.is_file():
+                return found
+    return None
