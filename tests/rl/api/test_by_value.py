@@ -12,7 +12,7 @@ import pytest
 from rl import open_run
 from rl.run.metrics import deterministic_view, read_rows
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 

@@ -69,6 +69,7 @@ def test_a_step_is_credited_with_what_its_own_noise_led_to(tmp_path_factory) -> 
     assert differs == [step >= 2 for step in range(by_step.shape[1])]
 
 
+@pytest.mark.slow
 def test_flow_grpo_learns_with_advantages_of_steps(tmp_path) -> None:
     """MDPO's credit beside Flow-GRPO's likelihood."""
     tiny_pipeline("sd3", sample_size=4).save_pretrained(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -42,6 +43,7 @@ ROLES = {
 }
 
 
+@functools.cache
 def imported(program: str) -> set[str]:
     report = "import json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
