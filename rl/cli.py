@@ -147,15 +147,24 @@ def _policy(
     return run_configuration(run, overrides or []), run_weights(run, update)
 
 
+Needs = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="What it must need, such as reference; repeatable."),
+]
+
+
 @app.command()
 def algorithms(
-    name: Annotated[Optional[str], typer.Argument(help="One of them, with what its file says.")] = None,  # noqa: UP045
+    text: Annotated[str, typer.Argument(help="A name, for what its file says; or a text to look for.")] = "",
+    modality: Annotated[str, typer.Option(help="text or image.")] = "",
+    needs: Needs = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that is known of them, for programs.")] = False,
     config_dir: ConfigDir = None,
 ) -> None:
     """List the algorithms: what each is made of, what it costs and what it needs."""
-    from rl.commands.algorithms import show_algorithms
+    from rl.commands.algorithms import Wanted, show_algorithms
 
-    show_algorithms(name, config_dir)
+    show_algorithms(Wanted(text, modality, tuple(needs or ())), config_dir, as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from rl.commands.recipe import Recipe
 
 PIPED_WIDTH = 150
 """Columns of the table where no terminal says how many there are."""
+WIDE = 110
+"""Columns that all of the table needs."""
 SOURCES = Path(__file__).parents[2]
 PACKAGES = ("cluster", "configs", "models", "rewards", "rl", "rollout")
 LIBRARIES = ("hydra-core", "omegaconf")
@@ -88,14 +90,23 @@ def _keep(recipes: list[Recipe], file: Path) -> None:
                 old.unlink(missing_ok=True)
 
 
-def table(recipes: list[Recipe]) -> Table:
+def table(recipes: list[Recipe], width: int = PIPED_WIDTH) -> Table:
+    """On a narrow terminal without what is only read with the rest; words stay whole."""
     result = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for column in ("algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"):
-        result.add_column(column, overflow="fold", no_wrap=column in ("algorithm", "forwards", "paper"))
-    for recipe in recipes:
-        cells = (" x ".join(recipe.cell), recipe.forwards, ", ".join(recipe.needs), recipe.paper)
-        result.add_row(recipe.name, _models(recipe), *cells)
+    columns = ["algorithm", "for", "likelihood x ratio x objective x advantage", "forwards", "needs", "paper"]
+    shown = [column for column in columns if width >= WIDE or column not in ("forwards", "paper")]
+    rows = [dict(zip(columns, _cells(recipe), strict=True)) for recipe in recipes]
+    for column in shown:
+        longest = max((len(word) for row in rows for word in row[column].split()), default=1)
+        result.add_column(column, min_width=longest, no_wrap=column in ("algorithm", "forwards", "paper"))
+    for row in rows:
+        result.add_row(*(row[column] for column in shown))
     return result
+
+
+def _cells(recipe: Recipe) -> tuple[str, ...]:
+    made_of = " x ".join(recipe.cell)
+    return recipe.name, _models(recipe), made_of, recipe.forwards, ", ".join(recipe.needs), recipe.paper
 
 
 def _models(recipe: Recipe) -> str:
@@ -103,17 +114,56 @@ def _models(recipe: Recipe) -> str:
     return ", ".join(f"text{attention}" if name == "text" else name for name in recipe.modalities)
 
 
-def show_algorithms(name: str | None, config_dir: Path | None) -> None:
-    """All of them in a table, or the description of one."""
+@dataclass(frozen=True)
+class Wanted:
+    """Which algorithms to show; empty fields want nothing."""
+
+    text: str = ""
+    """In the name, in what it is made of, in its paper's number or in its description."""
+    modality: str = ""
+    needs: tuple[str, ...] = ()
+    """All of them."""
+
+    def __call__(self, recipe: Recipe) -> bool:
+        said = " ".join([*_cells(recipe), recipe.summary]).lower()
+        return (
+            self.text.lower() in said
+            and (not self.modality or self.modality in recipe.modalities)
+            and set(self.needs) <= set(recipe.needs)
+        )
+
+
+def show_algorithms(wanted: Wanted, config_dir: Path | None, as_json: bool = False) -> None:
+    """The algorithm of that name with its description; else those that fit, in a table or as JSON.
+
+    Raises:
+        UserError: none fits, or there is no such modality or need.
+    """
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, PIPED_WIDTH)
     recipes = {recipe.name: recipe for recipe in recipes_of(config_dir)}
-    if name is None:
-        console.print(table(list(recipes.values())))
-        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+    _check(wanted, list(recipes.values()))
+    named = recipes.get(wanted.text)
+    found = [named] if named else [recipe for recipe in recipes.values() if wanted(recipe)]
+    if not found:
+        raise UserError(f"no algorithm fits; there are {', '.join(recipes)}")
+    if as_json:
+        print(json.dumps([asdict(recipe) for recipe in found], indent=2))
         return
-    if name not in recipes:
-        raise UserError(f"there is no algorithm {name!r}; there are {', '.join(recipes)}")
-    console.print(table([recipes[name]]))
-    console.print(recipes[name].summary, markup=False)
+    console.print(table(found, console.width))
+    if named:
+        console.print(named.summary, markup=False)
+    elif console.width >= WIDE:
+        console.print("forwards: rows of a sample in one pass over it x models; T: its rounds, or its trained steps")
+    else:
+        console.print(f"{WIDE} columns show forwards and papers, too; so does --json")
+
+
+def _check(wanted: Wanted, recipes: list[Recipe]) -> None:
+    modalities = sorted({modality for recipe in recipes for modality in recipe.modalities})
+    if wanted.modality and wanted.modality not in modalities:
+        raise UserError(f"--modality {wanted.modality}: there are {', '.join(modalities)}")
+    needs = sorted({need for recipe in recipes for need in recipe.needs})
+    if unknown := sorted(set(wanted.needs) - set(needs)):
+        raise UserError(f"--needs {', '.join(unknown)}: there are {', '.join(needs)}")

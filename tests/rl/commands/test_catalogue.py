@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import pytest
+from rich.console import Console
 
 from configs.algorithm_options import AdvantageKind, ObjectiveKind
 from configs.compose import PACKAGE, compose
-from rl.commands.algorithms import recipes_of
+from configs.errors import UserError
+from rl.commands.algorithms import Wanted, recipes_of, show_algorithms, table
 from rl.commands.catalogue import catalogue
 from rl.commands.recipe import Recipe
 from rl.compatibility import problems
@@ -25,6 +30,11 @@ def cache(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def recipes() -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in catalogue()}
+
+
+@pytest.fixture
+def known(monkeypatch, recipes) -> None:
+    monkeypatch.setattr("rl.commands.algorithms.recipes_of", lambda config_dir: list(recipes.values()))
 
 
 def test_every_file_is_listed_and_can_train_something(recipes):
@@ -138,12 +148,42 @@ def test_documented_value_models_compose(monkeypatch, capsys):
         assert "gae_lambda: " in run_command(command.replace(" train ", " config "), monkeypatch, capsys)
 
 
-def test_an_unknown_name_is_told_the_known_ones(monkeypatch, capsys):
-    from configs.errors import UserError
-    from rl.commands.algorithms import show_algorithms
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted("nothing of the kind"), "no algorithm fits; there are agrpo, align_prop, anchored_coupled"),
+        (Wanted(modality="sound"), "--modality sound: there are image, text"),
+        (Wanted(needs=("luck",)), "--needs luck: there are .*reference"),
+    ],
+)
+def test_what_there_is_is_told_to_who_asks_for_something_else(known, wanted, message):
+    with pytest.raises(UserError, match=message):
+        show_algorithms(wanted, None)
 
-    with pytest.raises(UserError, match="there is no algorithm 'ppo'; there are agrpo, align_prop, anchored_coupled"):
-        show_algorithms("ppo", None)
+
+def test_algorithms_are_found_by_text_modality_and_needs(known, recipes, capsys):
+    def found(*arguments) -> set[str]:
+        show_algorithms(Wanted(*arguments), None, as_json=True)
+        return {row["name"] for row in json.loads(capsys.readouterr().out)}
+
+    assert found() == recipes.keys()
+    assert found("dpo") == {"dpo"}  # the name; as a text it is in others
+    assert {"dpo", "diffusion_dpo", "inpo"} < found("group_dpo")
+    assert found("", "image") == {name for name, recipe in recipes.items() if "image" in recipe.modalities}
+    assert found("", "", ("pairs", "user embeddings")) == {"ppd"}
+    assert found("2510.08425") == {"dgpo"}
+
+
+@pytest.mark.parametrize("width", [80, 110, 150])
+def test_words_of_the_table_stay_whole(recipes, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(list(recipes.values()), width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = {word for line in lines for word in line.split()}
+    for recipe in recipes.values():
+        assert {recipe.name, *recipe.cell} <= words
+        assert {word for need in recipe.needs for word in need.split()} <= {word.rstrip(",") for word in words}
 
 
 def counted(monkeypatch, known: dict[str, Recipe]) -> list[object]:
