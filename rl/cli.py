@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from configs.compose import Composed
 
 app = typer.Typer(
-    help="Reinforcement learning for diffusion models: text and images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -31,6 +29,23 @@ ConfigDir = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder with your own group files: recipe/mine.yaml is then recipe=mine."),
 ]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"denoiserl {version('denoiserl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Reinforcement learning for diffusion models: text and images."""
 
 
 @app.command()
@@ -165,6 +180,18 @@ def algorithms(
     from rl.commands.algorithms import Wanted, show_algorithms
 
     show_algorithms(Wanted(text, modality, tuple(needs or ())), config_dir, as_json)
+
+
+@app.command("list")
+def list_files(
+    what: Annotated[str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts or clusters.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """List the files of a group: what may stand behind recipe=, reward=, model= and so on."""
+    from rl.commands.listing import show_list
+
+    show_list(what, config_dir, as_json)
 
 
 @app.command()

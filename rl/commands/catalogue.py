@@ -19,7 +19,7 @@ from configs.compose import PACKAGE, Composed, compose
 from configs.schema import Config
 from models.options import Modality
 from rl.algorithm.requirements import differentiates_reward, is_coupled, needs_old, needs_reference
-from rl.commands.recipe import Recipe
+from rl.commands.recipe import Recipe, summary_of
 from rl.compatibility import problems
 from rl.compatibility.text import attention_of
 
@@ -57,7 +57,7 @@ def _recipe(file: Path, rest: Mapping[Modality, tuple[Config, DictConfig]]) -> R
     suited = {modality: config for modality, config in configs.items() if _suits(config)}
     config = next(iter(suited.values()), configs[Modality.text])
     algorithm = config.algorithm
-    summary = _summary(file)
+    summary = summary_of(file)
     paper = re.search(r"arXiv (\d{4}\.\d{5})", summary)
     return Recipe(
         name=file.stem,
@@ -95,17 +95,6 @@ def _merged(section: DictConfig, own: Any) -> Any:
 
 def _suits(config: Config) -> bool:
     return not any(problem.startswith(OF_THE_ALGORITHM) for problem in problems(config, None))
-
-
-def _summary(file: Path) -> str:
-    """The comment at the head of a file."""
-    lines = []
-    for line in file.read_text().splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.lstrip("# "))
-    return " ".join(lines)
 
 
 def cell_of(algorithm: AlgorithmOptions) -> tuple[str, str, str, str]:
