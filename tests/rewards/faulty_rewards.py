@@ -58,11 +58,11 @@ def one(completion):
             os.fork()
         case "answer again":
             reply = b'{"values": [99.0], "metrics": [], "seconds": 0.0}'
-            for descriptor in range(3, 64):
+            for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     os.write(descriptor, struct.pack(">4sQQ", b"drl1", 1, len(reply)) + reply)
         case "garbage":
-            for descriptor in range(3, 64):
+            for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     os.write(descriptor, struct.pack(">4sQQ", b"drl1", 2, 2**62))
         case "noise":
