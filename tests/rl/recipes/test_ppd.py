@@ -24,7 +24,7 @@ from torch import Tensor
 
 from configs.compose import compose
 from models.lora import trainable_parameters, without_adapters
-from rewards.digits import WORDS, digit_images
+from rewards.images.digits import WORDS, digit_images
 from rl.data.problems import Problem, open_source
 from rl.data.tickets import TicketKind, derive_seed
 from rl.learner.groups import Group
