@@ -26,13 +26,6 @@ EVALUATED = ["evaluation.every=1", "data.evaluation.size=4", "evaluation.prompts
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def finished(model: Path, tmp_path_factory) -> Path:
     """Where a run lies that has ended."""
     folder = tmp_path_factory.mktemp("finished")
