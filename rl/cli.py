@@ -126,6 +126,15 @@ def export(
     export_run(run, target, update, adapter_only, half)
 
 
+@app.command()
+def migrate(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
+    """Write a run's checkpoints of an earlier version anew, so that it can go on; the old ones stay beside them."""
+    from rl.run.migrate import migrate_run
+
+    for new, old in migrate_run(run):
+        print(f"{new} can be read now; what was there is kept as {old}")
+
+
 def _policy(
     overrides: list[str] | None, run: Path | None, update: int | None, config_dir: Path | None
 ) -> tuple[Composed, PackedWeights | None]:
