@@ -89,7 +89,7 @@ def show_samples(
 
 def export_run(run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
-    modality = modality_of(run_configuration(run, []).config)
+    modality = modality_of(run_configuration(run, [], unused=("reward",)).config)
     weights = run_weights(run, update)
     try:
         written = modality.export(weights, target, adapter_only, half)
