@@ -41,7 +41,7 @@ def _join(address: str | None) -> None:
         # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
         # and the actors would wait for the agent that makes it.
         with _environment(variables):
-            ray.init(include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, **quiet)  # whatever else runs on the machine
         return
     try:
         ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
