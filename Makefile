@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 TWO_WORKERS := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-slow coverage mutants evidence lint picture docs bases clean
+.PHONY: help quickstart quickstart-image test test-slow coverage mutants lowest evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -28,7 +28,10 @@ coverage: .venv/installed  ## lines that the tests reach in their own processes,
 mutants: .venv/installed  ## break the formulas on purpose and count how often the tests notice: about 20 minutes
 	$(BIN)/python -m tests.mutants --page docs/evidence/mutants.md --least 0.9
 
-evidence: coverage mutants  ## what takes long and shows most, before a release: further seeds, coverage, mutants
+lowest: .venv/installed  ## the quickstarts with every library at its lowest declared version: gigabytes and 10 minutes
+	$(BIN)/python -m tests.benchmarks.lowest --page docs/evidence/lowest.md
+
+evidence: coverage mutants lowest  ## what takes long and shows most, before a release: seeds, coverage, mutants, versions
 	$(PYTEST) -m evidence
 
 lint: .venv/installed  ## ruff, mypy, import direction, and whether the picture of the rooms is that of the imports

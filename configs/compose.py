@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.environment import NOT_FOUND, not_set, put_back, without_unset
 from configs.errors import ConfigError
 from configs.fields import describe, leaves, nearest, type_of
 from configs.schema import Config
@@ -77,8 +78,11 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
     return _composed(_assign(tree, values), sources)
 
 
-def recompose(file: Path, overrides: list[str]) -> Composed:
+def recompose(file: Path, overrides: list[str], to_read: bool = False) -> Composed:
     """The configuration that a run kept in `file`, with `dotted.key=value` settings on top.
+
+    Args:
+        to_read: what the environment should say and does not stays there by name (`configs.environment`).
 
     Raises:
         ConfigError: as `compose`; also when the file does not fit this version's options.
@@ -92,14 +96,18 @@ def recompose(file: Path, overrides: list[str]) -> Composed:
     values = [_parse(text) for text in overrides]
     for override in values:
         type_of(override.key_or_group)
-    return _composed(_assign(tree, values), [str(file)])
+    return _composed(_assign(tree, values), [str(file)], to_read)
 
 
-def _composed(tree: DictConfig, sources: list[str]) -> Composed:
+def _composed(tree: DictConfig, sources: list[str], to_read: bool = False) -> Composed:
     written = leaves(OmegaConf.to_container(tree, resolve=False))
+    interpolated = {path: value for path, value in written.items() if "${" in str(value)}
+    unset = without_unset(tree, interpolated) if to_read else {}
     _resolve(tree)
     config = cast(Config, OmegaConf.to_object(tree))
-    interpolated = {path: value for path, value in written.items() if "${" in str(value)}
+    put_back(config, unset)
+    for path in unset:
+        OmegaConf.update(tree, path, interpolated.pop(path))
     values = {path: str(OmegaConf.select(tree, path)) for path in interpolated}
     secrets = [values[path] for path, value in interpolated.items() if "${oc.env:" in str(value).replace(" ", "")]
     for path, value in interpolated.items():
@@ -251,6 +259,8 @@ def _resolve(tree: DictConfig) -> None:
         OmegaConf.resolve(tree)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
+        if variable := NOT_FOUND.search(reason):
+            raise ConfigError(not_set(str(error.full_key), variable[1])) from error
         raise ConfigError(f"{error.full_key or 'a ${...} reference'} cannot be resolved: {reason}") from error
     if missing:
         raise ConfigError("\n".join(f"{path} has no value; {_how_to_set(path)}" for path in missing))

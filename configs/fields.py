@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from configs.errors import ConfigError
 from configs.schema import Config
@@ -40,24 +41,52 @@ def type_of(path: str) -> Any:
     return here
 
 
-def may_change(path: str) -> bool:
-    """Whether a run may go on with another value of the option, or of the section that holds it: it decides nothing of
-    what is computed (`field(metadata={"resume": "may change"})` beside the option)."""
+@dataclass(frozen=True)
+class Mark:
+    """What an option says beside itself of runs that go on with another value of it."""
+
+    path: str
+    """Of the option, or of the section that says it for all that it holds."""
+    decides: AtResume
+
+
+class AtResume(Enum):
+    """`field(metadata={"resume": ...})`; an option without it must stay what it was."""
+
+    nothing = "may change"
+    """It decides nothing of what is computed."""
+    evaluations = "other evaluations"
+    """It decides the problems or the samples of evaluations, and nothing of the training."""
+
+
+def mark_of(path: str) -> Mark | None:
+    """The outermost mark on the way to the option at a dotted path; None: it must stay what it was."""
     here: Any = Config
+    walked: list[str] = []
     for name in path.split("."):
+        walked.append(name)
         here = without_none(here)
         if is_dataclass(here):
             field = next((field for field in fields(here) if field.name == name), None)
             if field is None:
-                return False
+                return None
             if "resume" in field.metadata:
-                return True
-            here = get_type_hints(here)[name]
+                return Mark(".".join(walked), AtResume(field.metadata["resume"]))
+            here = _hints(cast(type, here))[name]
         elif get_origin(here) is dict:
             here = get_args(here)[1]
         else:
-            return False
-    return False
+            return None
+    return None
+
+
+_hints = cache(get_type_hints)
+"""Of a dataclass: a configuration has some hundred options, and each evaluates all annotations beside it."""
+
+
+def may_change(path: str) -> bool:
+    """Whether a run may go on with another value of the option, or of the section that holds it."""
+    return mark_of(path) is not None
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

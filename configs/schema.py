@@ -78,7 +78,7 @@ class DataOptions:
     """What is learned from."""
     also: dict[str, SourceOptions] = field(default_factory=dict)
     """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
-    evaluation: Optional[SourceOptions] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    evaluation: Optional[SourceOptions] = field(default=None, metadata={"resume": "other evaluations"})  # noqa: UP045
     """Held-out problems; null evaluates nothing."""
     system_prompt: Optional[str] = None  # noqa: UP045
     """System message before each prompt of a text model; null is none."""
@@ -92,14 +92,14 @@ class DataOptions:
 
 @dataclass
 class EvaluationOptions:
-    every: int = 10
+    every: int = field(default=10, metadata={"resume": "may change"})
     """Updates between held-out evaluations; 0 never. The first and the last update are always evaluated. Unit:
     updates."""
-    samples: int = 1
+    samples: int = field(default=1, metadata={"resume": "other evaluations"})
     """Sampled completions of each problem, beside the greedy one; 0 evaluates greedily only. Unit: samples."""
-    images_per_prompt: int = 1
+    images_per_prompt: int = field(default=1, metadata={"resume": "other evaluations"})
     """Images: greedy ones of each prompt, from different first noises (GenEval, arXiv 2310.11513: 4). Unit: samples."""
-    prompts_per_ticket: int = 128
+    prompts_per_ticket: int = field(default=128, metadata={"resume": "other evaluations"})
     """Prompts that one worker generates together in an evaluation. Unit: prompts."""
 
 
@@ -138,7 +138,7 @@ class Config:
     """The problems."""
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
     """How samples are made."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions, metadata={"resume": "may change"})
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """Held-out evaluations."""
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     """The processes and what each may use."""

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rewards.image import picture
 from rewards.options import RewardTerm
+from rewards.picture import picture
 from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError, resolve_term
 
 if TYPE_CHECKING:  # a reward process without such rewards does not wait for torch

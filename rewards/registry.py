@@ -21,12 +21,12 @@ REGISTERED = {
     "math": "rewards.math_answer.math",
     "tokens_per_round": "rewards.speed.tokens_per_round",
     "scene": "rewards.scenes.reward.scene",
-    "jpeg_compressibility": "rewards.image.jpeg_compressibility",
-    "jpeg_incompressibility": "rewards.image.jpeg_incompressibility",
-    "digit_probability": "rewards.digits.digit_probability",
-    "digit_log_probability": "rewards.digits.digit_log_probability",
+    "jpeg_compressibility": "rewards.images.jpeg.jpeg_compressibility",
+    "jpeg_incompressibility": "rewards.images.jpeg.jpeg_incompressibility",
+    "digit_probability": "rewards.images.digits.digit_probability",
+    "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
-    "text_image_similarity": "rewards.dual_encoder.text_image_similarity",
+    "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 

@@ -113,7 +113,7 @@ def sample(
     from rl.modality.protocol import ShowOptions
 
     options = ShowOptions(count, greedy, steps, output)
-    show_samples(*_policy(overrides, run, update, config_dir), prompt, problems, options)
+    show_samples(*_policy(overrides, run, update, config_dir, unused=("reward",)), prompt, problems, options)
 
 
 @app.command()
@@ -149,8 +149,21 @@ def export(
     export_run(run, target, update, adapter_only, half, overwrite)
 
 
+@app.command()
+def migrate(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
+    """Write a run's checkpoints of an earlier version anew, so that it can go on; the old ones stay beside them."""
+    from rl.run.migrate import migrate_run
+
+    for new, old in migrate_run(run):
+        print(f"{new} can be read now; what was there is kept as {old}")
+
+
 def _policy(
-    overrides: list[str] | None, run: Path | None, update: int | None, config_dir: Path | None
+    overrides: list[str] | None,
+    run: Path | None,
+    update: int | None,
+    config_dir: Path | None,
+    unused: tuple[str, ...] = (),
 ) -> tuple[Composed, PackedWeights | None]:
     """(configuration, weights) of a run, or of a composed configuration; weights None are the checkpoint's own."""
     if run is None:
@@ -159,7 +172,7 @@ def _policy(
         return compose(overrides or [], config_dir), None
     from rl.records.saved import run_configuration, run_weights
 
-    return run_configuration(run, overrides or []), run_weights(run, update)
+    return run_configuration(run, overrides or [], unused), run_weights(run, update)
 
 
 Needs = Annotated[

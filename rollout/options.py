@@ -232,7 +232,7 @@ class DenoisingOptions:
     """How the log-probabilities of a latent's elements make that of a step."""
     samples_per_forward: int = 64
     """Samples that go through the network together in a rollout. Unit: samples."""
-    evaluation_steps: Optional[int] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    evaluation_steps: Optional[int] = field(default=None, metadata={"resume": "other evaluations"})  # noqa: UP045
     """Steps of a greedy evaluation; null is the same as in training. Unit: steps."""
 
     def greedy(self) -> DenoisingOptions:

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING
 
-from configs.fields import describe, without_none
+from configs.fields import AtResume, describe, without_none
 
 UNIT = re.compile(r"\s*\bUnit: ([^.]+)\.$")
 
@@ -99,7 +99,12 @@ def _option(field: Field[Any], hint: Any, docstring: str, default: Any) -> Optio
 
 
 def _at_a_resume(field: Field[Any]) -> str:
-    return " May change when a run goes on." if "resume" in field.metadata else ""
+    """What the field's mark (`configs.fields.AtResume`) says to a reader."""
+    if "resume" not in field.metadata:
+        return ""
+    mark = AtResume(field.metadata["resume"])
+    later = "; evaluations are compared with later ones only" if mark is AtResume.evaluations else ""
+    return f" May change when a run goes on{later}."
 
 
 def written(value: Any) -> str:

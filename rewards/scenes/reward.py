@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.image import picture
+from rewards.picture import picture
 from rewards.scenes.verifier import Verdict, detect, judge
 from rewards.scenes.world import Thing, parse
 

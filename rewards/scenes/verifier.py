@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from rewards.image import picture
+from rewards.picture import picture
 from rewards.scenes.world import (
     BACKGROUND,
     COLOURS,

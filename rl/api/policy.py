@@ -164,12 +164,12 @@ def _without_bars() -> Iterator[None]:
 def _configuration(source: Source) -> tuple[Config, Path | None]:
     """The configuration, and the run folder if weights are to be taken from one."""
     if isinstance(source, RunFolder):
-        return source.config, source.path
+        source = source.path
     if not isinstance(source, str | Path):
         return composed_of(source).config, None
     path = Path(source)
     if (path / "config.yaml").is_file():
-        return run_configuration(path, []).config, path
+        return run_configuration(path, [], unused=("reward",)).config, path
     from models.files import find_checkpoint
 
     folder = find_checkpoint(str(source), ["model_index.json", "config.json"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.compose import Composed
+from configs.environment import check_environment
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.options import RewardOptions, RewardTerm
@@ -67,6 +68,7 @@ def score(
     from rl.run.solved import solved_of
 
     options = reward_options(reward)
+    check_environment(options)
     request, shape = _request(samples, prompts, columns or {})
     scorer = Scorer(options)
     try:

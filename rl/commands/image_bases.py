@@ -12,7 +12,7 @@ import numpy as np
 
 from models.tiny.autoencoder import fit_autoencoder, standardise
 from models.tiny.image import untrained_pipeline
-from rewards.digits import digit_images
+from rewards.images.digits import digit_images
 from rewards.scenes.world import choose, demonstration
 
 SEED = 0

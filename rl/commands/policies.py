@@ -95,7 +95,7 @@ def export_run(
     run: Path, target: Path, update: int | None, adapter_only: bool, half: bool = False, overwrite: bool = False
 ) -> None:
     """A checkpoint in the family's published layout, with adapters merged in unless `adapter_only`."""
-    modality = modality_of(run_configuration(run, []).config)
+    modality = modality_of(run_configuration(run, [], unused=("reward",)).config)
     weights = run_weights(run, update)
     try:
         ask_before_writing([target], overwrite)

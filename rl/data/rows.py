@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from configs.schema import SourceOptions
-from rewards.digits import WORDS as DIGIT_WORDS
-from rewards.digits import digit_images
+from rewards.images.digits import WORDS as DIGIT_WORDS
+from rewards.images.digits import digit_images
 from rewards.known_tasks import REFUSED, WEAK
 from rewards.scenes.world import Split, choose, compositions, demonstration
 

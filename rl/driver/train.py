@@ -13,6 +13,7 @@ from rich.table import Table
 from cluster.joining import joined
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
+from configs.environment import check_environment
 from configs.errors import UserError
 from configs.schema import Config
 from models.files import local_folder
@@ -89,6 +90,7 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
 def planned(composed: Composed) -> Plan:
     """Check everything that can be checked without a process."""
     config = composed.config
+    check_environment(config)
     if (share := config.model.text_encoder_share) != 1:
         raise UserError(
             f"model.text_encoder_share={share} mixes tuned and loaded text encoders, to evaluate or to sample; train "

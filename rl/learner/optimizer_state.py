@@ -6,7 +6,7 @@ In safetensors, which hold numbers and nothing that could run, and without a tra
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,31 +28,43 @@ class StateError(RuntimeError):
     """A saved state is not of this engine's parameters."""
 
 
+class StateWriter:
+    """Writes the files of one state, parameter by parameter."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._shard: dict[str, Tensor] = {}
+        self._files: list[str] = []
+
+    def add(self, name: str, parts: Mapping[str, Tensor]) -> None:
+        """A parameter's weight and, where there are any, its moments."""
+        for part, whole in parts.items():
+            self._shard[f"{name}/{part}"] = whole.detach().to("cpu", torch.float32, copy=True).contiguous()
+        if sum(tensor.nbytes for tensor in self._shard.values()) >= SHARD_BYTES:
+            self._flush()
+
+    def finish(self, updates: int, adam_steps: float | None) -> None:
+        self._flush()
+        description = {"updates": updates, "adam_steps": adam_steps, "files": self._files}
+        (self._folder / DESCRIPTION).write_text(json.dumps(description))
+
+    def _flush(self) -> None:
+        if self._shard:
+            self._files.append(f"optimizer-{len(self._files):05d}.safetensors")
+            save_file(self._shard, self._folder / self._files[-1])
+        self._shard.clear()
+
+
 def save_state(engine: Engine, folder: Path) -> None:
     """Collective; rank 0 writes."""
-    writes = dist.get_rank() == 0
-    if writes:
-        folder.mkdir(parents=True, exist_ok=True)
-    shard: dict[str, Tensor] = {}
-    files: list[str] = []
-
-    def flush() -> None:
-        if writes and shard:
-            files.append(f"optimizer-{len(files):05d}.safetensors")
-            save_file(shard, folder / files[-1])
-        shard.clear()
-
+    writer = StateWriter(folder) if dist.get_rank() == 0 else None
     for name, parameter in _trained(engine):
-        for part in (WEIGHT, *MOMENTS):
-            whole = _whole(engine, parameter, part)
-            if writes and whole is not None:
-                shard[f"{name}/{part}"] = whole.detach().to("cpu", torch.float32, copy=True).contiguous()
-        if sum(tensor.nbytes for tensor in shard.values()) >= SHARD_BYTES:
-            flush()
-    flush()
-    if writes:
-        description = {"updates": engine.updates, "adam_steps": _adam_steps(engine), "files": files}
-        (folder / DESCRIPTION).write_text(json.dumps(description))
+        parts = {part: _whole(engine, parameter, part) for part in (WEIGHT, *MOMENTS)}
+        if writer is not None:
+            writer.add(name, {part: whole for part, whole in parts.items() if whole is not None})
+    if writer is not None:
+        writer.finish(engine.updates, _adam_steps(engine))
 
 
 def load_state(engine: Engine, folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cluster.weights import PackedWeights, load_weights
 from configs.algorithm_options import LikelihoodKind, LikelihoodOptions
+from configs.environment import check_environment
 from configs.errors import UserError
 from configs.schema import Config
 from models.images.checkpoint import (
@@ -275,6 +276,7 @@ class ImageModality:
 
     def _reward_gradient(self, policy: ImagePolicy, device: torch.device) -> ImageRewardGradient:
         config, options = self.config, self.config.algorithm.reward_gradient
+        check_environment(config.reward)
         return ImageRewardGradient(
             Schedule(policy.spec, self.sampler(TicketKind.train)),
             options,

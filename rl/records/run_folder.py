@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
-from rl.records.saved import run_configuration, run_weights
+from rl.records.saved import EVERYTHING, run_configuration, run_weights
 from rl.run.checkpoint import complete_checkpoints
 from rl.run.metrics import read_rows
 
@@ -42,7 +42,8 @@ class RunFolder:
 
     @cached_property
     def config(self) -> Config:
-        return run_configuration(self.path, []).config
+        """What the run was told. A value that comes from an environment variable which is not set now is its name."""
+        return run_configuration(self.path, [], unused=EVERYTHING).config
 
     @property
     def name(self) -> str:

@@ -21,13 +21,18 @@ from configs.errors import UserError
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
-"""1 held DeepSpeed's own files, pickles, which run what they say when they are loaded."""
+PICKLES = 1
+"""The format that held DeepSpeed's own files, which run what they say when they are loaded (`rl.run.migrate`)."""
 _COMPLETE = re.compile(r"u(\d{6,})")
 _LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read; the message says why and what to do."""
+
+
+class OtherFormat(CheckpointError):
+    """A checkpoint of another version; the message says what reads it."""
 
 
 # Writing
@@ -58,11 +63,11 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
     temporary.mkdir()
     try:
         yield temporary
-        _seal(temporary, state)
+        seal(temporary, state)
         if final.exists():  # A run that went back to an older checkpoint comes by here again.
             _discard(final)
         temporary.rename(final)
-        _flush(root)
+        flush(root)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
@@ -84,7 +89,8 @@ def remove_leftovers(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _seal(folder: Path, state: Mapping[str, Any]) -> None:
+def seal(folder: Path, state: Mapping[str, Any]) -> None:
+    """Describe what the folder holds, and force it to the disk."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     body = {
         "format": FORMAT,
@@ -96,7 +102,7 @@ def _seal(folder: Path, state: Mapping[str, Any]) -> None:
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"crc32": _body_crc32(body), **body}, indent=1))
     for path in [*files, manifest, *(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        _flush(path)
+        flush(path)
 
 
 def _discard(folder: Path) -> None:
@@ -136,7 +142,7 @@ def newest_complete(root: Path, check_crc: bool = False) -> Path | None:
     damage = _damage(newest, check_crc)
     if damage is None:
         return newest
-    fallback = next((folder for folder in older if _damage(folder, check_crc) is None), None)
+    fallback = next((folder for folder in older if _is_whole(folder, check_crc)), None)
     fix = f"to go on from {fallback}" if fallback else "to start from the beginning: no older checkpoint is complete"
     raise CheckpointError(f"checkpoint {newest} is damaged: {damage}. Restore it, or remove {newest} {fix}")
 
@@ -158,10 +164,10 @@ def checkpoint_of(root: Path, update: int | None = None) -> Path:
     return found
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path, written_as: int = FORMAT) -> dict[str, Any]:
     """The state that was given to `new_checkpoint`."""
     try:
-        return _read_manifest(folder)["state"]
+        return _read_manifest(folder, written_as)["state"]
     except ValueError as error:
         raise CheckpointError(f"checkpoint {folder} is damaged: {error}") from error
 
@@ -172,10 +178,23 @@ def complete_checkpoints(root: Path) -> list[Path]:
     return [folder for _, folder in sorted(found, reverse=True)]
 
 
-def _damage(folder: Path, check_crc: bool) -> str | None:
+def check_whole(folder: Path, written_as: int) -> None:
+    """Raises CheckpointError unless every byte of a checkpoint of that format is as it was written."""
+    if (damage := _damage(folder, check_crc=True, written_as=written_as)) is not None:
+        raise CheckpointError(f"checkpoint {folder} is damaged: {damage}")
+
+
+def _is_whole(folder: Path, check_crc: bool) -> bool:
+    try:
+        return _damage(folder, check_crc) is None
+    except OtherFormat:
+        return False
+
+
+def _damage(folder: Path, check_crc: bool, written_as: int = FORMAT) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = _read_manifest(folder)
+        manifest = _read_manifest(folder, written_as)
     except ValueError as error:
         return str(error)
     for name, recorded in manifest["files"].items():
@@ -189,7 +208,7 @@ def _damage(folder: Path, check_crc: bool) -> str | None:
     return None
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path, written_as: int) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{MANIFEST} is missing")
@@ -200,11 +219,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} cannot be read ({error})") from error
     if crc32 != _body_crc32(manifest):
         raise ValueError(f"{MANIFEST} has changed since it was written (CRC)")
-    if manifest["format"] != FORMAT:
-        raise ValueError(
-            f"{MANIFEST} has format {manifest['format']}, this version reads {FORMAT}: go on with the version that "
-            f"wrote it (code.json names its commit)"
+    if (found := manifest["format"]) != written_as:
+        way = (
+            f"`denoiserl migrate {folder.parent.parent}` writes it anew, without running anything of it, and keeps it"
+            if found == PICKLES
+            else "go on with the version that wrote it (code.json names its commit)"
         )
+        raise OtherFormat(f"checkpoint {folder} has format {found}, and format {written_as} is read here: {way}")
     return manifest
 
 
@@ -223,7 +244,7 @@ def _body_crc32(body: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(body, sort_keys=True).encode())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Force a file's contents, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from configs.errors import UserError
-from configs.fields import leaves, may_change
+from configs.fields import AtResume, leaves, mark_of, may_change
 
 ABSENT = "(not set)"
 
@@ -51,10 +52,19 @@ def check_continues(recorded: Mapping[str, Any], current: Mapping[str, Any], whe
 
 def evaluation_identity(options: Mapping[str, Any]) -> str:
     """Hash of what decides an evaluation's problems and samples and may change at a resume: two evaluations compare
-    when it is the same."""
-    evaluation = {name: value for name, value in options["evaluation"].items() if name != "every"}
-    decides = [evaluation, options["data"]["evaluation"], options["rollout"]["denoising"]["evaluation_steps"]]
+    when it is the same. Which options those are, they say themselves (`configs.fields.AtResume.evaluations`)."""
+    marks = {mark.path for path in leaves(options) if (mark := mark_of(path)) and mark.decides is AtResume.evaluations}
+    values = {path: _at(options, path) for path in marks}
+    # In the order and the form of the first runs' hashes, or those evaluations would compare with none of today's.
+    of_evaluation = {path: values.pop(path) for path in marks if path.startswith("evaluation.")}
+    evaluation = {path.removeprefix("evaluation."): value for path, value in of_evaluation.items()}
+    decides = [evaluation, values.pop("data.evaluation"), values.pop("rollout.denoising.evaluation_steps")]
+    decides += [values] if values else []
     return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _at(options: Mapping[str, Any], path: str) -> Any:
+    return reduce(lambda section, name: section[name], path.split("."), options)
 
 
 def _shown(value: Any) -> str:

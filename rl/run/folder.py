@@ -279,6 +279,12 @@ class Run:
         if self._checkpoint is None:
             return 0
         state = read_state(self._checkpoint)
+        if "identity" not in state:
+            raise UserError(
+                f"{self._checkpoint} was written before runs recorded their whole configuration, so nobody can say "
+                "whether this one would continue it: `eval`, `sample` and `export` read it; to train on, start from "
+                "what `export` writes, under another run.name"
+            )
         changed: dict[str, Any] = {}
         for recorded, current in zip(state["identity"].values(), self._identity.values(), strict=True):
             changed |= check_continues(recorded, current, str(self._checkpoint))

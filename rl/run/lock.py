@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -11,6 +12,10 @@ from typing import Any
 
 from configs.errors import UserError
 
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""Answers of file systems that have no hard links: FAT, some network and FUSE mounts."""
+BEING_WRITTEN = 1.0
+"""Seconds: between the creation of a lock there and its write."""
 SAME_START = 3.0
 """Seconds: a process's start is counted from the machine's, which a corrected clock moves a little."""
 
@@ -49,13 +54,32 @@ class FolderLock:
             os.link(mine, self._path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return self._created()
         finally:
             mine.unlink()
+        return True
+
+    def _created(self) -> bool:
+        """On file systems without hard links: made if there is none, in one write. Who reads it before that write finds
+        it empty, waits a moment, and finds it whole or left behind."""
+        try:
+            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:
+            return False
+        try:
+            os.write(descriptor, json.dumps(self._me).encode())
+        finally:
+            os.close(descriptor)
         return True
 
     def _owner(self) -> dict[str, Any] | None:
         """None: it is gone by now, or is no lock of ours."""
         try:
+            if self._path.stat().st_size == 0:
+                time.sleep(BEING_WRITTEN)
             owner = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return None

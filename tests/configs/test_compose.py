@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from configs.algorithm_options import Denominator
 from configs.compose import compose, recompose
+from configs.environment import check_environment
 from configs.errors import ConfigError, UserError
 from configs.schema import Config
 from models.options import LoraOptions
@@ -280,3 +281,44 @@ def test_what_comes_from_the_environment_is_used_and_never_written(tmp_path: Pat
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(ConfigError, match="JUDGE_KEY"):
         recompose(kept, [f"{term}.weight=2"])
+
+
+def test_what_nobody_has_set_is_read_by_its_name_and_asked_for_when_it_is_used(tmp_path: Path, monkeypatch) -> None:
+    """Of whatever type, alone, in a list, and in what refers to it."""
+    monkeypatch.setenv("WEIGHT", "2.5")
+    for name in ("JUDGE_KEY", "NUMBER", "ORDER"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe/mine.yaml").write_text(
+        "# @package _global_\ndefaults: [quickstart]\nreward:\n  terms:\n    answer:\n"
+        "      weight: ${oc.env:WEIGHT}\n      args:\n        key: ${oc.env:JUDGE_KEY}\n"
+        "        again: Bearer ${.key}\n        listed: [plain, '${oc.env:JUDGE_KEY}']\n"
+        "        given: ${oc.env:JUDGE_KEY,otherwise}\n"
+        "run:\n  seed: ${oc.env:NUMBER}\nrollout:\n  sampler:\n    order: ${oc.env:ORDER}\n"
+    )
+    with pytest.raises(ConfigError, match=r"answer\.args\.key needs the environment variable JUDGE_KEY, which is not"):
+        compose(["recipe=mine"], tmp_path)
+    with monkeypatch.context() as patch:
+        for name, value in (("JUDGE_KEY", "hush"), ("NUMBER", "41"), ("ORDER", "random")):
+            patch.setenv(name, value)
+        composed = compose(["recipe=mine"], tmp_path)
+    kept = tmp_path / "config.yaml"
+    kept.write_text(composed.yaml)
+    read = recompose(kept, ["run.updates=7"], to_read=True)
+    args = read.config.reward.terms["answer"].args
+    assert (args["key"], args["again"]) == ("${oc.env:JUDGE_KEY}", "Bearer ${.key}")
+    assert (args["listed"], args["given"]) == (["plain", "${oc.env:JUDGE_KEY}"], "otherwise")
+    assert (read.config.run.seed, read.config.rollout.sampler.order) == ("${oc.env:NUMBER}", "${oc.env:ORDER}")
+    assert (read.config.reward.terms["answer"].weight, read.config.run.updates) == (2.5, 7)
+    assert read.yaml == composed.yaml.replace(f"updates: {composed.config.run.updates}\n", "updates: 7\n")
+    check_environment(read.config, but=("reward", "run", "rollout"))
+    for section, option, variable in (
+        (read.config.reward, "reward.terms.answer.args.key", "JUDGE_KEY"),
+        (read.config.run, "run.seed", "NUMBER"),
+        (read.config, "rollout.sampler.order", "ORDER"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            check_environment(section, but=("reward", "run"))
+        assert f"{option} needs the environment variable {variable}, which is not set" in str(caught.value)
+    monkeypatch.setenv("JUDGE_KEY", "hush")
+    check_environment(recompose(kept, [], to_read=True).config.reward)

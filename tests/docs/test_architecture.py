@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from os.path import normpath
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from tests.documentation import ROOT, defines
 
 PAGE = "docs/architecture.md"
 TEXT = (ROOT / PAGE).read_text()
+PACKAGES = ("rl", "rollout", "rewards", "models", "configs", "cluster", "docs", "tests")
+SOURCES = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -52,6 +55,19 @@ def reached(start: str) -> set[str]:
         found |= new
         left += new
     return found
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    lengths = {str(file): len(file.read_text().splitlines()) for file in SOURCES}
+    assert len(lengths) > 500
+    assert {file: length for file, length in lengths.items() if length > 400} == {}
+
+
+def test_no_room_has_more_than_15_files() -> None:
+    """Beside what describes it (`__init__.py`) and what its tests share (`conftest.py`)."""
+    rooms = Counter(file.parent for file in SOURCES if file.name not in ("__init__.py", "conftest.py"))
+    assert len(rooms) > 50
+    assert {str(room): files for room, files in rooms.items() if files > 15} == {}
 
 
 def test_every_page_can_be_reached() -> None:

@@ -40,7 +40,10 @@ TARGETS = (
     Target(
         "advantages",
         ("rl.algorithm.advantages",),
-        tuple(f"tests/rl/algorithm/test_{name}.py" for name in ("advantages", "step_advantages", "credit")),
+        tuple(
+            f"tests/rl/algorithm/test_{name}.py"
+            for name in ("advantages", "update_advantages", "step_advantages", "credit")
+        ),
         ("tests/rl/algorithm/test_branches.py", "tests/rl/algorithm/test_named_objectives.py"),
     ),
     Target(
@@ -52,7 +55,10 @@ TARGETS = (
     Target(
         "reveal",
         ("rollout.text.reveal",),
-        tuple(f"tests/rollout/text/test_{name}.py" for name in ("reveal", "reveal_ties", "reveal_probability")),
+        tuple(
+            f"tests/rollout/text/test_{name}.py"
+            for name in ("reveal", "reveal_counts", "reveal_ties", "reveal_probability")
+        ),
         ("tests/rl/likelihood/test_golden_traces.py",),
     ),
     Target(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rewards.differentiable import DifferentiableTotal, brightness, differentiable
-from rewards.digits import digit_images, digit_log_probability, digit_probability
+from rewards.images.digits import digit_images, digit_log_probability, digit_probability
 from rewards.options import RewardTerm
 from rewards.registry import RewardError
 

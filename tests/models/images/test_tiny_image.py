@@ -12,8 +12,8 @@ import models.tiny
 from models.tiny.autoencoder import empty_autoencoder, fit_autoencoder, standardise
 from models.tiny.image import untrained_pipeline
 from models.tiny.prompts import MAX_TOKENS, prompt_tokenizer, scramble, text_encoder_config
-from rewards.digits import WORDS as DIGITS
-from rewards.digits import digit_images
+from rewards.images.digits import WORDS as DIGITS
+from rewards.images.digits import digit_images
 from rewards.scenes.verifier import verify
 from rewards.scenes.world import choose, compositions, demonstration
 

@@ -19,16 +19,11 @@ from rl.learner.groups import Group
 from rl.likelihood.protocol import micro_batches
 from rl.likelihood.text import TextElbo
 from tests.rl.learner.test_two_passes import CELLS, EXACT, LARGE, SMALL, cell
-from tests.rl.support.image_learning import process_group
 from tests.rl.support.text_learning import learn, policy, recorded_groups
 
+pytestmark = pytest.mark.usefixtures("rank")
+
 MOVED, MOVED_REFERENCE = 0.02, 0.03
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 def scored(likelihood, model, groups: list[Group], tokens: int) -> LogProbs:

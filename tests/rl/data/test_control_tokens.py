@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 from configs.compose import compose
 from models.text import chat_templates
 from models.text.tokenizer import load_tokenizer
-from models.tiny.create import main as create
 from rl.data.conversation import Conversation
 from rl.data.encode import encode_prompt, encode_response
 from rl.data.problems import open_source
@@ -22,13 +21,6 @@ from rl.data.rows import DataError
 from rl.modality.choice import modality_of
 
 PAD, MASK, END, ANSWER = range(4)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from configs.errors import UserError
 from configs.schema import Config, DataOptions, SourceKind, SourceOptions
 from models.text import chat_templates
 from models.text.tokenizer import load_tokenizer
-from models.tiny.create import main as create
 from rl.api.prompts import as_problems
 from rl.api.sampling import Samples
 from rl.api.scoring import _request
@@ -52,11 +51,9 @@ def trl() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+def tokenizer(model: Path) -> PreTrainedTokenizerBase:
     """A character a token, with ChatML; <|im_start|> and <|im_end|> are texts of it, <|end|> is the stop token."""
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(model)
     tokenizer.chat_template = chat_templates.CHATML.replace("<|im_end|>\\n", "<|end|>")
     return tokenizer
 

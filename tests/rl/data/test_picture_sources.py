@@ -11,7 +11,7 @@ import pytest
 
 from configs.compose import compose as compose_config
 from configs.schema import SourceKind, SourceOptions
-from rewards.digits import WORDS, digit_images
+from rewards.images.digits import WORDS, digit_images
 from rewards.registry import resolve
 from rewards.scenes.world import compositions
 from rl.data.problems import open_source

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from configs.schema import DataOptions, SourceKind, SourceOptions
-from rewards.digits import digit_probability
+from rewards.images.digits import digit_probability
 from rewards.math_answer import math
 from rewards.reasoning import reasoning_gym
 from rl.data.problems import Mixture, Problems, open_source, open_training

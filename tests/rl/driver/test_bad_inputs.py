@@ -30,13 +30,6 @@ ROOT = Path(__file__).parents[3]
 NO_LIMIT = "reward.max_failed_fraction=1.0"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
-
-
 @pytest.fixture
 def damaged(model: Path, tmp_path: Path) -> Path:
     """A copy of the model, for a test to damage."""

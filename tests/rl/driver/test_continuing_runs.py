@@ -16,20 +16,13 @@ from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.driver.in_process import Trained, train_in_process
 from rl.run.callback import Callback
-from rl.run.checkpoint import MANIFEST, _seal, read_state
+from rl.run.checkpoint import MANIFEST, read_state, seal
 from rl.run.lock import FolderLock
 from rl.run.metrics import read_rows
 from tests.rl.support.training import SMALL
 
 ONE_UPDATE = ["run.updates=1", "run.checkpoint_every=1", "rollout.prompts_per_update=2"]
 EVALUATED = ["evaluation.every=1", "data.evaluation.size=4", "evaluation.prompts_per_ticket=4"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +132,7 @@ def test_a_checkpoint_runs_nothing(model, tmp_path):
         torch.save({"module": Touches(touched)}, checkpoint / name)
     state = read_state(checkpoint)
     (checkpoint / MANIFEST).unlink()
-    _seal(checkpoint, state)
+    seal(checkpoint, state)
     trained, _ = run(model, tmp_path, "run.updates=2")
     assert [row["update"] for row in trained.metrics] == [0, 1]
     assert not touched.exists()

@@ -13,17 +13,13 @@ from rollout.options import DenoisingOptions, KernelKind
 from rollout.worker import Origin, Recording, RolloutRequest
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.recipes.test_image_recipes import redness
-from tests.rl.support.image_learning import Training, configuration, process_group
+from tests.rl.support.image_learning import Training, configuration
 from tests.rl.support.image_rollouts import pipeline_folder, worker_of
 from tests.rl.support.learning_effect import assert_learned, effect_of_training
 
+pytestmark = pytest.mark.usefixtures("rank")
+
 STEPS = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.mark.parametrize("samples_per_forward", [64, 2])

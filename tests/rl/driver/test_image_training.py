@@ -14,25 +14,10 @@ import torch
 
 from rl.run.metrics import read_rows
 from rollout.trajectory import ImageTrajectory, read_parquet
-from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, run_on_ray, small_run, weights_after
 
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sd3"
-    tiny_pipeline("sd3").save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def unet(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sd"
-    tiny_pipeline("sd").save_pretrained(folder)
-    return folder
 
 
 def run(model: Path, folder: Path, *overrides: str) -> None:

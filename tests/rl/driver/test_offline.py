@@ -20,7 +20,6 @@ from PIL import Image
 from configs.compose import compose
 from configs.schema import Config, SourceKind, SourceOptions
 from models.policy import Policy
-from models.tiny.create import main as create
 from rl.data.image_columns import pixels
 from rl.data.problems import open_source
 from rl.data.prompts import PromptSource
@@ -33,7 +32,6 @@ from rl.driver.schedule import Schedule
 from rl.likelihood.protocol import Likelihood
 from rl.modality.choice import modality_of
 from rollout.trajectory import ImageTrajectory, TextTrajectory, Trajectory
-from tests.models.pipelines import tiny_pipeline
 
 CPU = torch.device("cpu")
 TEXTS = [
@@ -42,20 +40,6 @@ TEXTS = [
     {"prompt": "3+3", "chosen": "6", "rejected": "7"},
 ]
 RED, BLUE = (np.full((32, 32, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 200)))
-
-
-@pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sd3"
-    tiny_pipeline("sd3").save_pretrained(folder)
-    return folder
 
 
 def text_config(model: Path, name: Path, *overrides: str) -> Config:
@@ -102,8 +86,8 @@ def encoded(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def test_text_pairs_become_groups_of_a_chosen_and_a_rejected_answer(text_model: Path, tmp_path: Path) -> None:
-    loop = loop_of(text_config(text_model, write_jsonl(tmp_path / "pairs.jsonl", TEXTS)))
+def test_text_pairs_become_groups_of_a_chosen_and_a_rejected_answer(model: Path, tmp_path: Path) -> None:
+    loop = loop_of(text_config(model, write_jsonl(tmp_path / "pairs.jsonl", TEXTS)))
     groups = loop.groups_of(0)
     assert len(groups) == 3
     tokenizer = loop.generation.modality.tokenizer
@@ -119,21 +103,21 @@ def test_text_pairs_become_groups_of_a_chosen_and_a_rejected_answer(text_model: 
     assert len(lengths) > 1  # so that padding was needed
 
 
-def test_every_sample_has_noise_of_its_own_that_follows_from_the_seed(text_model: Path, tmp_path: Path) -> None:
+def test_every_sample_has_noise_of_its_own_that_follows_from_the_seed(model: Path, tmp_path: Path) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", TEXTS)
-    loop = loop_of(text_config(text_model, name))
+    loop = loop_of(text_config(model, name))
     uids = [trajectory.uid.tolist() for update in (0, 1) for trajectory, *_ in loop.groups_of(update)]
     assert len({uid for group in uids for uid in group}) == 2 * len(uids) == 12
-    again = loop_of(text_config(text_model, name))
+    again = loop_of(text_config(model, name))
     assert [trajectory.uid.tolist() for trajectory, *_ in again.groups_of(1)] == uids[3:]
-    other = loop_of(text_config(text_model, name, "run.seed=1"))
+    other = loop_of(text_config(model, name, "run.seed=1"))
     assert [trajectory.uid.tolist() for trajectory, *_ in other.groups_of(1)] != uids[3:]
 
 
-def test_a_demonstration_is_a_group_of_one(text_model: Path, tmp_path: Path) -> None:
+def test_a_demonstration_is_a_group_of_one(model: Path, tmp_path: Path) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", TEXTS)
     demonstration = ["data=jsonl", "data.train.response='{{ chosen }}'", "algorithm=sft"]
-    groups = loop_of(text_config(text_model, name, *demonstration)).groups_of(0)
+    groups = loop_of(text_config(model, name, *demonstration)).groups_of(0)
     assert [(t.group_size, a.tolist(), v.tolist()) for t, a, v, _ in groups] == [(1, [1], [True])] * 3
 
 
@@ -161,9 +145,9 @@ def image_sources(folder: Path) -> dict[str, list[str]]:
     return overrides | {"saved": [f"data.train.name={folder / 'saved'}", "data.train.kind=dataset"]}
 
 
-def test_image_pairs_are_the_same_in_every_kind_of_source(image_model: Path, tmp_path: Path) -> None:
+def test_image_pairs_are_the_same_in_every_kind_of_source(flow: Path, tmp_path: Path) -> None:
     for name, overrides in image_sources(tmp_path).items():
-        groups = loop_of(image_config(image_model, tmp_path / "unused.jsonl", *overrides)).groups_of(0)
+        groups = loop_of(image_config(flow, tmp_path / "unused.jsonl", *overrides)).groups_of(0)
         found = {}
         for trajectory, advantage, valid, _ in groups:
             assert isinstance(trajectory, ImageTrajectory), name
@@ -192,13 +176,13 @@ def test_rewards_see_neither_image_of_a_pair(tmp_path: Path) -> None:
         ({"prompt": "4+4", "chosen": "8", "rejected": "9" * 8}, "response of pairs.jsonl/3 has 9 tokens, more than"),
     ],
 )
-def test_unusable_text_pairs_are_named(text_model: Path, tmp_path: Path, row: dict, message: str) -> None:
+def test_unusable_text_pairs_are_named(model: Path, tmp_path: Path, row: dict, message: str) -> None:
     name = write_jsonl(tmp_path / "pairs.jsonl", [*TEXTS, row])
     with pytest.raises(DataError, match=message):
-        loop_of(text_config(text_model, name))
+        loop_of(text_config(model, name))
 
 
-def test_unusable_image_pairs_are_named(image_model: Path, tmp_path: Path) -> None:
+def test_unusable_image_pairs_are_named(flow: Path, tmp_path: Path) -> None:
     Image.fromarray(RED).save(tmp_path / "red.png")
     Image.fromarray(RED).save(tmp_path / "same.bmp")
     Image.fromarray(RED[:16]).save(tmp_path / "small.png")
@@ -212,9 +196,9 @@ def test_unusable_image_pairs_are_named(image_model: Path, tmp_path: Path) -> No
     }.items():
         name = write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": "red", "chosen": "red.png", "rejected": row}])
         with pytest.raises(DataError, match=message):
-            loop_of(image_config(image_model, name))
+            loop_of(image_config(flow, name))
     with pytest.raises(DataError, match="no column 'loser', which `rejected_image` names"):
-        loop_of(image_config(image_model, name, "data.train.rejected_image=loser"))
+        loop_of(image_config(flow, name, "data.train.rejected_image=loser"))
 
 
 @pytest.mark.parametrize("make", [lambda path: path, lambda path: path.read_bytes()], ids=["path", "bytes"])
@@ -245,14 +229,14 @@ def test_fingerprints_tell_pairs_apart(tmp_path: Path) -> None:
     assert len({open_source(options).fingerprint() for options in sources}) == 4
 
 
-def test_an_answer_is_scored_alike_in_a_pair_and_alone(text_model: Path, image_model: Path, tmp_path: Path) -> None:
+def test_an_answer_is_scored_alike_in_a_pair_and_alone(model: Path, flow: Path, tmp_path: Path) -> None:
     """Under the noise of its own key: neither padding nor the other answer matter."""
     Image.fromarray(RED).save(tmp_path / "red.png")
     Image.fromarray(BLUE).save(tmp_path / "blue.png")
     pictures = [{"prompt": "red", "chosen": "red.png", "rejected": "blue.png"}] * 2
     for config in (
-        text_config(text_model, write_jsonl(tmp_path / "texts.jsonl", TEXTS)),
-        image_config(image_model, write_jsonl(tmp_path / "pictures.jsonl", pictures)),
+        text_config(model, write_jsonl(tmp_path / "texts.jsonl", TEXTS)),
+        image_config(flow, write_jsonl(tmp_path / "pictures.jsonl", pictures)),
     ):
         loop = loop_of(config)
         policy = loop.generation.modality.policy(CPU)

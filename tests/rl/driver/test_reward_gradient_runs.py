@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rewards.registry import RewardError
 from rl.run.metrics import read_rows
-from tests.models.pipelines import tiny_pipeline
 from tests.rl.support.training import SMALL_IMAGES, assert_same_weights, metrics, run_on_ray, small_run
 
 OPTIONS = [
@@ -22,13 +19,6 @@ OPTIONS = [
     "data.evaluation.prompt=red",
     "data.evaluation.size=8",
 ]
-
-
-@pytest.fixture(scope="module")
-def unet(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sd"
-    tiny_pipeline("sd").save_pretrained(folder)
-    return folder
 
 
 def test_a_run_learns_and_evaluates_the_same_reward(unet, tmp_path):

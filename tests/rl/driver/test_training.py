@@ -14,19 +14,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from models.tiny.create import main as create
 from tests.rl.support.training import SMALL, assert_same_weights, metrics, run_on_ray, small_run, weights_after
 
 ROOT = Path(__file__).parents[3]
 SLOW = partial(pytest.param, marks=pytest.mark.slow)
 """For repetitions of a whole run under one more option."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ from rich.console import Console
 from configs.compose import PACKAGE, compose
 from configs.errors import UserError
 from configs.schema import Config, RunOptions
-from models.tiny.create import main as create
 from rewards.options import RewardOptions, RewardTerm
-from rl.driver.in_process import process_group
 from rl.gym.rates import best_rates, choose_rates, read_rates
 from rl.gym.report import lines_of, markdown, merged, write_report
 from rl.gym.results import CANNOT_RUN, Result, fingerprint, read_result
 from rl.gym.runs import Selection, fingerprint_of, jobs_of, run_gym
 from rl.gym.tasks import Entry, Setting, Task, contestants, read_tasks, task_names
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 CONSOLE = Console(file=io.StringIO())
 PLAIN = hashlib.blake2b(
@@ -31,17 +31,9 @@ PLAIN = hashlib.blake2b(
 """Of a configuration in which everything else has its default, as it always was."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
-
-
 @pytest.fixture(scope="module")
-def task(tmp_path_factory) -> Task:
+def task(model: Path) -> Task:
     """Two updates of eight samples, with a reward that any policy can move."""
-    model = tmp_path_factory.mktemp("models") / "block"
-    create("block", str(model))
     return Task(
         title="Tiny",
         overrides=[

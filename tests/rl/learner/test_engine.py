@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import product
 
 import psutil
@@ -15,19 +14,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from configs.algorithm_options import OptimizerOptions
-from rl.driver.in_process import process_group
 from rl.learner.engine import Engine, _interface_towards, open_store
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 OPTIONS = OptimizerOptions(learning_rate=0.5, weight_decay=0.1, max_grad_norm=1.0)
 RATES = (0.25, 0.125, 0.25)
 INPUTS = torch.tensor([[1.0, -2.0, 0.5, 0.0], [-0.25, 1.0, 0.0, 2.0], [0.0625, -0.125, 0.25, -0.03125]])
 """(updates, inputs): the gradients of a linear loss, exact in bf16. The last one is too small to be clipped."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank() -> Iterator[None]:
-    with process_group():
-        yield
 
 
 def weights() -> Tensor:

@@ -10,8 +10,10 @@ import torch
 
 from tests.models.pipelines import tiny_pipeline
 from tests.rl.recipes.test_image_recipes import redness
-from tests.rl.support.image_learning import Training, configuration, process_group
+from tests.rl.support.image_learning import Training, configuration
 from tests.rl.support.learning_effect import assert_learned, effect_of_training
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 ROLLOUTS = [
     "algorithm=precise_grpo",
@@ -34,12 +36,6 @@ CELLS = {
         "algorithm.likelihood.shared_noise=true",
     ],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,12 @@ from models.images.value import ImageValue
 from rl.likelihood.image_replay import ImageReplay
 from rollout.options import DenoisingOptions
 from rollout.trajectory import ImageTrajectory
-from tests.rl.support.image_learning import CPU, Training, configuration, process_group
+from tests.rl.support.image_learning import CPU, Training, configuration
 from tests.rl.support.image_rollouts import pipeline_folder, roll_out, worker_of
 
+pytestmark = pytest.mark.usefixtures("rank")
+
 OPTIONS = DenoisingOptions(steps=5)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.mark.parametrize("family", ["sd", "sd3"])

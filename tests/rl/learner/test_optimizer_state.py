@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.algorithm_options import OptimizerOptions
-from rl.driver.in_process import process_group
 from rl.learner.engine import Engine, join_group, open_store
 from rl.learner.optimizer_state import StateError, load_state, save_state
 
@@ -74,12 +72,6 @@ def there_and_back(zero_stage: int, bf16: bool, folder: Path, rank: int = 0) -> 
     assert all(torch.equal(loaded[name], at_the_save[name]) for name in loaded)
     train(resumed, range(2, 4), rank)
     return seen(straight), seen(resumed), at_the_save
-
-
-@pytest.fixture(scope="module")
-def rank() -> Iterator[None]:
-    with process_group():
-        yield
 
 
 @pytest.mark.parametrize(("zero_stage", "bf16"), CELLS)

@@ -24,7 +24,7 @@ from rl.algorithm.requirements import is_coupled
 from rl.likelihood.protocol import Likelihood, micro_batches
 from rl.likelihood.text import TextReplay
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.image_learning import CPU, Training, configuration, process_group
+from tests.rl.support.image_learning import CPU, Training, configuration
 from tests.rl.support.text_learning import (
     SAMPLER,
     Outcome,
@@ -35,6 +35,8 @@ from tests.rl.support.text_learning import (
     policy,
     recorded_groups,
 )
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 EXACT = 5e-6
 """Of fp32 gradients that differ in the order of their sums."""
@@ -74,12 +76,6 @@ COUPLED = {
     "overlapping": (SeveralDraws, AlgorithmOptions(kl=K2)),
 }
 CELLS = LOCAL | COUPLED
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 def cell(name: str, tokens: int, **changes) -> tuple[AlgorithmOptions, Callable[[TextPolicy], Likelihood]]:

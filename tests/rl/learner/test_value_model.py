@@ -23,7 +23,7 @@ from rl.likelihood.protocol import micro_batches
 from rl.likelihood.text import TextReplay
 from rollout.options import Order, SamplerOptions
 from rollout.trajectory import TextTrajectory
-from tests.rl.support.image_learning import CPU, process_group
+from tests.rl.support.image_learning import CPU
 from tests.rl.support.text_learning import (
     SAMPLER,
     Outcome,
@@ -37,18 +37,14 @@ from tests.rl.support.text_learning import (
 from tests.sampling import prompts_of, roll_out
 from tests.tiny import tiny_policy
 
+pytestmark = pytest.mark.usefixtures("rank")
+
 EXACT = 5e-6
 """Of fp32 gradients that differ in the order of their sums."""
 SMALL, LARGE = 30, 10**6
 """Tokens of a micro-batch: two rows, or everything."""
 OPTIMIZER = OptimizerOptions(learning_rate=1e-2, eps=1e-2)
 HEAD = 0.3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 def replay(trained: TextPolicy) -> TextReplay:

@@ -21,7 +21,7 @@ from rollout.options import Order, Remask, SamplerOptions
 from rollout.text.proposals import proposal_view
 from rollout.trajectory import TextTrajectory, TrajectoryError
 from tests.rl.likelihood.test_policy_gradient_bias import cosine, relative_error
-from tests.rl.support.image_learning import CPU, process_group
+from tests.rl.support.image_learning import CPU
 from tests.rl.support.text_learning import learn
 from tests.rl.support.text_learning import policy as learning_policy
 from tests.sampling import prompts_of, roll_out
@@ -164,12 +164,6 @@ def recorded_group(sampler: SamplerOptions) -> tuple[TextTrajectory, np.ndarray,
     valid[:, 1] = False  # a round that was not selected
     assert (valid.sum(-1) > 1).all()
     return group, advantage, valid
-
-
-@pytest.fixture(scope="module")
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.mark.parametrize("name", ["max_prob", "remasked"])

@@ -21,7 +21,7 @@ from rollout.images.guidance import Conditions
 from rollout.images.sampler import ImageSampler, Schedule
 from rollout.noise import Purpose, normal
 from rollout.options import DenoisingOptions, KernelKind
-from tests.models.pipelines import image_options, tiny_pipeline
+from tests.models.pipelines import image_options
 from tests.rl.support.gaussian_images import EPSILON
 
 CPU = torch.device("cpu")
@@ -250,16 +250,9 @@ def test_siblings_may_share_their_first_noise():
 # The same with a real network and a real VAE.
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models") / "sd"
-    tiny_pipeline("sd").save_pretrained(root)
-    return root
-
-
 class Real:
-    def __init__(self, folder, kernel: KernelKind = KernelKind.ddim, guidance: float = 2.0, **options: Any) -> None:
-        model = image_options(folder)
+    def __init__(self, unet, kernel: KernelKind = KernelKind.ddim, guidance: float = 2.0, **options: Any) -> None:
+        model = image_options(unet)
         self.policy = load_image_policy(model)
         self.codec, self.encoder = load_image_codec(model), load_prompt_encoder(model)
         self.schedule = schedule_of(kernel, steps=3, spec=self.policy.spec, guidance=guidance)
@@ -284,8 +277,8 @@ class Real:
         return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.policy.parameters()]
 
 
-def test_it_draws_the_images_that_a_rollout_draws(folder):
-    real = Real(folder)
+def test_it_draws_the_images_that_a_rollout_draws(unet):
+    real = Real(unet)
     uids = torch.tensor(UIDS)
     prompt, empty = (Condition.joined([real.encoder.encode([caption])] * 4, CPU) for caption in ("red", ""))
     conditions = Conditions(prompt, empty, None)
@@ -303,12 +296,12 @@ def test_it_draws_the_images_that_a_rollout_draws(folder):
     [{"last_steps": 3}, {"last_steps": 2}, {"last_steps": 2, "earliest_stop": 1}, {"renoise": 2}],
     ids=str,
 )
-def test_the_gradient_is_that_of_finite_differences(folder, options):
+def test_the_gradient_is_that_of_finite_differences(unet, options):
     """Along the gradient itself, in the weights of the differentiated steps: the other steps keep theirs."""
-    real = Real(folder, **options)
+    real = Real(unet, **options)
     found = real.gradient(ALL)
     norm = math.sqrt(sum(float(g.square().sum()) for g in found))
-    moved = load_image_policy(image_options(folder))
+    moved = load_image_policy(image_options(unet))
 
     def reward_at(length: float) -> float:
         with torch.no_grad():
@@ -323,15 +316,15 @@ def test_the_gradient_is_that_of_finite_differences(folder, options):
     assert (reward_at(2e-2) - reward_at(-2e-2)) / 4e-2 == pytest.approx(norm, rel=1e-2)
 
 
-def test_checkpointing_changes_memory_alone(folder):
-    plain, kept = Real(folder, last_steps=2), Real(folder, last_steps=2, checkpointing=True)
+def test_checkpointing_changes_memory_alone(unet):
+    plain, kept = Real(unet, last_steps=2), Real(unet, last_steps=2, checkpointing=True)
     for one, other in zip(plain.gradient(ALL), kept.gradient(ALL), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
     assert kept.scorer.rows(groups(), 0)[0].tokens * 2 == plain.scorer.rows(groups(), 0)[0].tokens
 
 
-def test_micro_batches_do_not_change_the_gradient(folder):
-    real = Real(folder, last_steps=2)
+def test_micro_batches_do_not_change_the_gradient(unet):
+    real = Real(unet, last_steps=2)
     whole = real.gradient(ALL)
     for batches in ([slice(0, 2), slice(2, 4)], [slice(0, 1), slice(1, 4)]):
         for one, other in zip(whole, real.gradient(*batches), strict=True):
@@ -339,8 +332,8 @@ def test_micro_batches_do_not_change_the_gradient(folder):
     assert any(g.abs().max() > 1e-4 for g in whole)
 
 
-def test_decoder_and_text_encoder_are_not_trained(folder):
-    real = Real(folder, last_steps=3)
+def test_decoder_and_text_encoder_are_not_trained(unet):
+    real = Real(unet, last_steps=3)
     real.gradient(ALL)
     encoder = real.encoder._pipeline.text_encoder
     for frozen in (real.codec.vae, encoder):

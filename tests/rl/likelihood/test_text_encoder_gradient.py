@@ -17,14 +17,12 @@ from models.images.spec import ImagePrompt
 from models.lora import trainable_parameters
 from rl.data.tickets import TicketKind
 from rl.learner.engine import Engine
-from rl.learner.groups import Group
 from rl.learner.learner import Learner
 from rl.likelihood.image_reward_gradient import ImageRewardGradient, undrawn
 from rl.modality.image import ImageModality
 from rollout.worker import Origin, RolloutRequest
 from tests.documentation import ROOT
-from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.image_learning import configuration, process_group
+from tests.rl.support.image_learning import assert_same_updates, configuration, undrawn_groups
 
 CPU = torch.device("cpu")
 RECIPE = ["algorithm=text_craftor", "reward.terms.a.function=brightness"]
@@ -32,22 +30,9 @@ SMALL = [*RECIPE, "rollout.denoising.steps=4", "algorithm.reward_gradient.last_s
 GROUPS = [undrawn("a", "red", {}, [3, 4], 0), undrawn("b", "blue cat", {}, [5, 6], 0)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models") / "sd"
-    tiny_pipeline("sd").save_pretrained(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def rank() -> Any:
-    with process_group():
-        yield
-
-
 class Tuning:
-    def __init__(self, folder: Path, *overrides: str) -> None:
-        self.config = configuration(folder, *SMALL, *overrides)
+    def __init__(self, unet: Path, *overrides: str) -> None:
+        self.config = configuration(unet, *SMALL, *overrides)
         self.modality = ImageModality(self.config)
         self.modality.check()
         self.policy = self.modality.policy(CPU)
@@ -67,9 +52,9 @@ class Tuning:
 
 
 @pytest.mark.parametrize("guidance", [1, 2])
-def test_the_gradient_is_that_of_finite_differences(folder, guidance):
+def test_the_gradient_is_that_of_finite_differences(unet, guidance):
     """Through all steps, so that moving the weights moves nothing that the gradient leaves out."""
-    tuning = Tuning(folder, "algorithm.reward_gradient.last_steps=4", f"rollout.denoising.guidance={guidance}")
+    tuning = Tuning(unet, "algorithm.reward_gradient.last_steps=4", f"rollout.denoising.guidance={guidance}")
     found = tuning.gradient()
     norm = math.sqrt(sum(float(g.square().sum()) for g in found.values()))
     parameters = trainable_parameters(tuning.policy)
@@ -87,23 +72,23 @@ def test_the_gradient_is_that_of_finite_differences(folder, guidance):
     assert (reward_at(3e-3) - reward_at(-3e-3)) / 6e-3 == pytest.approx(norm, rel=1e-2)
 
 
-def test_earlier_steps_carry_no_gradient(folder):
-    two, four = (Tuning(folder, f"algorithm.reward_gradient.last_steps={steps}").gradient() for steps in (2, 4))
+def test_earlier_steps_carry_no_gradient(unet):
+    two, four = (Tuning(unet, f"algorithm.reward_gradient.last_steps={steps}").gradient() for steps in (2, 4))
     assert any((two[name] - four[name]).abs().max() > 1e-2 * four[name].abs().max() for name in four)
 
 
-def test_the_empty_prompt_is_encoded_by_the_tuned_encoders_too(folder):
+def test_the_empty_prompt_is_encoded_by_the_tuned_encoders_too(unet):
     """As the stock pipeline does it; its half is differentiated unless the options say otherwise."""
-    whole = Tuning(folder).gradient()
-    half = Tuning(folder, "algorithm.likelihood.unconditional_gradient=false").gradient()
+    whole = Tuning(unet).gradient()
+    half = Tuning(unet, "algorithm.likelihood.unconditional_gradient=false").gradient()
     assert any((whole[name] - half[name]).abs().max() > 1e-2 * whole[name].abs().max() for name in whole)
 
 
-def test_neither_checkpointing_nor_micro_batches_change_the_gradient(folder):
-    whole = Tuning(folder).gradient()
-    plain = Tuning(folder, "algorithm.reward_gradient.checkpointing=false").gradient()
-    pieces = Tuning(folder).gradient(slice(0, 1), slice(1, 3), slice(3, 4))
-    recomputing = Tuning(folder, "model.gradient_checkpointing=true")
+def test_neither_checkpointing_nor_micro_batches_change_the_gradient(unet):
+    whole = Tuning(unet).gradient()
+    plain = Tuning(unet, "algorithm.reward_gradient.checkpointing=false").gradient()
+    pieces = Tuning(unet).gradient(slice(0, 1), slice(1, 3), slice(3, 4))
+    recomputing = Tuning(unet, "model.gradient_checkpointing=true")
     recomputing.policy.train()
     recomputed = recomputing.gradient()
     for name, gradient in whole.items():
@@ -111,8 +96,8 @@ def test_neither_checkpointing_nor_micro_batches_change_the_gradient(folder):
             torch.testing.assert_close(other[name], gradient, rtol=1e-3, atol=1e-7)
 
 
-def test_a_caption_is_encoded_once_in_a_micro_batch(folder, monkeypatch):
-    tuning = Tuning(folder)
+def test_a_caption_is_encoded_once_in_a_micro_batch(unet, monkeypatch):
+    tuning = Tuning(unet)
     captions = []
     encode = tuning.scorer.encode
     monkeypatch.setattr(tuning.scorer, "encode", lambda caption: captions.append(caption) or encode(caption))
@@ -120,9 +105,9 @@ def test_a_caption_is_encoded_once_in_a_micro_batch(folder, monkeypatch):
     assert sorted(captions) == ["", "blue cat", "red"]
 
 
-def test_share_zero_draws_the_pictures_of_the_untuned_model(folder):
+def test_share_zero_draws_the_pictures_of_the_untuned_model(unet):
     def pictures(*overrides: str, moved: bool) -> np.ndarray:
-        config = configuration(folder, *SMALL, *overrides)
+        config = configuration(unet, *SMALL, *overrides)
         worker = ImageModality(config).rollout_worker(CPU)
         if moved:
             disturb(worker.policy)
@@ -135,8 +120,8 @@ def test_share_zero_draws_the_pictures_of_the_untuned_model(folder):
     assert not np.array_equal(pictures("model.text_encoder_share=0.5", moved=True), base)
 
 
-def test_workers_encode_by_new_weights(folder):
-    config = configuration(folder, *SMALL)
+def test_workers_encode_by_new_weights(unet):
+    config = configuration(unet, *SMALL)
     worker = ImageModality(config).rollout_worker(CPU)
     before = worker.run(request(config))[0][0].embeds
     cached = worker.encoded("red").embeds
@@ -147,13 +132,13 @@ def test_workers_encode_by_new_weights(folder):
     assert torch.equal(worker.encoded("red").embeds, worker.encoder.encode(["red"]).embeds)
 
 
-def test_mixed_encodings_are_not_exported(folder, tmp_path):
-    modality = ImageModality(configuration(folder, *SMALL, "model.text_encoder_share=0.5"))
+def test_mixed_encodings_are_not_exported(unet, tmp_path):
+    modality = ImageModality(configuration(unet, *SMALL, "model.text_encoder_share=0.5"))
     weights = pack_weights(0, trainable_parameters(modality.policy(CPU)))
     with pytest.raises(UserError, match=r"text_encoder_share=0.5 mixes .* set it to 1"):
         modality.export(weights, tmp_path / "out", adapter_only=False, half=False)
     assert not (tmp_path / "out").exists()
-    whole = ImageModality(configuration(folder, *SMALL))
+    whole = ImageModality(configuration(unet, *SMALL))
     whole.export(weights, tmp_path / "out", adapter_only=False, half=False)
     assert (tmp_path / "out/text_encoder/model.safetensors").is_file()
 
@@ -173,16 +158,10 @@ def disturb(policy: Any) -> None:
 # Training.
 
 
-def learner_of(folder: Path, *overrides: str, zero_stage: int = 0) -> Learner:
-    tuning = Tuning(folder, *overrides)
+def learner_of(unet: Path, *overrides: str, zero_stage: int = 0) -> Learner:
+    tuning = Tuning(unet, *overrides)
     engine = Engine(tuning.policy, tuning.config.algorithm.optimizer, zero_stage=zero_stage, bf16=False)
     return Learner(engine, tuning.scorer, None, None, tuning.config.algorithm, 100, CPU)
-
-
-def fresh_groups(update: int, caption: str = "red") -> list[Group]:
-    ones = np.ones(4, np.float32), np.ones(4, bool)
-    uids = [[1000 * update + 10 * group + sample for sample in range(4)] for group in range(2)]
-    return [Group(undrawn("x", caption, {}, keys, update), *ones) for keys in uids]
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -193,7 +172,7 @@ def test_tuning_the_encoders_alone_makes_brighter_pictures(rank, lora):
     learner = learner_of(ROOT / "models/tiny/digits", rate, *(adapters if lora else []))
     start = {name: tensor.clone() for name, tensor in learner.engine.module.state_dict().items()}
     rewards = [
-        -learner.step(update, [fresh_groups(update, "a handwritten three")], False)["learner/loss"]
+        -learner.step(update, [undrawn_groups(update, "a handwritten three")], False)["learner/loss"]
         for update in range(5)
     ]
     assert rewards[-1] > rewards[0] + 0.05
@@ -205,12 +184,6 @@ def test_tuning_the_encoders_alone_makes_brighter_pictures(rank, lora):
 
 
 @pytest.mark.parametrize("zero_stage", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_sharded_weights_get_the_same_update(rank, folder, zero_stage):
+def test_sharded_weights_get_the_same_update(rank, unet, zero_stage):
     options = ["algorithm.optimizer.learning_rate=1e-3", "algorithm.optimizer.eps=1e-5"]
-    metrics = [
-        [learner.step(update, [fresh_groups(update)], False) for update in range(2)]
-        for learner in (learner_of(folder, *options), learner_of(folder, *options, zero_stage=zero_stage))
-    ]
-    for plain, sharded in zip(*metrics, strict=True):
-        assert sharded["learner/loss"] == pytest.approx(plain["learner/loss"], abs=1e-6)
-        assert sharded["learner/gradient_norm"] == pytest.approx(plain["learner/gradient_norm"], rel=1e-4)
+    assert_same_updates(learner_of(unet, *options), learner_of(unet, *options, zero_stage=zero_stage))

@@ -12,8 +12,10 @@ from torch import nn
 from rl.driver.learners import GATE
 from rl.learner.report import LearnerError
 from tests.models.pipelines import tiny_pipeline
-from tests.rl.support.image_learning import Training, configuration, process_group
+from tests.rl.support.image_learning import Training, configuration
 from tests.rl.support.learning_effect import assert_learned, effect_of_training
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 
 class Size(NamedTuple):
@@ -66,12 +68,6 @@ OF_TEXTS = {
 OFTEN = ("branch_grpo", "flow_grpo", "spo")
 """One of each kind; the others are run with the slow tests."""
 ADAPTERS = ["model.lora.rank=4", "model.lora.target_modules=[to_q,to_k,to_v,to_out.0]"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,14 +24,15 @@ from torch import Tensor
 
 from configs.compose import compose
 from models.lora import trainable_parameters, without_adapters
-from rewards.digits import WORDS, digit_images
+from rewards.images.digits import WORDS, digit_images
 from rl.data.problems import Problem, open_source
 from rl.data.tickets import TicketKind, derive_seed
+from rl.driver.in_process import process_group
 from rl.learner.groups import Group
 from rl.modality.samples import sample_request
 from rl.run.checkpoint import new_checkpoint
 from tests.documentation import blocks, commands, run_command
-from tests.rl.support.image_learning import Training, process_group
+from tests.rl.support.image_learning import Training
 
 PAGE = "docs/preferences.md"
 TRAIN, SAMPLE, SAMPLE_HALF, EXPORT = [command for command in commands(PAGE) if "users" in command]

@@ -17,9 +17,11 @@ from models.text.export import export_text_policy
 from models.tiny.create import tiny_config, tiny_tokenizer
 from rewards.registry import resolve
 from rl.commands.catalogue import catalogue
-from tests.rl.support.image_learning import Training, process_group
+from tests.rl.support.image_learning import Training
 from tests.rl.support.learning_effect import assert_learned, effect_of_training, permute_rewards
 from tests.rl.support.rewards import share_of_ones
+
+pytestmark = pytest.mark.usefixtures("rank")
 
 BIDIRECTIONAL = (
     "diffu_grpo",
@@ -61,12 +63,6 @@ MORE_UPDATES = {"agrpo": 7, "anchored_coupled": 6, "spg": 5, "unigrpo": 5}
 """Estimates of the likelihood from a few masks are noisy, so their steps go astray."""
 SIZE = {"num_hidden_layers": 2, "n_layers": 2, "intermediate_size": 128, "mlp_hidden_size": 128}
 """Of the networks, whose embeddings and heads learn this reward: half of `models.tiny`'s, at half the cost."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rank():
-    with process_group():
-        yield
 
 
 @pytest.fixture(scope="module")

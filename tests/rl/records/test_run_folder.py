@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
-from rl import compose, load_policy, open_run, sample
+from configs.errors import ConfigError
+from models.lora import trainable_parameters
+from rl import compose, load_policy, open_run, sample, score, train
 from rl.records.run_folder import RunFolder
+from rl.run.checkpoint import new_checkpoint
 from rollout.trajectory import write_parquet
 
 LATEST = 2
@@ -137,3 +141,30 @@ def test_texts_are_those_that_rewards_saw(folder):
     run = RunFolder(folder)
     samples = sample(load_policy("tiny/block", device="cpu"), ["1 2", "3"], count=2, sampler={"max_new_tokens": 8})
     assert run.samples()["text"].tolist() == [text for group in samples.texts for text in group]
+
+
+def test_a_run_is_read_though_nobody_has_set_what_its_reward_was_told(copy, monkeypatch, denoiserl):
+    """Its tables, its policy and its samples; what is scored needs it."""
+    monkeypatch.setenv("JUDGE_KEY", "hush")
+    key = "reward.terms.answer.args={key: '${oc.env:JUDGE_KEY}'}"
+    (copy / "config.yaml").write_text(compose("quickstart", "run.name=mine", key).yaml)
+    policy = load_policy("tiny/block", device="cpu")
+    with new_checkpoint(copy / "checkpoints", LATEST, {"update": LATEST}, keep=1) as checkpoint:
+        save_file(trainable_parameters(policy.worker.policy), checkpoint / f"weights-{LATEST:06d}.safetensors")
+    monkeypatch.delenv("JUDGE_KEY")
+
+    run = open_run(copy)
+    assert run.config.reward.terms["answer"].args["key"] == "${oc.env:JUDGE_KEY}"
+    assert (run.updates, len(run.metrics), len(run.evaluations), len(run.samples())) == (3, 3, 2, 4)
+    for source in (run, copy):
+        assert load_policy(source, device="cpu").version == LATEST
+    short = "rollout.sampler.max_new_tokens=4"
+    assert denoiserl("sample", short, "--run", copy, "--prompt", "1 2").code == 0
+    assert denoiserl("export", copy, copy / "exported").code == 0
+
+    said = "reward.terms.answer.args.key needs the environment variable JUDGE_KEY, which is not set"
+    assert said in denoiserl.refuses("pairs", "--run", copy, "--output", copy / "pairs.jsonl", "--gap", "0.5")
+    assert said in denoiserl.refuses("eval", "--run", copy)
+    for use in (lambda: score(run.config, ["a"]), lambda: train(run.config)):
+        with pytest.raises(ConfigError, match="JUDGE_KEY"):
+            use()

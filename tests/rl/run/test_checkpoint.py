@@ -109,7 +109,7 @@ import rl.run.checkpoint
 def stalling_flush(path):
     {stall}
 if {where == "in the manifest"}:
-    rl.run.checkpoint._flush = stalling_flush
+    rl.run.checkpoint.flush = stalling_flush
 with new_checkpoint(root, 2, {{}}, keep=1) as folder:
     (folder / "model.bin").write_bytes(b"half")
     if {where == "in the block"}:

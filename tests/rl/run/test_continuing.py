@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
+import operator
 from typing import Any
 
 import pytest
@@ -10,12 +13,14 @@ from omegaconf import OmegaConf
 
 from configs.compose import compose
 from configs.errors import UserError
-from configs.fields import leaves, may_change, paths, type_of, without_none
+from configs.fields import AtResume, leaves, mark_of, may_change, paths, type_of, without_none
+from configs.schema import EvaluationOptions
 from rl.run.continuing import check_continues, evaluation_identity
 
 
 def options(*overrides: str) -> Any:
-    return OmegaConf.to_container(compose(["recipe=quickstart", *overrides]).resolved, enum_to_str=True)
+    recipe = [] if overrides and overrides[0].startswith("recipe=") else ["recipe=quickstart"]
+    return OmegaConf.to_container(compose([*recipe, *overrides]).resolved, enum_to_str=True)
 
 
 def test_another_algorithm_reward_or_rate_is_refused_with_every_difference_and_both_ways_on() -> None:
@@ -88,17 +93,71 @@ def test_an_option_that_only_one_of_them_has_is_a_difference() -> None:
         check_continues(now, options("reward.terms.extra.function=math"), "x")
 
 
-def test_what_may_change_is_said_beside_options_that_exist() -> None:
-    free = {path for path in paths() if may_change(path)}
-    assert {"run.name", "run.updates", "evaluation.samples", "data.evaluation.size", "cluster.address"} <= free
-    assert not free & {"run.seed", "cluster.learners", "cluster.zero_stage", "cluster.threads", "rollout.group_size"}
-    assert not may_change("what data.train holds")
-    for path in free:
+DECIDE_EVALUATIONS = {
+    "data.evaluation",
+    "evaluation.samples",
+    "evaluation.images_per_prompt",
+    "evaluation.prompts_per_ticket",
+    "rollout.denoising.evaluation_steps",
+}
+DECIDE_NOTHING = {
+    *("model.path", "data.train.name"),  # whose contents are compared
+    *(f"reward.{name}" for name in ("timeout_seconds", "startup_timeout_seconds", "memory_gib", "max_failed_fraction")),
+    *("rollout.timeout_seconds", "evaluation.every"),
+    *(f"cluster.{name}" for name in ("address", "rollout_workers", "reward_workers", "cpus")),
+    *("cluster.startup_timeout_seconds", "cluster.step_timeout_seconds"),
+    *(f"run.{name}" for name in ("name", "folder", "updates", "checkpoint_every", "keep_checkpoints", "resume")),
+    "run.keep_trajectories",
+}
+
+
+def test_every_option_that_may_change_says_whether_evaluations_depend_on_it() -> None:
+    """Who marks another one decides it here, too. An option without a mark is refused at a resume."""
+    marks = {mark.path: mark.decides for path in paths() if (mark := mark_of(path))}
+    assert {path for path, decides in marks.items() if decides is AtResume.evaluations} == DECIDE_EVALUATIONS
+    assert {path for path, decides in marks.items() if decides is AtResume.nothing} == DECIDE_NOTHING
+    assert {f"evaluation.{field.name}" for field in dataclasses.fields(EvaluationOptions)} <= marks.keys()
+    for path in marks:
         without_none(type_of(path))
+    assert not may_change("what data.train holds")
+
+
+def test_a_mark_is_one_of_two() -> None:
+    @dataclasses.dataclass
+    class Other:
+        option: int = dataclasses.field(default=1, metadata={"resume": "may chnage"})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("configs.fields.Config", Other)
+        with pytest.raises(ValueError, match="may chnage"):
+            mark_of("option")
 
 
 def test_evaluations_compare_when_problems_and_samples_are_the_same() -> None:
-    now = evaluation_identity(options())
-    assert evaluation_identity(options("evaluation.every=3")) == now
-    for change in ("evaluation.samples=9", "data.evaluation.size=9", "data.evaluation=null"):
-        assert evaluation_identity(options(change)) != now
+    """Each option of the configuration in turn, set to something else."""
+    now = options("data.evaluation.args={max_terms: 3}")
+    identity = evaluation_identity(now)
+    decided = set()
+    for path in leaves(now):
+        changed = copy.deepcopy(now)
+        *parents, name = path.split(".")
+        functools.reduce(operator.getitem, parents, changed)[name] = "something else"
+        if evaluation_identity(changed) != identity:
+            decided.add(path)
+    of_problems = {path for path in leaves(now) if path.startswith("data.evaluation.")}
+    assert "data.evaluation.args.max_terms" in of_problems
+    assert decided == (DECIDE_EVALUATIONS - {"data.evaluation"}) | of_problems
+    assert evaluation_identity(options("data.evaluation=null")) != evaluation_identity(options())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "identity"),
+    [
+        (["recipe=quickstart"], "8e166f300b986195"),
+        (["recipe=quickstart_image"], "1b7a927c365dafc3"),
+        (["recipe=quickstart", "data.evaluation=null"], "605e724b1dd26d6a"),
+    ],
+)
+def test_old_runs_evaluations_compare_with_today_s(overrides: list[str], identity: str) -> None:
+    """Hashes that runs have in their evaluations.jsonl."""
+    assert evaluation_identity(options(*overrides)) == identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -77,3 +78,44 @@ def test_only_the_owner_releases(tmp_path: Path) -> None:
     lock_file(folder).write_text(json.dumps(owner | {"host": "elsewhere"}))
     lock.release()
     assert lock_file(folder).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_has_a_lock_too(tmp_path: Path, monkeypatch, number: int) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder = tmp_path / "mine"
+    lock = FolderLock(folder)
+    written = json.loads(lock_file(folder).read_text())
+    lock.release()
+    monkeypatch.setattr(os, "link", no_links)
+    lock = FolderLock(folder)
+    found = json.loads(lock_file(folder).read_text())
+    assert {**found, "since": ""} == {**written, "since": ""}
+    assert lock_file(folder).stat().st_mode & 0o077 == 0
+    with pytest.raises(UserError, match=f"is in use: process {os.getpid()} on "):
+        FolderLock(folder)
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_just_being_written_there_is_waited_for(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "mine"
+    lock = FolderLock(folder)
+    whole = lock_file(folder).read_text()
+    lock_file(folder).write_text("")
+    monkeypatch.setattr("rl.run.lock.time.sleep", lambda seconds: lock_file(folder).write_text(whole))
+    with pytest.raises(UserError, match="is in use"):
+        FolderLock(folder)
+    lock.release()
+
+
+def test_other_errors_of_the_file_system_are_not_taken_for_missing_links(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="full"):
+        FolderLock(tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []

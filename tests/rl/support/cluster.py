@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[3]
 @contextmanager
 def ray_cluster(num_cpus: int) -> Iterator[None]:
     ray.init(
+        address="local",
         num_cpus=num_cpus,
         include_dashboard=False,
         log_to_driver=False,

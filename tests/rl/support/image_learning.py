@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from configs.compose import compose
@@ -14,9 +15,10 @@ from rl.algorithm.advantages import AdvantageEstimator
 from rl.data.problems import Problem
 from rl.data.tickets import TicketKind, derive_seed, sample_uid
 from rl.driver.actors import LearnerActor, RolloutActor
-from rl.driver.in_process import process_group as process_group
 from rl.learner.groups import Group
+from rl.learner.learner import Learner
 from rl.learner.report import Parity
+from rl.likelihood.image_reward_gradient import undrawn
 from rl.modality.choice import modality_of
 from rl.modality.protocol import recording_of
 from rollout.trajectory import Trajectory
@@ -114,3 +116,18 @@ class Training:
         pieces = min(self.config.algorithm.minibatches, len(groups))
         minibatches = [list(piece) for piece in np.array_split(np.array(groups, object), pieces)]
         return self.learner.step(update, minibatches, fresh=update == 0), reward
+
+
+def undrawn_groups(update: int, caption: str = "red") -> list[Group]:
+    """Two groups of four samples that a reward's gradient is to draw, other ones at every update."""
+    ones = np.ones(4, np.float32), np.ones(4, bool)
+    uids = [[1000 * update + 10 * group + sample for sample in range(4)] for group in range(2)]
+    return [Group(undrawn("x", caption, {}, keys, update), *ones) for keys in uids]
+
+
+def assert_same_updates(plain: Learner, sharded: Learner) -> None:
+    """Of two updates by a reward's gradient."""
+    for update in range(2):
+        expected, found = (learner.step(update, [undrawn_groups(update)], False) for learner in (plain, sharded))
+        assert found["learner/loss"] == pytest.approx(expected["learner/loss"], abs=1e-6)
+        assert found["learner/gradient_norm"] == pytest.approx(expected["learner/gradient_norm"], rel=1e-4)

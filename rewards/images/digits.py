@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from rewards.differentiable import differentiable
-from rewards.image import picture
+from rewards.picture import picture
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
     from torch import Tensor

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from rewards.digits import WORDS, classifier, digit_images, digit_probability
+from rewards.images.digits import WORDS, classifier, digit_images, digit_probability
 
 
 def test_splits_are_disjoint_complete_and_have_every_digit():
@@ -62,7 +62,7 @@ def test_the_classifiers_differ_in_kind_and_data():
 
 def test_classifiers_are_the_same_in_another_process():
     program = (
-        "from rewards.digits import *; images, digits = digit_images('train');"
+        "from rewards.images.digits import *; images, digits = digit_images('train');"
         "print([digit_probability(list(images[:20]), digits[:20].tolist(), m) for m in ('reward', 'held_out')])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from rewards.differentiable import DifferentiableTotal
-from rewards.dual_encoder import DualEncoder, common_direction, dual_encoder, segments, text_image_similarity
+from rewards.images.dual_encoder import DualEncoder, common_direction, dual_encoder, segments, text_image_similarity
 from rewards.options import RewardTerm
 
 COLOURS = {"red": (0.9, 0.1, 0.1), "green": (0.1, 0.9, 0.1), "blue": (0.1, 0.1, 0.9)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rewards.image import jpeg_compressibility, jpeg_incompressibility
+from rewards.images.jpeg import jpeg_compressibility, jpeg_incompressibility
 
 GENERATOR = np.random.default_rng(0)
 FLAT = np.full((32, 32, 3), 90, np.uint8)
