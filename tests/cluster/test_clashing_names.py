@@ -13,7 +13,7 @@ from tests.rl.support.training import SMALL
 
 pytestmark = pytest.mark.processes
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("cluster", "configs", "models", "rollout", "tests")
 PROGRAM = f"""
 import sys
