@@ -63,6 +63,22 @@ def unpack_weights(packed: PackedWeights) -> dict[str, Tensor]:
     return tensors
 
 
+def differing(one: PackedWeights, other: PackedWeights) -> list[str]:
+    """Names of the tensors that are not the same in both, to the bit; the order in which they were packed is free."""
+    import torch
+
+    first, second = unpack_weights(one), unpack_weights(other)
+
+    def bits(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1).view(torch.uint8)
+
+    return sorted(
+        name
+        for name in first.keys() | second.keys()
+        if name not in first or name not in second or not torch.equal(bits(first[name]), bits(second[name]))
+    )
+
+
 def load_weights(parameters: Mapping[str, Tensor], packed: PackedWeights) -> None:
     """Overwrite `parameters` in place; names and shapes must be exactly those that were packed."""
     import torch

@@ -30,6 +30,7 @@ from configs.environment import NOT_FOUND, not_set, put_back, without_unset
 from configs.errors import ConfigError
 from configs.fields import describe, leaves, nearest, type_of
 from configs.schema import Config
+from configs.values import check_values
 
 PACKAGE = Path(__file__).parent
 GROUPS = ("model", "algorithm", "reward", "data", "rollout", "cluster", "recipe")
@@ -71,7 +72,7 @@ def compose(overrides: list[str], config_dir: Path | None = None) -> Composed:
         if override.key_or_group in GROUPS and not isinstance(override.value(), dict):
             choices[override.key_or_group] = _option(override, folders)
         else:
-            type_of(override.key_or_group)  # raises if there is no such option
+            _check(override)
             values.append(override)
 
     tree, sources = _compose_files(choices, folders)
@@ -88,14 +89,16 @@ def recompose(file: Path, overrides: list[str], to_read: bool = False) -> Compos
         ConfigError: as `compose`; also when the file does not fit this version's options.
     """
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(file))
+        kept = OmegaConf.load(file)
+        tree = OmegaConf.merge(OmegaConf.structured(Config), kept)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{file} does not fit this version's options: {str(error).splitlines()[0]}") from error
     assert isinstance(tree, DictConfig)
+    _check_file(kept, str(file))
     OmegaConf.set_struct(tree, False)
     values = [_parse(text) for text in overrides]
     for override in values:
-        type_of(override.key_or_group)
+        _check(override)
     return _composed(_assign(tree, values), [str(file)], to_read)
 
 
@@ -152,6 +155,24 @@ def _parse(text: str) -> Override:
     return override
 
 
+def _check(override: Override) -> None:
+    """Raises ConfigError if there is no such option, or if it would be given another value than the one that was
+    written."""
+    type_of(override.key_or_group)
+    value, line = override.value(), override.input_line
+    spelt = None if line is None or isinstance(value, dict | list) else line.partition("=")[2]
+    check_values(_nested(override), spelt)
+
+
+def _check_file(content: Any, where: str, section: str = "") -> None:
+    """The same of a file. Raises ConfigError, which names it."""
+    tree = OmegaConf.to_container(content, resolve=False)
+    try:
+        check_values({section: tree} if section else tree)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def _option(override: Override, folders: list[Path]) -> str:
     group, name = override.key_or_group, override.value()
     if name not in (names := options(group, folders)):
@@ -186,8 +207,12 @@ def _composed_files(
         loader = GlobalHydra.instance().config_loader()
         entries = loader.compute_defaults_list("config", arguments, RunMode.RUN).defaults
     OmegaConf.set_struct(tree, False)  # mappings such as reward.terms stay open; sections are closed by their types
-    candidates = [folder / f"{entry.config_path}.yaml" for entry in entries for folder in folders]
-    return tree, [_display(file) for file in candidates if file.is_file()]
+    candidates = [[folder / f"{entry.config_path}.yaml" for folder in folders] for entry in entries]
+    files = [found[0] for each in candidates if (found := [file for file in each if file.is_file()])]  # as Hydra's
+    for file in (file for file in files if not file.is_relative_to(PACKAGE)):  # ours are checked by a test
+        whole = file.parent.name not in GROUPS or re.match(r"\s*#\s*@package\s+_global_", file.read_text())
+        _check_file(OmegaConf.load(file), _display(file), "" if whole else file.parent.name)
+    return tree, [_display(file) for file in files]
 
 
 def _display(file: Path) -> str:
@@ -235,6 +260,7 @@ def _assign(tree: DictConfig, overrides: list[Override]) -> DictConfig:
 
 
 def _nested(override: Override) -> Any:
+    """The override as a tree of mappings."""
     nested: Any = override.value()
     for name in reversed(override.key_or_group.split(".")):
         nested = {name: nested}
@@ -261,7 +287,10 @@ def _resolve(tree: DictConfig) -> None:
         reason = str(error).partition("\n")[0]
         if variable := NOT_FOUND.search(reason):
             raise ConfigError(not_set(str(error.full_key), variable[1])) from error
-        raise ConfigError(f"{error.full_key or 'a ${...} reference'} cannot be resolved: {reason}") from error
+        raise ConfigError(
+            f"{error.full_key or 'a ${...} reference'} cannot be resolved: {reason}; set what it refers to, or give "
+            f"the option a value"
+        ) from error
     if missing:
         raise ConfigError("\n".join(f"{path} has no value; {_how_to_set(path)}" for path in missing))
 

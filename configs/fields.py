@@ -14,13 +14,16 @@ from configs.errors import ConfigError
 from configs.schema import Config
 
 
-def type_of(path: str) -> Any:
+def type_of(path: str, section: Any = None) -> Any:
     """Type of the option at a dotted path such as `algorithm.optimizer.betas` or `reward.terms.format.weight`.
+
+    Args:
+        section: the dataclass in which the path begins; None is the whole configuration.
 
     Raises:
         ConfigError: the schema has no such option; names the nearest one.
     """
-    here: Any = Config
+    here: Any = section or Config
     walked: list[str] = []
     for name in filter(None, re.split(r"[.\[\]]+", path)):
         here = without_none(here)

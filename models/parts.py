@@ -38,7 +38,10 @@ def find(path: str, what: str) -> Any:
     except Exception as error:  # an import runs foreign code: whatever it raises is the reason to show
         if path.startswith(LOCAL):
             raise PartError(f"{what}={path} {gone(path)}") from error
-        raise PartError(f"{what}={path} cannot be found: {type(error).__name__}: {error}") from error
+        raise PartError(
+            f"{what}={path} cannot be found: {type(error).__name__}: {error}. Name one that can be imported here; "
+            f"modules of yours are looked up in this folder and on PYTHONPATH"
+        ) from error
 
 
 def gone(path: str) -> str:

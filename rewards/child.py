@@ -156,6 +156,13 @@ def _call(
     else:
         prompts = [text_of(prompt) for prompt in prompts]
     update = arguments["update"]
+    count = len(completions)
+
+    def log_malformed(index: int, what: str, why: str) -> None:
+        if not 0 <= int(index) < count:  # a negative one would be somebody else's
+            raise ValueError(f"log_malformed was told of sample {index}, and there are samples 0 to {count - 1}")
+        malformed.append((int(index), str(what), str(why)[:_MESSAGE_LIMIT]))
+
     result = function(
         prompts=prompts,
         completions=completions,
@@ -163,7 +170,7 @@ def _call(
         trainer_state=None if update is None else SimpleNamespace(global_step=update),
         log_extra=lambda column, values: None,
         log_metric=lambda metric, value: metrics.append((str(metric), float(value))),
-        log_malformed=lambda index, what, why: malformed.append((int(index), str(what), str(why)[:_MESSAGE_LIMIT])),
+        log_malformed=log_malformed,
         **arguments["columns"],
         **term.args,
     )

@@ -16,6 +16,8 @@ import os
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 from rewards.mathematics.judge import Malformed, judge
@@ -66,7 +68,7 @@ def math(
         score = None
         if reference is not None and str(reference).strip():
             try:
-                score = judge(completion, str(reference), algebra)
+                score = judge(completion, _text_of(reference), algebra)
             except (Unreadable, Unanswered) as error:
                 reasons.append(f"sample {index}: {error}")
             except Malformed as error:
@@ -78,6 +80,22 @@ def math(
         more = f", and {len(reasons) - 3} more" if len(reasons) > 3 else ""
         raise NotScored("; ".join(reasons[:3]) + more)
     return scores
+
+
+def _text_of(reference: Any) -> str:
+    """A text, or a number's digits. What else Python can print is no answer of anybody's: a set's text `{71}` would be
+    read as mathematics, and infinity's as a word.
+
+    Raises:
+        Unreadable: it is neither.
+    """
+    if isinstance(reference, str):
+        return reference
+    if not isinstance(reference, Real) or isinstance(reference, bool) or not isfinite(reference):
+        raise Unreadable(
+            f"the reference is {reference!r:.80}, a {type(reference).__name__}: give a text, or a finite number"
+        )
+    return str(reference)
 
 
 class Unanswered(Exception):

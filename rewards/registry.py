@@ -155,7 +155,8 @@ def check_function(name: str, function: object) -> None:
     """Raises RewardError for what cannot be called as a reward function."""
     if not callable(function):
         raise RewardError(
-            f"reward function {name!r} names a value of type {type(function).__name__}, which cannot be called"
+            f"reward function {name!r} names a value of type {type(function).__name__}, which cannot be called; give "
+            f"the path of a function"
         )
     try:
         parameters = inspect.signature(function).parameters.values()

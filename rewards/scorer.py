@@ -26,6 +26,10 @@ LOST_LIMIT = 16
 """Samples of one request that one term may lose to its deadline or to a crash. The rest is then given up untried, which
 bounds the time that a broken function can take; by then the run is past any sensible `max_failed_fraction`."""
 
+LARGEST = 1e18
+"""What a reward must stay below, with either sign: fp32, in which losses are computed, holds the square of this, and so
+the deviations of rewards."""
+
 FailureKind = Literal[
     "exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried", "malformed"
 ]
@@ -173,6 +177,13 @@ class Scorer:
             message = "every rewarded term returned None for this sample"
             completion = _short(request.completions[index])
             failures.append(Failure(int(index), names, "not_applicable", message, completion))
+        for index in np.flatnonzero(applies & ~failed & ~_usable(total)):
+            failed[index] = True
+            message = (
+                f"the weighted sum of the terms is {total[index]}, and a finite number below {LARGEST:g} is expected"
+            )
+            names = ", ".join(name for name, weight in self._options.weights().items() if weight != 0)
+            failures.append(Failure(int(index), names, "not_finite", message, _short(request.completions[index])))
         total[failed | ~applies] = np.nan
         return Scores(total, terms, failures, Logged.joined(metrics))
 
@@ -304,10 +315,10 @@ class _TermCall:
             self._fail(indices[place], MALFORMED, why, label=label)
         for name, values in zip(self._reported, scores, strict=True):
             for index, value in zip(indices, values, strict=True):
-                if value is not None and not np.isfinite(value):
-                    message = f"returned {value}; a finite number, or None, is expected"
+                if value is not None and not _usable(value):
+                    message = f"returned {value}; a finite number below {LARGEST:g}, or None, is expected"
                     self._fail(index, "not_finite", message, name)
-        return [[value if value is not None and np.isfinite(value) else np.nan for value in row] for row in scores]
+        return [[value if value is not None and _usable(value) else np.nan for value in row] for row in scores]
 
     def _fail(self, index: int, kind: FailureKind, message: str, reported: str | None = None, label: str = "") -> None:
         completion = _short(self._request.completions[index])
@@ -319,6 +330,11 @@ def _short(completion: Any) -> str:
     if isinstance(completion, np.ndarray):
         return f"image {completion.shape} of {completion.dtype}"
     return str(completion)
+
+
+def _usable(value: Any) -> Any:
+    """Elementwise; NaN is not."""
+    return np.abs(value) < LARGEST
 
 
 def _text(error: Exception) -> str:

@@ -285,11 +285,16 @@ def write_parquet(trajectories: list[Trajectory], path: Path | str) -> None:
 
 
 def read_parquet(path: Path | str) -> list[Trajectory]:
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TrajectoryError(f"{path} cannot be read as Parquet: {error}; restore the file, or remove it") from error
     header = (table.schema.metadata or {}).get(b"denoiserl", b"").decode().split()
     kinds = {kind.__name__: kind for kind in (TextTrajectory, ImageTrajectory)}
     if len(header) != 2 or header[0] not in kinds:
-        raise TrajectoryError(f"{path} is not a trajectory file: its Parquet metadata has no `denoiserl` entry")
+        raise TrajectoryError(
+            f"{path} is not a trajectory file: its Parquet metadata has no `denoiserl` entry; name one of a run folder"
+        )
     if int(header[1]) != FORMAT_VERSION:
         raise TrajectoryError(f"{path} has format version {header[1]}; this program reads version {FORMAT_VERSION}")
     kind = kinds[header[0]]

@@ -16,6 +16,7 @@ from configs.compose import compose as compose_overrides
 from configs.compose import options as group_files
 from configs.errors import ConfigError
 from configs.schema import Config
+from configs.values import check_values
 
 AnyConfig = Composed | Config
 Section = TypeVar("Section")
@@ -106,6 +107,7 @@ def changed(section: Section, values: Section | Mapping[str, Any] | None, what: 
         raise ConfigError(f"{what} must be {name} or a mapping of its options, not {type(values).__name__}")
     assert is_dataclass(section)
     try:
+        check_values(dict(values), section=type(section))
         tree = OmegaConf.merge(OmegaConf.structured(section), dict(values))
         return cast(Section, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:

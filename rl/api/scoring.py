@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,16 +104,24 @@ def reward_options(reward: Reward) -> RewardOptions:
     return RewardOptions(terms={reward.rpartition(".")[2]: RewardTerm(function=reward)})
 
 
+def _several(values: Any, what: str) -> list[Any]:
+    """A text or a mapping can be walked over, too, by its letters or its keys."""
+    if isinstance(values, str | bytes | Mapping | Set):
+        raise UserError(f"{what} is one {type(values).__name__}: give a list with one value a sample, or a group")
+    return list(values)
+
+
 def _request(
     samples: Samples | Sequence[Any], prompts: Sequence[str] | None, columns: Mapping[str, Sequence[Any]]
 ) -> tuple[ScoreRequest, tuple[int, int]]:
     """The request, samples one behind the other, and its (groups, G)."""
     from rewards.scorer import ScoreRequest
 
+    given = {name: _several(values, f"column {name!r}") for name, values in columns.items()}
     if not isinstance(samples, Samples):
-        outputs = list(samples)
-        given = {name: list(values) for name, values in columns.items()}
-        return ScoreRequest(list(prompts or [""] * len(outputs)), outputs, None, given), (1, len(outputs))
+        outputs = _several(samples, "samples")
+        asked = [""] * len(outputs) if prompts is None else _several(prompts, "prompts")
+        return ScoreRequest(asked, outputs, None, given), (1, len(outputs))
     if prompts is not None:
         raise UserError("prompts are for completions; samples have their own")
     groups, count = len(samples), samples.count
@@ -129,7 +137,7 @@ def _request(
                 f"all, with columns={{{lacking[0]!r}: [...]}} and None where a reward does not apply"
             )
     known = {name: spread([problem.columns[name] for problem in samples.problems]) for name in names}
-    for name, values in columns.items():
+    for name, values in given.items():
         if len(values) != groups:
             raise UserError(f"column {name!r} has {len(values)} values for {groups} groups: give one a group")
         known[name] = spread(values)

@@ -8,9 +8,19 @@ from configs.algorithm_options import AdvantageKind
 from configs.schema import IMAGE_ANSWERS, TEXT_ANSWERS, Config, SourceKind, SourceOptions
 from models.options import Modality
 
+NOT_READ = {
+    SourceKind.reasoning_gym: ("split",),
+    SourceKind.file: ("split", "seed"),
+    SourceKind.dataset: ("seed",),
+}
+
 
 def data_problems(config: Config) -> Iterator[str]:
     for name, source in sources(config).items():
+        for option in NOT_READ.get(source.kind, ()):
+            value = getattr(source, option)
+            if value != getattr(SourceOptions, option):
+                yield f"{name}.{option}={value} does nothing for kind={source.kind.name}; leave it out"
         if source.size is None and _endless(source):
             yield f"{name}.size=null: {source.kind.name} makes problems without end; set a number"
         if source.prompt is None and config.model.modality is Modality.image:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
+from configs.fields import leaves, type_of, without_none
 from configs.schema import Config
 
 AT_LEAST = {
@@ -84,6 +87,7 @@ ABOVE_ZERO = (
 
 
 def option_ranges(config: Config) -> Iterator[str]:
+    yield from _not_finite(config)
     for path, least in AT_LEAST.items():
         value = _get(config, path)
         if value is not None and value < least:
@@ -106,6 +110,16 @@ def option_ranges(config: Config) -> Iterator[str]:
         )
     if not 0 <= config.reward.max_failed_fraction <= 1:
         yield f"reward.max_failed_fraction={config.reward.max_failed_fraction}: must lie in [0, 1]"
+
+
+def _not_finite(config: Config) -> Iterator[str]:
+    """No comparison with NaN is true, so that it passes every range; infinity overflows where it is used. What a task
+    or a function of the user's is given as `args` is theirs."""
+    for path, value in leaves(asdict(config)).items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if ".args" not in path and any(isinstance(each, float) and not isfinite(each) for each in values):
+            unset = ", or null" if without_none(hint := type_of(path)) != hint else ""
+            yield f"{path}={value}: must be a finite number{unset}"
 
 
 def _get(config: Config, path: str) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isfinite
+from pathlib import PurePath
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlTarget, ObjectiveKind
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlOptions, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.registry import COMPLETIONS
@@ -27,6 +27,14 @@ def run_problems(config: Config) -> Iterator[str]:
     yield from _rewards(config)
     yield from _evaluation(config)
     yield from _cluster(config)
+    yield from _name(config.run.name)
+
+
+def _name(name: str) -> Iterator[str]:
+    """The run's folder is made of it, and is renamed when a run starts anew."""
+    path = PurePath(name)
+    if not name.strip() or not path.parts or path.is_absolute() or ".." in path.parts:
+        yield f"run.name={name} names no folder within run.folder: choose a name such as quickstart"
 
 
 def _rollout(config: Config) -> Iterator[str]:
@@ -34,12 +42,12 @@ def _rollout(config: Config) -> Iterator[str]:
     if rollout.prompts_per_ticket > 0 and rollout.prompts_per_update % rollout.prompts_per_ticket:
         yield (
             f"rollout.prompts_per_update={rollout.prompts_per_update} is no multiple of "
-            f"prompts_per_ticket={rollout.prompts_per_ticket}; an update consists of whole tickets"
+            f"prompts_per_ticket={rollout.prompts_per_ticket}; an update consists of whole tickets: choose a multiple"
         )
     if algorithm.minibatches > rollout.prompts_per_update:
         yield (
             f"algorithm.minibatches={algorithm.minibatches} is more than "
-            f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty"
+            f"rollout.prompts_per_update={rollout.prompts_per_update}; some minibatches would be empty: use fewer"
         )
     kl_to_old = algorithm.kl.coefficient > 0 and algorithm.kl.to is KlTarget.old
     if kl_to_old and algorithm.minibatches * algorithm.epochs == 1 and rollout.max_staleness == 0:
@@ -78,8 +86,6 @@ def _rewards(config: Config) -> Iterator[str]:
         yield f"reward.solved_by={solved_by} is no term; there are {', '.join(reported) or 'none'}"
     if config.reward.solved_at is None:
         yield from _unsolved(config)
-    elif not isfinite(config.reward.solved_at):
-        yield f"reward.solved_at={config.reward.solved_at}: must be a finite reward, or null to count nothing as solved"
     for name, term in config.reward.terms.items():
         if name in OWN_METRICS or name.startswith(("metric/", "malformed/")):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
@@ -167,6 +173,9 @@ def remarks(config: Config) -> Iterator[str]:
                 f"{path}={moves} is not over after run.updates={updates}, so what it moves stays where it starts, or "
                 f"does not arrive; lower it, or make the run longer"
             )
+    kl = algorithm.kl
+    if kl.coefficient == 0 and kl.to is not KlOptions.to:
+        yield f"algorithm.kl.to={kl.to.name} does nothing with kl.coefficient=0; leave it out, or set both"
     for name in ("advantage_epsilon", "sample_std"):
         value = getattr(algorithm, name)
         if value != getattr(AlgorithmOptions, name) and not algorithm.advantage.divides:

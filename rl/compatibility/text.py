@@ -73,9 +73,9 @@ def _likelihood(config: Config) -> Iterator[str]:
     if algorithm.ratio is Ratio.guard:
         yield "algorithm.ratio=guard is made of Gaussian steps, and text has none; use ratio=element"
     if algorithm.kl.estimator in GAUSSIAN_ESTIMATORS:
-        yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; text has k1, k2 and k3"
+        yield f"algorithm.kl.estimator={algorithm.kl.estimator.name} is for Gaussian steps; use k1, k2 or k3 for text"
     if algorithm.kl.estimator is KlEstimator.output:
-        yield "algorithm.kl.estimator=output compares outputs of image models; text has k1, k2 and k3"
+        yield "algorithm.kl.estimator=output compares outputs of image models; use k1, k2 or k3 for text"
     yield from _remasking(config)
     proposals = algorithm.likelihood.kind is LikelihoodKind.proposals
     if proposals and (sampler.top_k > 0 or sampler.top_p < 1):

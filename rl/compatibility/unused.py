@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -14,12 +14,13 @@ from configs.algorithm_options import (
     LikelihoodKind,
     LikelihoodOptions,
     ObjectiveKind,
+    Partition,
     RewardGradientOptions,
 )
 from configs.schema import Config
-from models.options import Modality
+from models.options import Modality, ModelOptions
 from rl.compatibility.run import COMPARED_ELSEWHERE
-from rollout.options import DenoisingOptions, SamplerOptions
+from rollout.options import Count, DenoisingOptions, SamplerOptions
 
 REPLAY, ELBO = (LikelihoodKind.replay,), (LikelihoodKind.elbo,)
 READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
@@ -47,6 +48,14 @@ READ_BY: dict[str, tuple[tuple[LikelihoodKind, ...], Modality | None]] = {
 }
 """Which likelihoods read an option, and of what models; () and None are any."""
 
+READ_BY_PARTITION = {"shrink": (Partition.shrink,), "segments": (Partition.segments,)}
+READ_BY_COUNT = {
+    "rounds_per_block": (Count.quota,),
+    "threshold": (Count.threshold,),
+    "factor": (Count.factor,),
+    "entropy_bound": (Count.entropy_bound, Count.entropy_sum),
+}
+OF_MODELS = {"block_length": Modality.text, "prompt_segments": Modality.image, "max_sequence_length": Modality.image}
 
 CLIPPED = (ObjectiveKind.ppo_clip, ObjectiveKind.clip_always, ObjectiveKind.linear_bound)
 READ_BY_OBJECTIVE = {
@@ -73,10 +82,12 @@ def unused_options(config: Config) -> Iterator[str]:
             yield f"{setting} does nothing with kind={options.kind.name}; leave it out, or use kind={kinds[0].name}"
         elif only not in (None, modality):
             yield f"{setting} does nothing for a model of {modality.name}s; leave it out"
-    for name, unset, only in [("block_length", None, Modality.text), ("prompt_segments", 1, Modality.image)]:
+    for name, only in OF_MODELS.items():
         value = getattr(config.model, name)
-        if value != unset and modality is not only:
+        if value != getattr(ModelOptions, name) and modality is not only:
             yield f"model.{name}={value} does nothing for a model of {modality.name}s; leave it out"
+    yield from _of_another_choice(options, "algorithm.likelihood", "partition", READ_BY_PARTITION)
+    yield from _of_another_choice(config.rollout.sampler, "rollout.sampler", "count", READ_BY_COUNT)
     gradient = config.algorithm.reward_gradient
     if options.kind is not LikelihoodKind.reward_gradient and gradient != RewardGradientOptions():
         yield (
@@ -96,6 +107,20 @@ WITHOUT_A_SPREAD = (*COMPARED_ELSEWHERE, AdvantageKind.per_step, AdvantageKind.n
 """Advantages that a group may have although its own rewards are equal."""
 
 
+def _of_another_choice(
+    options: Any, section: str, choice: str, read_by: Mapping[str, tuple[Enum, ...]]
+) -> Iterator[str]:
+    """Options of a section that only some values of `choice`, which lies beside them, read."""
+    chosen = getattr(options, choice)
+    for name, readers in read_by.items():
+        value = getattr(options, name)
+        if value != getattr(type(options), name) and chosen not in readers:
+            yield (
+                f"{section}.{name}={value} does nothing with {choice}={chosen.name}; leave it out, or use "
+                f"{choice}={readers[0].name}"
+            )
+
+
 def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
     objective, advantage = algorithm.objective, algorithm.advantage
     default = AlgorithmOptions()
@@ -103,11 +128,12 @@ def _of_the_loss(algorithm: AlgorithmOptions) -> Iterator[str]:
         value = getattr(algorithm, name)
         if value != getattr(default, name) and objective not in (*objectives, ObjectiveKind.custom):
             readers = ", ".join(each.name for each in objectives)
-            yield f"algorithm.{name}={value} does nothing with objective={objective.name}; it is for {readers}"
+            nothing = f"algorithm.{name}={value} does nothing with objective={objective.name}"
+            yield f"{nothing}; it is for {readers}, so leave it out"
     if algorithm.running != default.running and advantage is not AdvantageKind.running:
         yield f"algorithm.running does nothing with advantage={advantage.name}; leave it out, or use advantage=running"
     if algorithm.positive_only and advantage is not AdvantageKind.softmax:
-        yield f"algorithm.positive_only=true does nothing with advantage={advantage.name}; it is for softmax"
+        yield f"algorithm.positive_only=true does nothing with advantage={advantage.name}; it is for softmax: drop it"
     if algorithm.anchor != 0 and advantage in (AdvantageKind.constant, AdvantageKind.none):
         yield (
             f"algorithm.anchor={algorithm.anchor} is a supervised loss beside the objective, and advantage="

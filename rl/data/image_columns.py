@@ -42,4 +42,4 @@ def pixels(image: Any, problem_id: str) -> np.ndarray:
             return np.asarray(ImageOps.exif_transpose(picture))  # upright, as `datasets` has it
     except UNREADABLE as error:
         what = f"{len(image)} bytes are no picture" if isinstance(image, bytes) else f"{image}: {error}"
-        raise DataError(f"the image of {problem_id} cannot be read: {what}") from error
+        raise DataError(f"the image of {problem_id} cannot be read: {what}; restore it, or remove the row") from error

@@ -146,14 +146,25 @@ class Problems(ProblemSource):
         if isinstance(prompt, Conversation):
             check_prompt(prompt, f"the prompt of {name}")
         named = zip(self._responses, answers, strict=True)
-        return prompt, tuple(answer_text(answer, f"the {option} of {name}") for option, answer in named)
+        texts = tuple(answer_text(answer, f"the {option} of {name}") for option, answer in named)
+        _check_characters(prompt.text if isinstance(prompt, Conversation) else prompt, f"the prompt of {name}")
+        for option, text in zip(self._responses, texts, strict=True):
+            _check_characters(text, f"the {option} of {name}")
+            if option == "response" and not text.strip():  # in a pair it is what a policy wrote that stopped at once
+                raise DataError(
+                    f"the response of {name} is empty, and would teach to say nothing: fill its row or remove it"
+                )
+        return prompt, texts
 
     def _cell(self, name: str, row: Row, option: str) -> Any:
         """What is in the column that an option names; text is a path."""
         column = getattr(self._options, option)
         if row.get(column) is None:
             missing = "an empty" if column in row else "no"
-            raise DataError(f"problem {name} has {missing} column {column!r}, which `{option}` names")
+            raise DataError(
+                f"problem {name} has {missing} column {column!r}, which `{option}` names: fill it in, remove the row, "
+                f"or name another column"
+            )
         return located(row[column], self._folder)
 
     def fingerprint(self) -> str:
@@ -182,7 +193,8 @@ class Problems(ProblemSource):
             return
         first, row = self._rows[0].keys(), self._rows[index].keys()
         lacks, more = sorted(first - row), sorted(row - first)
-        column = f"no column {lacks[0]!r}, which its first row has" if lacks else f"a column {more[0]!r} of its own"
+        found = [f"no column {name!r}, which its first row has" for name in lacks[:1]]
+        column = " and ".join([*found, *(f"a column {name!r} of its own" for name in more[:1])])
         raise DataError(
             f"problem {self._label}/{index} has {column}, and rewards get every column of every row: give all rows the "
             f"same ones, with null where a reward does not apply"
@@ -248,13 +260,24 @@ def open_source(options: SourceOptions) -> Problems:
     return Problems(dataset_rows(options), options, Path(options.name).name)
 
 
+def _check_characters(text: str, what: str) -> None:
+    """JSON can write half of a character, as "\\ud83d", which no tokenizer reads and no file of UTF-8 holds."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what} has half a character in it, {text[error.start]!a} at place {error.start}: the text was cut, or "
+            f"decoded wrongly; restore it, or remove the row"
+        ) from error
+
+
 def _given(options: SourceOptions, *names: str) -> dict[str, str]:
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _size(rows: int, options: SourceOptions) -> int:
     if rows == 0:
-        raise DataError(f"{options.name} has no rows")
+        raise DataError(f"{options.name} has no rows; name a source that has some")
     size = rows if options.size is None else options.size
     if not 1 <= size <= rows:
         raise DataError(f"size={size} of {options.name}, which has {rows} rows: choose 1 to {rows}, or null for all")

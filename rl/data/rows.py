@@ -162,7 +162,9 @@ def file_rows(options: SourceOptions) -> Sequence[Row]:
     try:
         return readers[path.suffix.lower()](path)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+        raise DataError(
+            f"cannot read {path}: {error}; name a file of UTF-8 text, or of Parquet, that is there"
+        ) from error
 
 
 class _JsonLines(Sequence[Row]):
@@ -190,11 +192,37 @@ class _JsonLines(Sequence[Row]):
         return json.loads(self._lines[index])
 
 
+class _AmbiguousError(ValueError):
+    """Python would read it, and something else than is written."""
+
+
+def _strict_json(text: bytes) -> Any:
+    """As `json.loads`, which keeps the last of two values of one name, and reads numbers that JSON has not."""
+    return json.loads(text, object_pairs_hook=_unlike_names, parse_constant=_no_number)
+
+
+def _unlike_names(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _AmbiguousError(
+            f"has {twice!r} more than once, and one of them would be lost: remove or rename the others"
+        )
+    return row
+
+
+def _no_number(constant: str) -> Any:
+    raise _AmbiguousError(f"has the value {constant}, which JSON does not know: write null, or a number")
+
+
 def _json_row(line: bytes, where: str) -> Row:
     try:
-        row = json.loads(line)
+        row = _strict_json(line)
+    except _AmbiguousError as error:
+        raise DataError(f"{where}: {error}") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
-        raise DataError(f"{where}: not JSON ({error})") from error
+        raise DataError(f"{where}: not JSON ({error}); write one object a line, as json.dumps does") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a row must be an object with named columns, not {type(row).__name__}")
     return row
@@ -211,9 +239,12 @@ def ragged_row(rows: Sequence[Row]) -> int | None:
 
 def _json_rows(path: Path) -> Sequence[Row]:
     try:
-        rows = json.loads(path.read_bytes())
+        rows = _strict_json(path.read_bytes())
+    except _AmbiguousError as error:
+        raise DataError(f"{path}: a row {error}") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+        fix = "a list of objects is needed; with one object a line, name it .jsonl"
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); {fix}") from error
     if not isinstance(rows, list):
         raise DataError(f"{path}: the top level must be a list of rows, not {type(rows).__name__}")
     for index, row in enumerate(rows):
@@ -228,14 +259,19 @@ def _csv_rows(path: Path) -> Sequence[Row]:
     try:
         header = next(reader, [])
         if len(set(header)) != len(header):
-            raise DataError(f"{path}: two columns have the same name in its header {header}")
+            raise DataError(f"{path}: two columns have the same name in its header {header}; rename one of them")
         for cells in reader:
             if cells and len(cells) != len(header):
-                raise DataError(f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns")
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns; quote cells with "
+                    f"commas in them, and write empty ones"
+                )
             if cells:
                 rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
+        raise DataError(
+            f"{path}, line {reader.line_num}: not CSV ({error}); close quotes, and double those in cells"
+        ) from error
     return rows
 
 
@@ -247,7 +283,9 @@ class _ParquetRows(Sequence[Row]):
         try:
             self._table = pyarrow.parquet.read_table(path, memory_map=True)
         except pyarrow.ArrowInvalid as error:
-            raise DataError(f"{path} is not a Parquet file: {error}") from error
+            raise DataError(
+                f"{path} is not a Parquet file: {error}; write it again, or name it as what it is"
+            ) from error
 
     def __len__(self) -> int:
         return self._table.num_rows

@@ -107,7 +107,7 @@ def _printed(value: Any) -> Any:
 
 def _refuse_null(value: Any) -> None:
     if value is None:
-        raise jinja2.UndefinedError("a value is null, which would be printed as 'None'")
+        raise jinja2.UndefinedError("a value is null, which would be printed as 'None': fill it in or remove the row")
 
 
 class _Guard:

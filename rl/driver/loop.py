@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cluster.objects import fetched
+from cluster.weights import differing
 from configs.algorithm_options import AnchorOn
 from configs.schema import Config
 from rl.algorithm.advantages import AdvantageEstimator, normalised
@@ -20,6 +22,7 @@ from rl.driver.evaluate import evaluate
 from rl.driver.generation import Generation
 from rl.driver.learners import Learners
 from rl.driver.schedule import Schedule
+from rl.run.checkpoint import CheckpointError
 from rl.run.folder import Run
 from rl.run.scored import Scored
 
@@ -39,7 +42,8 @@ class Loop:
     def run_to_end(self) -> None:
         self.resume()
         self.run.callbacks.on_start(self.run.folder, self.update)
-        self.publish()
+        if self.update not in self.generation.weights:
+            self.publish()
         self.evaluate_if_due()
         self.generation.stream(self.tickets())
         while not self.at_the_end:
@@ -165,5 +169,14 @@ class Loop:
         folder, self.update, advantages = checkpoint
         self.advantages.load(advantages)
         self.learners.load(folder)
+        self.publish()
+        published = fetched(self.generation.weights[self.update])
         for packed in self.run.saved_weights(folder):
-            self.generation.adopt(packed)
+            if packed.version != self.update:
+                self.generation.adopt(packed)
+            elif odd := differing(packed, published):
+                raise CheckpointError(
+                    f"checkpoint {folder} is damaged: {len(odd)} of its {len(packed.names)} published weights are not "
+                    f"those that its optimizer holds, such as {odd[0]}. Restore it, or remove it to go on from an "
+                    f"older one"
+                )

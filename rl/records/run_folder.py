@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from configs.errors import UserError
 from configs.schema import Config
 from models.options import Modality
+from rl.data.tickets import TicketKind, derive_seed
 from rl.records.saved import EVERYTHING, run_configuration, run_weights
 from rl.run.checkpoint import complete_checkpoints
 from rl.run.metrics import read_rows
@@ -149,7 +150,8 @@ class RunFolder:
         """The kept groups of an update, as they were generated; by default of the newest.
 
         Raises:
-            UserError: none were kept of it; names those there are.
+            UserError: none were kept of it, and names those there are; or they are another run's.
+            TrajectoryError: the file is broken.
         """
         from rollout.trajectory import read_parquet
 
@@ -158,7 +160,24 @@ class RunFolder:
         if wanted not in kept:
             there = ", ".join(map(str, kept)) or "none; a run keeps run.keep_trajectories tickets an update"
             raise UserError(f"{self.path} has no trajectories of update {wanted}; there are: {there}")
-        return read_parquet(self.path / "trajectories" / f"u{wanted:06d}.parquet")
+        file = self.path / "trajectories" / f"u{wanted:06d}.parquet"
+        groups = read_parquet(file)
+        for group in groups:
+            if not self._drew(group, wanted):
+                raise UserError(
+                    f"{file} holds samples of update {group.update} with the seed {group.seed}, which are not those of "
+                    f"this run's update {wanted}: restore the file, or remove it"
+                )
+        return groups
+
+    def _drew(self, group: Trajectory, update: int) -> bool:
+        """Whether a group was drawn for an update of this run, as far as its numbers say."""
+        rollout = self.config.rollout
+        if group.update != update:
+            return False
+        if group.ticket * rollout.prompts_per_ticket // rollout.prompts_per_update != update:
+            return True  # a refill, with a seed of its own
+        return group.seed == derive_seed(self.config.run.seed, TicketKind.train.value, group.ticket)
 
     def samples(self, update: int | None = None) -> pd.DataFrame:
         """The same as a table, a row a sample: prompt_id, prompt, sample, reward, log_prob of its trained decisions,

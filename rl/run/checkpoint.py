@@ -197,6 +197,8 @@ def _damage(folder: Path, check_crc: bool, written_as: int = FORMAT) -> str | No
         manifest = _read_manifest(folder, written_as)
     except ValueError as error:
         return str(error)
+    if (update := manifest["state"].get("update")) not in (None, int(folder.name[1:])):
+        return f"{MANIFEST} is that of update {update}"
     for name, recorded in manifest["files"].items():
         path = folder / name
         if not path.is_file():

@@ -19,19 +19,27 @@ def failure_notes(
         what: `update 3`, for instance.
         unscored: how many of the `samples` have no reward.
     """
-    failures = [failure for failure in failures if failure.kind != MALFORMED]  # these have their reward, which is 0
-    names = [name for name, term in rewards.terms.items() if not any(term.weights(name).values())]
-    names += [name for name, weight in rewards.weights().items() if weight == 0 and name not in names]
-    measures = {name: [failure for failure in failures if failure.term == name] for name in names}
-    first = next((failure for failure in failures if failure.term not in measures), None)
-    if first is not None:
-        yield f"{what}: {unscored} of {samples} samples could not be scored and were left out; first: {_told(first)}"
-    for name, failed in measures.items():
-        if failed:
+    if first := first_loss(failures, rewards):
+        yield f"{what}: {unscored} of {samples} samples could not be scored and were left out; first: {first}"
+    for name in _measures(rewards):
+        if failed := [failure for failure in failures if failure.term == name and failure.kind != MALFORMED]:
             yield (
                 f"{what}: the measure {name} (weight 0) has no value for {len(failed)} of {samples} samples, which "
                 f"keep their reward; first: {_told(failed[0])}"
             )
+
+
+def first_loss(failures: Sequence[Failure], rewards: RewardOptions) -> str:
+    """The first failure that cost a sample its reward; "" if there is none. Malformed ones have theirs, which is 0."""
+    measures = _measures(rewards)
+    lost = (failure for failure in failures if failure.kind != MALFORMED and failure.term not in measures)
+    return next(map(_told, lost), "")
+
+
+def _measures(rewards: RewardOptions) -> list[str]:
+    """Terms, and criteria of terms, of weight 0."""
+    names = [name for name, term in rewards.terms.items() if not any(term.weights(name).values())]
+    return names + [name for name, weight in rewards.weights().items() if weight == 0 and name not in names]
 
 
 def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:

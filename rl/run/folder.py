@@ -39,13 +39,14 @@ from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, Evaluation, summary_of
-from rl.run.failures import failure_notes, malformed_counts, worth_keeping
+from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
 from rl.run.progress import Progress
 from rl.run.sanity import sanity_table
 from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
+from rl.run.written import check_written, written
 from rollout.trajectory import write_parquet
 from rollout.worker import Completions
 
@@ -203,9 +204,11 @@ class Run:
             self.note(line)
         limit = self.config.reward.max_failed_fraction
         if unscored > limit * samples:
+            first = first_loss(failures, self.config.reward)
             raise RewardsFailed(
                 f"{unscored} of {samples} samples of {what} {update} could not be scored, more than "
-                f"reward.max_failed_fraction={limit:g}. They are listed in {self.failures.path}"
+                f"reward.max_failed_fraction={limit:g}{f'; first: {first}' if first else ''}. Mend the reward or its "
+                f"data, or raise the limit; all of them are listed in {self.failures.path}"
             )
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
@@ -293,6 +296,7 @@ class Run:
                 f"{self._checkpoint} has {state['update']} updates, and run.updates={self.config.run.updates} wants "
                 f"fewer: ask for at least as many, or choose another run.name"
             )
+        check_written(self.folder, state.get("written", {}), state["update"])
         if changed:
             self.note(f"goes on with other values of {', '.join(changed)}")
         if evaluation_identity(state["identity"]["options"]) != self._evaluation:
@@ -310,7 +314,12 @@ class Run:
     def new_checkpoint(self, update: int, weights: Mapping[int, Any], advantages: Mapping[str, Any]) -> Iterator[Path]:
         """A folder for the learners' shards. The published versions go in beside them: the newest to export, evaluate
         and sample without a learner, the older ones for tickets that still need them."""
-        state = {"update": update, "identity": self._identity, "advantages": advantages}
+        state = {
+            "update": update,
+            "identity": self._identity,
+            "advantages": advantages,
+            "written": written(self.folder),
+        }
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             from safetensors.torch import save_file  # with torch, which the driver needs for nothing else
 

@@ -125,5 +125,12 @@ async def asynchronous(completions, **kwargs):
     return [2.0 for _ in completions]
 
 
+def speaks_of_another(completions, log_malformed, **kwargs):
+    """One place behind the last sample, or before the first."""
+    for completion in completions:
+        log_malformed(len(completions) if completion == "behind" else -1, "task", "no such sample")
+    return length(completions)
+
+
 def without_kwargs(completions):
     return [1.0 for _ in completions]

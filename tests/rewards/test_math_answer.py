@@ -188,6 +188,16 @@ def test_a_reference_that_cannot_be_read_is_an_error_of_its_row(reference, compl
         math(completions=["5", completion], answer=["5", reference])
 
 
+@pytest.mark.parametrize(
+    "reference", [{73}, ["73"], (73,), {"value": 73}, b"73", True, float("inf"), float("nan"), 73j]
+)
+def test_a_reference_that_python_would_have_to_print_is_an_error_of_its_row(reference):
+    """The text of a set, "{73}", was read as mathematics, and that of infinity as a word."""
+    with pytest.raises(NotScored, match=r"sample 1: the reference is .*: give a text, or a finite number"):
+        math(completions=["5", "73"], answer=["5", reference])
+    assert math(completions=["73", "0.5"], answer=[73, 0.5]) == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("answer", BOUNDLESS)
 def test_what_no_machine_should_compute_is_refused_by_its_text(answer, monkeypatch):
     """No deadline is needed: the same on every machine."""

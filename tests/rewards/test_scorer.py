@@ -120,6 +120,14 @@ def test_a_function_that_forks_does_not_shift_the_replies(scorer_of):
         assert not scores.failures
 
 
+def test_malformed_is_said_of_a_sample_that_is_there(scorer_of):
+    """Of the one behind the last it ended the run, and of the one before the first it was said of another sample."""
+    scores = scorer_of(task="tests.rewards.faulty_rewards.speaks_of_another").score(request_of("behind", "before"))
+    assert [(failure.index, failure.kind) for failure in scores.failures] == [(0, "exception"), (1, "exception")]
+    assert "sample 1, and there are samples 0 to 0" in scores.failures[0].message
+    assert "sample -1, and there are" in scores.failures[1].message
+
+
 def test_terms_are_weighted_summed_and_reported_unweighted(scorer_of):
     scorer = scorer_of(
         size=RewardTerm(function="tests.rewards.faulty_rewards.length", weight=0.5),

@@ -163,3 +163,14 @@ def test_only_lost_processes_count_towards_the_limit(scripted):
     assert kinds == ["exception"] * 40 + lost + ["exception", "timeout", "not_tried", "not_tried"]
     assert f"after {scorer.LOST_LIMIT} samples" in found.failures[-1].message
     assert len(script.calls) == 1 + len(completions) - 2  # the batch, and all but the last two
+
+
+@pytest.mark.parametrize(("value", "weight"), [(1e300, 1.0), (-1e18, 1.0), (1e10, -1e10), (1.0, 1e300)])
+def test_a_reward_that_no_loss_can_hold_is_none(scripted, value, weight):
+    """Its square, which a deviation is, or the number itself is infinite in fp32; the run ended with somebody else's
+    error, or went on."""
+    script = Script(lambda term, completions: [value if completion == "bad" else 1e-9 for completion in completions])
+    scores = scripted(script, task=weight).score(request_of("good", "bad"))
+    assert np.isnan(scores.total).tolist() == [abs(weight) > 1e29, True]
+    assert {(failure.index, failure.kind) for failure in scores.failures} >= {(1, "not_finite")}
+    assert all("a finite number below 1e+18" in failure.message for failure in scores.failures)

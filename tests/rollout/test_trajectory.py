@@ -205,6 +205,9 @@ def test_other_files_are_refused(tmp_path):
     pq.write_table(table.replace_schema_metadata({"denoiserl": "TextTrajectory 999"}), path)
     with pytest.raises(TrajectoryError, match="format version 999; this program reads version 1"):
         read_parquet(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(TrajectoryError, match=r"groups.parquet cannot be read as Parquet: .* restore the file"):
+        read_parquet(path)
     for header in ({}, {"denoiserl": "Unknown 1"}):
         pq.write_table(table.replace_schema_metadata(header), path)
         with pytest.raises(TrajectoryError, match="not a trajectory file"):

@@ -119,7 +119,28 @@ BY_SEQUENCE = "algorithm.denominator=sequence"
             ["reward.solved_at=null", "algorithm=lightning_rl", "algorithm.solved_band=null"],
             "algorithm.anchor_on=solved imitates solved samples, and reward.solved_at=null",
         ),
-        (["reward.solved_at=nan"], "reward.solved_at=nan: must be a finite reward, or null"),
+        (["algorithm.optimizer.learning_rate=nan"], "learning_rate=nan: must be a finite number"),
+        (["algorithm.value.clip=inf", "algorithm=tracerl_value"], "clip=inf: must be a finite number, or null"),
+        (["reward.terms.answer.weight=inf"], "reward.terms.answer.weight=inf: must be a finite number"),
+        *((["run.name=" + name], "names no folder within run.folder") for name in ("''", ".", "a/../../b", "/tmp/a")),
+        (
+            [f"{LIKELIHOOD}.shrink=2"],
+            "shrink=2 does nothing with partition=every_step; leave it out, or use partition=",
+        ),
+        ([f"{LIKELIHOOD}.segments=2"], "segments=2 does nothing with partition=every_step"),
+        ([f"{SAMPLER}.threshold=0.8"], "threshold=0.8 does nothing with count=quota; leave it out, or use count="),
+        ([f"{SAMPLER}.entropy_bound=0.2"], "entropy_bound=0.2 does nothing with count=quota"),
+        (
+            [f"{SAMPLER}.count=threshold", f"{SAMPLER}.rounds_per_block=2"],
+            "rounds_per_block=2 does nothing with count=",
+        ),
+        (["model.max_sequence_length=77"], "max_sequence_length=77 does nothing for a model of texts"),
+        (["data.train.split=test"], "data.train.split=test does nothing for kind=reasoning_gym; leave it out"),
+        (
+            ["data.also.mine.kind=file", "data.also.mine.name=a.jsonl", "data.also.mine.seed=1"],
+            "mine.seed=1 does nothing",
+        ),
+        (["reward.solved_at=nan"], "reward.solved_at=nan: must be a finite number, or null"),
         (["reward.terms.mean.function=math"], "reward.terms.mean: reward/mean is a metric of every run"),
         (
             ["algorithm.reference_clip=0.1"],
@@ -354,6 +375,7 @@ WINDOW = "rollout.denoising.window"
             ["algorithm=tracerl_value", "algorithm.value.optimizer.warmup_updates=6", "run.updates=6"],
             ["value.optimizer.warmup_updates=6 is not over after run.updates=6"],
         ),
+        (["algorithm.kl.to=old"], ["kl.to=old does nothing with kl.coefficient=0"]),
         (
             ["algorithm.advantage=centred", "algorithm.sample_std=true"],
             ["sample_std=True does nothing with"],

@@ -308,6 +308,15 @@ def test_samples_without_a_column_that_others_have_are_not_scored_as_if_it_were_
     assert request.columns == {"answer": ["1", None]}
 
 
+def test_a_text_is_no_list_of_values() -> None:
+    """Each of its letters would be a value."""
+    for given in (("ab", None, {}), (["a", "b"], "pq", {}), (["a", "b"], None, {"answer": "12"})):
+        with pytest.raises(UserError, match="is one str: give a list with one value a sample"):
+            _request(*given)
+    with pytest.raises(UserError, match="column 'answer' is one dict"):
+        _request(["a"], None, {"answer": {"a": 1}})  # type: ignore[dict-item]
+
+
 def test_pairs_of_a_policy_keep_the_messages_of_their_prompt(tmp_path: Path) -> None:
     row = {"prompt": TURNS, "tools": [{"name": "look"}], "chat_template_kwargs": {"thinking": True}}
     written = _identity(first(tmp_path, row))

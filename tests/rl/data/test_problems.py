@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -129,6 +130,11 @@ def test_unusable_options_are_named(options: dict, message: str) -> None:
         ("a.jsonl", '{"prompt": "a"}\n[1]\n', "a.jsonl, line 2: .*not list"),
         ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "\xff"}\n', "a.jsonl, line 2"),
         ("a.jsonl", "\n", "has no rows"),
+        ("a.jsonl", '{"prompt": "a"}\n{"prompt": "a", "prompt": "b"}\n', "line 2: has 'prompt' more than once"),
+        ("a.jsonl", '{"prompt": "a", "n": {"x": 1, "x": 2}}\n', "line 1: has 'x' more than once"),
+        ("a.jsonl", '{"prompt": "a", "n": NaN}\n', "line 1: has the value NaN, which JSON does not know: write null"),
+        ("a.json", '[{"prompt": "a", "prompt": "b"}]', "a.json: a row has 'prompt' more than once"),
+        ("a.json", '[{"prompt": "a", "n": -Infinity}]', "a.json: a row has the value -Infinity"),
         ("a.json", '[{"prompt": "a"},\n{"prompt" 1}]', "a.json, line 2"),
         ("a.json", '{"prompt": "a"}', "must be a list"),
         ("a.json", '[{"prompt": "a"}, 3]', "row 1.*not int"),
@@ -141,12 +147,29 @@ def test_unusable_options_are_named(options: dict, message: str) -> None:
         ("a.parquet", "not parquet at all", "not a Parquet file"),
         ("a.txt", "x", "extension; use one of .jsonl"),
         ("a.jsonl", '{"prompt": null}\n', "a.jsonl/0 .*null"),
+        (
+            "a.jsonl",
+            '{"prompt": "a \\ud83d b"}\n',
+            "a.jsonl/0 has half a character in it, '.ud83d' at place 2",
+        ),
+        ("a.jsonl", '{"prompt": [{"role": "user", "content": "\\udc00"}]}\n', "the prompt of a.jsonl/0 has half a"),
     ],
 )
 def test_unreadable_files_name_the_place(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DataError, match=message):
         open_source(file_source(tmp_path / name))
+
+
+@pytest.mark.parametrize(("response", "message"), [("", "is empty"), (" ", "is empty"), ("\ud83d", "has half a char")])
+def test_a_demonstration_of_nothing_is_refused(tmp_path: Path, response: str, message: str) -> None:
+    """As an empty cell of a table is; of a pair it is what a policy wrote that stopped at once."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "response": response, "worse": ""}) + "\n")
+    with pytest.raises(DataError, match=rf"the response of a.jsonl/0 {message}"):
+        open_source(replace(file_source(path), response="{{ response }}"))
+    pair = replace(file_source(path), chosen="{{ prompt }}", rejected="{{ worse }}")
+    assert open_source(pair)[0].responses == ("a", "")
 
 
 def test_missing_things_are_named(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_vector_is_a_list_or_a_file_beside_the_rows(tmp_path: Path) -> None:
     ("user", "message"),
     [
         (None, r"problem rows.jsonl/0 has an empty column 'user', which `user` names"),
-        ([1.0, float("nan")], r"the user of rows.jsonl/0 has numbers that are infinite or not a number"),
+        ([1.0, float("nan")], r"rows.jsonl, line 1: has the value NaN, which JSON does not know"),
         ([1.0, 1e39], r"the user of rows.jsonl/0 has numbers that are infinite or not a number"),
         ([1.0, None], r"the user of rows.jsonl/0 is object of shape \(2,\); it must be a vector of numbers"),
         ([[1.0], [2.0]], r"of shape \(2, 1\); it must be a vector"),

@@ -206,6 +206,7 @@ def test_a_reward_that_always_hangs_stops_the_run(
 ) -> None:
     message = denoiserl.fails(*training(model, tmp_path, *reward(hangs, 0.05)))
     assert "16 of 16 samples of update 0 could not be scored, more than reward.max_failed_fraction=0.05" in message
+    assert "reward.max_failed_fraction=0.05; first: answer: timeout: no answer within" in message
     assert f"listed in {tmp_path}/bad/failures.jsonl" in message
     assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == ["timeout"] * 16
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from configs.compose import compose
 from configs.errors import UserError
 from models.tiny.create import main as create
 from rl.driver.in_process import Trained, train_in_process
 from rl.run.callback import Callback
-from rl.run.checkpoint import MANIFEST, read_state, seal
+from rl.run.checkpoint import MANIFEST, CheckpointError, read_state, seal
 from rl.run.lock import FolderLock
 from rl.run.metrics import read_rows
 from tests.rl.support.training import SMALL
@@ -110,6 +112,28 @@ def test_fewer_updates_than_there_are_is_a_mistake(model, finished, tmp_path):
     run(model, tmp_path, "run.updates=2")
     with pytest.raises(UserError, match=r"has 2 updates, and run\.updates=1 wants fewer"):
         run(model, tmp_path)
+
+
+def test_weights_that_the_optimizer_does_not_hold_are_not_gone_on_with(model, finished, tmp_path):
+    """Published and trained weights of a checkpoint are the same, or one of them is somebody else's."""
+    mine = Path(shutil.copytree(finished / "mine", tmp_path / "mine"))
+    checkpoint = mine / "checkpoints/u000001"
+    state, file = read_state(checkpoint), checkpoint / "weights-000001.safetensors"
+    tensors = load_file(file)
+    name = sorted(tensors)[0]
+    tensors[name].view(-1)[0] += 1
+    save_file(tensors, file)
+    (checkpoint / MANIFEST).unlink()
+    seal(checkpoint, state)
+    with pytest.raises(CheckpointError, match=rf"1 of its \d+ published weights are not .*such as {name}\. Restore it"):
+        run(model, tmp_path, *EVALUATED, "run.updates=2")
+
+
+def test_a_run_goes_on_with_its_own_record_only(model, finished, tmp_path):
+    mine = Path(shutil.copytree(finished / "mine", tmp_path / "mine"))
+    (mine / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics.jsonl is not what this run had written"):
+        run(model, tmp_path, *EVALUATED, "run.updates=2")
 
 
 class Touches:

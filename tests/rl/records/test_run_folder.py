@@ -8,18 +8,20 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, UserError
 from models.lora import trainable_parameters
 from rl import compose, load_policy, open_run, sample, score, train
+from rl.data.tickets import derive_seed
 from rl.records.run_folder import RunFolder
 from rl.run.checkpoint import new_checkpoint
-from rollout.trajectory import write_parquet
+from rollout.trajectory import Trajectory, write_parquet
 
 LATEST = 2
 
@@ -44,8 +46,13 @@ def folder(tmp_path_factory) -> Path:
     groups = [t.with_rewards(np.array([0.0, np.nan])) for t in samples.trajectories]
     (path / "trajectories").mkdir()
     for update in (0, LATEST):
-        write_parquet(groups, path / f"trajectories/u{update:06d}.parquet")
+        write_parquet([drawn(group, update) for group in groups], path / f"trajectories/u{update:06d}.parquet")
     return path
+
+
+def drawn(group: Trajectory, update: int, seed: int = 0) -> Trajectory:
+    """As the run with this seed would have drawn it: two tickets make an update."""
+    return replace(group, update=update, ticket=2 * update, seed=derive_seed(seed, "train", 2 * update))
 
 
 @pytest.fixture
@@ -89,6 +96,20 @@ def test_a_run_that_has_ended(folder):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_samples_of_another_update_or_run_are_not_shown_as_these(copy):
+    first, latest = (copy / f"trajectories/u{update:06d}.parquet" for update in (0, LATEST))
+    group = open_run(copy).trajectories(0)[0]
+    shutil.copy(latest, first)
+    with pytest.raises(UserError, match=r"u000000.parquet holds samples of update 2 .* restore the file, or remove it"):
+        open_run(copy).samples(0)
+    write_parquet([drawn(group, 0, seed=1)], first)
+    with pytest.raises(UserError, match=r"which are not those of this run's update 0"):
+        open_run(copy).samples(0)
+    refill = replace(group, ticket=1 << 40, seed=7)
+    write_parquet([drawn(group, 0), refill], first)
+    assert len(open_run(copy).trajectories(0)) == 2
 
 
 def test_a_run_that_is_under_way(copy):

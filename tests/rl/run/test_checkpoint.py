@@ -47,6 +47,13 @@ def names(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
+def test_a_checkpoint_under_another_ones_name_is_damaged(tmp_path: Path) -> None:
+    """Its weights would pass for those of that update."""
+    save(tmp_path, 1).rename(tmp_path / "u000002")
+    with pytest.raises(CheckpointError, match=r"u000002 is damaged: MANIFEST.json is that of update 1"):
+        newest_complete(tmp_path)
+
+
 def test_a_checkpoint_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert newest_complete(tmp_path / "nowhere") is None
     save(tmp_path, 5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.scorer import Failure
-from rl.run.failures import failure_notes, malformed_counts, worth_keeping
+from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 
 REWARDS = RewardOptions(
     terms={
@@ -40,6 +40,15 @@ def test_without_a_lost_sample_none_is_claimed() -> None:
     (line,) = notes(failure("style"), unscored=0)
     assert "could not be scored" not in line
     assert notes(unscored=0) == []
+
+
+def test_the_first_loss_is_no_measures_and_no_malformed_ones() -> None:
+    """Whoever reads that a run stopped reads why."""
+    malformed = Failure(0, "answer", "malformed", "why", "text", "math")
+    assert first_loss([malformed, failure("style"), failure("answer")], REWARDS).startswith(
+        "answer: exception: no answer"
+    )
+    assert first_loss([malformed, failure("style")], REWARDS) == ""
 
 
 def test_samples_to_which_no_rewarded_term_applies_are_lost() -> None:
