@@ -152,7 +152,7 @@ def export(
 @app.command()
 def migrate(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
     """Write a run's checkpoints of an earlier version anew, so that it can go on; the old ones stay beside them."""
-    from rl.run.migrate import migrate_run
+    from rl.commands.migrate import migrate_run
 
     for new, old in migrate_run(run):
         print(f"{new} can be read now; what was there is kept as {old}")

@@ -22,7 +22,7 @@ from configs.errors import UserError
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
 PICKLES = 1
-"""The format that held DeepSpeed's own files, which run what they say when they are loaded (`rl.run.migrate`)."""
+"""The format that held DeepSpeed's own files, which run what they say when they are loaded (`rl.commands.migrate`)."""
 _COMPLETE = re.compile(r"u(\d{6,})")
 _LEFTOVER = re.compile(r"u\d{6,}\.(?:tmp|old)-(\d+)")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from rl.run.checkpoint import MANIFEST, read_state
+from rl.run.checkpoint import MANIFEST, read_state, seal
 from tests.benchmarks.mistakes.judge import Mistake
 from tests.benchmarks.mistakes.resuming import LONGER, begun, damaged, goes_on, whole
 from tests.benchmarks.mistakes.truth import rewards_are, same_run

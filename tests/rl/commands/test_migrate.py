@@ -10,7 +10,7 @@ import pytest
 
 from rl.run import checkpoint
 from rl.run.checkpoint import MANIFEST, CheckpointError, OtherFormat, newest_complete, read_state, seal
-from rl.run.migrate import migrate_run
+from rl.commands.migrate import migrate_run
 from tests.rl.learner.test_deepspeed_files import Touches, save_as_deepspeed
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import assert_same_weights, small_run
