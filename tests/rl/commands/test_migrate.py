@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rl.commands.migrate import migrate_run
 from rl.run import checkpoint
 from rl.run.checkpoint import MANIFEST, CheckpointError, OtherFormat, newest_complete, read_state, seal
-from rl.commands.migrate import migrate_run
 from tests.rl.learner.test_deepspeed_files import Touches, save_as_deepspeed
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import assert_same_weights, small_run
