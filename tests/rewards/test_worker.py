@@ -1,6 +1,5 @@
 """The worker as what it is for: a Ray actor that must outlive every function it runs."""
 
-import time
 
 import numpy as np
 import pytest
@@ -26,9 +25,7 @@ def test_bad_samples_cost_themselves_and_the_worker_stays(cluster):
     ray.get(worker.ready.remote(), timeout=60)
     completions = ["good", "hang", "raise", "good", "nan", "kill", "good"]
     request = ScoreRequest(prompts=["p"] * 7, completions=completions)
-    started = time.monotonic()
     scores = ray.get(worker.score.remote(request), timeout=60)
-    assert time.monotonic() - started < 2 * TIMEOUT + 3 * 3  # the batch, the hang, and three starts of the process
     np.testing.assert_array_equal(scores.total, [1, np.nan, np.nan, 1, np.nan, np.nan, 1])
     assert [(failure.index, failure.kind, failure.completion) for failure in scores.failures] == [
         (1, "timeout", "hang"),
