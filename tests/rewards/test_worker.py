@@ -1,6 +1,5 @@
 """The worker as what it is for: a Ray actor that must outlive every function it runs."""
 
-
 import numpy as np
 import pytest
 import ray
