@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from rewards.options import RewardTerm
@@ -102,6 +102,36 @@ def resolve(name: str) -> RewardFunction:
         ) from error
     check_function(name, function)
     return function
+
+
+def check_clash(name: str, term: RewardTerm, columns: Collection[str]) -> None:
+    """Raises RewardError where a column has the name of an argument of the term that is filled in otherwise."""
+    if clash := sorted({*columns} & {*RESERVED, *term.args}):
+        raise RewardError(
+            f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename one of them"
+        )
+
+
+def check_columns(name: str, term: RewardTerm, columns: Collection[str]) -> None:
+    """Whether the term can be called on rows with these columns.
+
+    Raises:
+        RewardError: as `check_clash`; or an argument that the function cannot do without is nobody's.
+    """
+    given = {*columns} - {*GIVEN_ANYWAY}
+    check_clash(name, term, given)
+    function = resolve_term(name, term)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # one that is written in C and does not say
+        return
+    fillable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [each.name for each in parameters if each.kind in fillable and each.default is each.empty]
+    for lacking in (each for each in needed if each not in {*given, *RESERVED, *term.args}):
+        raise RewardError(
+            f"reward.terms.{name}: {term.function} needs {lacking!r}, and the rows have no such column; they have "
+            f"{', '.join(sorted(given)) or 'none'}. Rename one, or set reward.terms.{name}.args.{lacking}"
+        )
 
 
 def _clash(name: str) -> str:

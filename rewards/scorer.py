@@ -18,7 +18,7 @@ import numpy as np
 from rewards.conversation import Prompt
 from rewards.options import RewardOptions, RewardTerm
 from rewards.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
-from rewards.registry import GIVEN_ANYWAY, RESERVED, RewardError
+from rewards.registry import GIVEN_ANYWAY, RewardError, check_clash
 
 logger = logging.getLogger(__name__)
 
@@ -370,9 +370,5 @@ def _check_request(request: ScoreRequest, options: RewardOptions) -> dict[str, l
     if wrong:
         raise RewardError(f"the request has {count} completions, but {wrong}; every column needs one value per sample")
     for name, term in options.terms.items():
-        clash = sorted(set(columns) & {*RESERVED, *term.args})
-        if clash:
-            raise RewardError(
-                f"dataset column {clash[0]!r} has the name of an argument of reward term {name!r}; rename"
-            )
+        check_clash(name, term, columns)
     return columns

@@ -70,6 +70,7 @@ def write_pairs(
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
     for source in sources.values():
         source.check()
+        source.check_rewards(config.reward.terms)
     console = Console()
     with generating(config, modality, sources, weights, console) as (generation, version):
         tally = draw_pairs(generation, config, version, output, gap, console)

@@ -40,6 +40,7 @@ def run_evaluation(
     ask_before_writing([output] if output else [], overwrite)
     source = PromptSource(open_source(config.data.evaluation), modality)
     source.check()
+    source.check_rewards(config.reward.terms)
     console = Console()
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from rewards.conversation import Prompt
+from rewards.options import RewardTerm
+from rewards.registry import check_columns
 from rl.data.problems import Problem, ProblemSource
 from rollout.trajectory import Trajectory
 
@@ -48,6 +50,11 @@ class PromptSource:
             self.encoded(index)
         if scored:
             self.problems.check_columns()
+
+    def check_rewards(self, terms: Mapping[str, RewardTerm]) -> None:
+        """Raises RewardError where a term cannot be called on the problems, for want of a column."""
+        for name, term in terms.items():
+            check_columns(name, term, self.problems[0].columns)
 
     def check_offline_groups(self) -> None:
         """The same for what offline training shows; raises DataError."""

@@ -106,7 +106,10 @@ def planned(composed: Composed) -> Plan:
     if held_out is not None:
         sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
     for kind, source in sources.items():
-        source.check(scored=kind is not TicketKind.train or not config.algorithm.advantage.offline)
+        scored = kind is not TicketKind.train or not config.algorithm.advantage.offline
+        source.check(scored)
+        if scored:
+            source.check_rewards(config.reward.terms)
     if config.algorithm.advantage.offline:
         sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(

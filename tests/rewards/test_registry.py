@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from rewards.registry import REGISTERED, RewardError, resolve
+from rewards.options import RewardTerm
+from rewards.registry import REGISTERED, RewardError, check_columns, resolve
 
 
 @pytest.mark.parametrize("name", REGISTERED)
@@ -47,3 +48,27 @@ def test_a_module_that_raises_while_importing_shows_its_own_reason(tmp_path, mon
 
 def test_the_registered_math_reward_does_not_hide_the_standard_library():
     assert math.sqrt(4) == 2
+
+
+def wants_a_column(completions, solution, *, weight=1.0, tolerance, **kwargs):
+    return [0.0 for _ in completions]
+
+
+def test_what_a_function_needs_and_nobody_gives_is_named_before_anything_is_scored():
+    term = RewardTerm(f"{__name__}.wants_a_column", args={"tolerance": 0.1})
+    check_columns("close", term, ["prompt", "solution"])
+    expected = (
+        r"reward.terms.close: .*wants_a_column needs 'solution', and the rows have no such column; they have answer"
+    )
+    with pytest.raises(RewardError, match=expected):
+        check_columns("close", term, ["prompt", "answer"])
+    with pytest.raises(RewardError, match=r"needs 'tolerance'.*or set reward.terms.close.args.tolerance"):
+        check_columns("close", RewardTerm(f"{__name__}.wants_a_column"), ["solution"])
+    with pytest.raises(RewardError, match="needs 'prompt'"):  # which no function gets: prompts it is
+        check_columns("single", RewardTerm(f"{__name__}.wants_a_prompt"), ["prompt"])
+    with pytest.raises(RewardError, match="column 'tolerance' has the name of an argument"):
+        check_columns("close", term, ["solution", "tolerance"])
+
+
+def wants_a_prompt(completions, prompt, **kwargs):
+    return [0.0 for _ in completions]
