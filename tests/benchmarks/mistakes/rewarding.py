@@ -100,7 +100,7 @@ def it_wants_a_column(workshop: Workshop, rng: random.Random) -> Mistake:
     return Mistake(
         f"a reward ({name}) that depends on the column `difficulty`, which no row has",
         lambda: workshop.train(workshop.text(folder, *function(name))),
-        cause=("difficulty", "could not be scored"),
+        cause=("difficulty", "could not be scored|no such column"),
     )
 
 
