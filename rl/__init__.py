@@ -88,6 +88,7 @@ def _take_our_packages() -> None:
 
 
 _take_our_packages()
+import_module("models.exact_products").keep_rows_apart()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,10 +12,12 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from models.exact_products import keep_rows_apart
 from tests.rl.support.cluster import ray_cluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_rows_apart()
 
 
 @pytest.fixture(autouse=True)
