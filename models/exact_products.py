@@ -2,7 +2,7 @@
 
 A rollout and its replay send the same rows through a network in batches of different sizes. MKL's kernels for AVX-512
 give a row the same bits in any batch of two or more; those for AVX2 choose another order of sums for other sizes, and
-log-probabilities of images were off by 4e-4 then. MKL's strict mode of conditional numerical reproducibility forbids it.
+log-probabilities of images were off by 4e-4 then. Its strict mode of conditional numerical reproducibility forbids it.
 """
 
 from __future__ import annotations
