@@ -22,8 +22,8 @@ test: .venv/installed lint  ## lint, types, import direction and every test but 
 test-slow: .venv/installed  ## the slow tests
 	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/slow.xml -m "slow"
 
-coverage: .venv/installed  ## lines that the tests reach in their own processes, of the six packages; less than 92 % fails
-	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not evidence and not processes"
+coverage: .venv/installed  ## lines that the fast tests reach in their own processes, of the six packages; less than 92 % fails
+	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not slow and not evidence"
 
 mutants: .venv/installed  ## break the formulas on purpose and count how often the tests notice: about 20 minutes
 	$(BIN)/python -m tests.mutants --page docs/evidence/mutants.md --least 0.9

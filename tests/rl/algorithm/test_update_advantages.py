@@ -37,6 +37,13 @@ def test_global_std_centres_by_group_and_scales_by_the_update():
     assert valid.tolist() == [True, True, False, True]
 
 
+def test_a_sample_that_is_alone_in_its_group_has_no_centre_to_differ_from():
+    groups = [np.array([NAN, 1.0, NAN]), np.array([0.0, 1.0, 2.0])]
+    (_, alone), (_, others) = estimator(AdvantageKind.global_std)(groups, ["a", "b"])
+    assert not alone.any()
+    assert others.all()
+
+
 @pytest.mark.filterwarnings("error")  # a mean of nothing
 def test_groups_without_scores_have_no_advantages_and_no_warnings():
     nothing, some = np.full(2, NAN), np.array([0.0, 1.0])
@@ -103,6 +110,14 @@ def test_extremes_are_of_the_group_or_of_the_last_fork_s_siblings():
     assert advantage[:, 3].tolist() == [-4, 0, 4, 5, -5, 0]
     assert valid[:, 3].tolist() == [True, False, True, True, True, False]
     assert not valid[:, :3].any()  # steps that leaves share belong to none
+
+
+def test_siblings_are_those_of_the_last_of_several_forks():
+    rewards = np.arange(12.0) - 5.5
+    tree = Tree(forks=(0, 1, 3), factors=(2, 3, 2), steps=4)
+    ((_, valid),) = estimator(AdvantageKind.centred, extremes=3.0)([rewards], ["a"], tree)
+    # Of each pair the better one from 3 on, the worse one down to -3; three siblings would leave the second one out.
+    assert valid[:, 3].tolist() == [True, False, True, False, False, False, False, False, False, True, False, True]
 
 
 @pytest.mark.parametrize(("leaf_weights", "leaves"), [(False, [1, 1, 1, 1]), (True, [4, 2, 2, 1])])

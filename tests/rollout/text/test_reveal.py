@@ -242,6 +242,15 @@ def test_log_prob_is_that_of_the_law(options, recorded_support):
     np.testing.assert_allclose(value.exp(), law(**options)[tokens], rtol=1e-5)
 
 
+def test_supports_of_different_sizes_stand_beside_each_other():
+    kernel = RevealKernel(SamplerOptions(top_p=0.9), SPEC)
+    logits = torch.stack([LOGITS, LOGITS * 20])  # the second law keeps hardly more than one token
+    support = kept_ids(kernel.process(logits))
+    assert (support < 0).any()
+    arguments = support[:, 0], torch.tensor([True, True]), torch.tensor([0, 1])
+    torch.testing.assert_close(kernel.log_prob(logits, *arguments, support), kernel.log_prob(logits, *arguments, None))
+
+
 def test_recorded_support_keeps_a_token_that_new_weights_would_cut_off():
     kernel = RevealKernel(SamplerOptions(top_k=2), SPEC)
     support = kept_ids(kernel.process(LOGITS[None]))
