@@ -122,7 +122,7 @@ def check_columns(name: str, term: RewardTerm, columns: Collection[str]) -> None
     check_clash(name, term, given)
     function = resolve_term(name, term)
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()  # that is how it is called
     except ValueError:  # one that is written in C and does not say
         return
     fillable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
