@@ -22,7 +22,7 @@ class BoundedCall:
     def ends_within(self, seconds: float) -> bool:
         """Waits at most so long; a signal ends the wait, not the call."""
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self.over
 
     @property
     def over(self) -> bool:

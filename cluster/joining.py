@@ -78,7 +78,7 @@ def _join(address: str | None) -> None:
 def _take_token() -> None:
     """Authenticate as `ray start` does on this machine: with the token that is there, unless RAY_AUTH_MODE says
     otherwise. Ray itself does so only where no address is given."""
-    with suppress(ImportError):  # before Ray 2.56 nothing authenticates unless it is told to
+    with suppress(ImportError):  # it is not public, and another version may not have it
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)

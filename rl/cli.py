@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from rl import OTHERS
+
 if TYPE_CHECKING:
     from cluster.weights import PackedWeights
     from configs.compose import Composed
@@ -255,7 +257,7 @@ def _print_yaml(text: str) -> None:
     Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
-PACKAGES = ("configs", "models", "rewards", "rollout", "cluster", "rl")
+PACKAGES = (*OTHERS, "rl")
 
 
 def main() -> None:

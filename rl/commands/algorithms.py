@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.errors import UserError
+from rl import OTHERS
 from rl.commands.recipe import Recipe
 
 PIPED_WIDTH = 150
@@ -30,7 +31,6 @@ PIPED_WIDTH = 150
 WIDE = 110
 """Columns that all of the table needs."""
 SOURCES = Path(__file__).parents[2]
-PACKAGES = ("cluster", "configs", "models", "rewards", "rl", "rollout")
 LIBRARIES = ("hydra-core", "omegaconf")
 
 
@@ -59,7 +59,7 @@ def _digest(config_dir: Path | None) -> str:
 
 
 def _files(config_dir: Path | None) -> Iterator[Path]:
-    for package in PACKAGES:
+    for package in (*OTHERS, "rl"):
         yield from sorted((SOURCES / package).rglob("*.py"))
     yield from sorted((SOURCES / "configs").rglob("*.yaml"))
     if config_dir is not None:

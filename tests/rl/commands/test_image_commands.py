@@ -16,7 +16,7 @@ from rl.drawing.pictures import KEPT, kept_images
 from rl.run.metrics import read_rows
 from tests.documentation import blocks as documented
 from tests.documentation import commands, run_command
-from tests.models.pipelines import T5_TOKENS, tiny_pipeline
+from tests.models.pipelines import T5_TOKENS
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.rewards import redness
 from tests.rl.support.training import SMALL_IMAGES, small_run
@@ -28,13 +28,6 @@ SHORT_PROMPTS = ["data.train.prompt='{{ prompt[:7] }}'", "data.evaluation.prompt
 SOLVED_AT = 0.374
 """Redness of about half of the untrained pipeline's images."""
 TERMS = ("objects", "colours", "counts", "positions")
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sd3"
-    tiny_pipeline("sd3").save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

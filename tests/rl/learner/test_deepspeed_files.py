@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import pytest
 import torch
 
 from rl.learner.deepspeed_files import MODEL, TAG, UnreadableFiles, read_engine
-from rl.learner.engine import Engine, join_group, open_store
+from rl.learner.engine import Engine
 from rl.learner.optimizer_state import StateWriter, load_state
 from tests.rl.learner.test_optimizer_state import engine_of, seen, train
+from tests.rl.support.ranks import on_two_ranks
 
 SLOW_IN_BF16 = pytest.param(1, True, marks=pytest.mark.slow)  # DeepSpeed has another optimizer for it
 TRAINED = ("first.weight", "first.bias", "last.weight")
@@ -55,26 +55,12 @@ def test_updates_go_on_from_deepspeed_s_files(rank, tmp_path, zero_stage, bf16):
     assert goes_on(zero_stage, bf16, tmp_path)
 
 
-def _one_of_two(rank: int, port: int, cell: tuple[int, bool], folder: Path, results: Any) -> None:
-    join_group("127.0.0.1", port, rank, 2, 120, torch.device("cpu"))
-    results.put(goes_on(*cell, folder, rank))
-
-
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("cell", [(0, False), (1, False), (2, True)])
 def test_two_ranks_go_on_from_deepspeed_s_files(tmp_path, cell):
     """ZeRO cuts in the middle of a parameter; the pieces are put together."""
-    store = open_store("127.0.0.1")
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    ranks = [context.Process(target=_one_of_two, args=(i, store.port, cell, tmp_path, results)) for i in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(200)
-    assert [process.exitcode for process in ranks] == [0, 0]
-    assert [results.get(timeout=1) for _ in ranks] == [True, True]
+    assert on_two_ranks(goes_on, *cell, tmp_path) == [True, True]
 
 
 def test_what_was_never_updated_has_no_moments(rank, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from itertools import product
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.algorithm_options import OptimizerOptions
-from rl.learner.engine import Engine, join_group, open_store
+from rl.learner.engine import Engine
 from rl.learner.optimizer_state import StateError, load_state, save_state
+from tests.rl.support.ranks import on_two_ranks
 
 OPTIONS = OptimizerOptions(learning_rate=0.05, weight_decay=0.1, max_grad_norm=1.0)
 CELLS = [(0, False), *product((1, 2, 3), (False, True))]
@@ -128,23 +128,13 @@ def test_another_model_is_refused(rank, tmp_path, change):
         load_state(other, tmp_path)
 
 
-def _one_of_two(rank: int, port: int, cell: tuple[int, bool], folder: Path, results: multiprocessing.Queue) -> None:
-    join_group("127.0.0.1", port, rank, 2, 120, torch.device("cpu"))
-    straight, resumed, _ = there_and_back(*cell, folder, rank)
-    results.put(all(torch.equal(straight[name], resumed[name]) for name in straight))
+def _comes_back(zero_stage: int, bf16: bool, folder: Path, rank: int) -> bool:
+    straight, resumed, _ = there_and_back(zero_stage, bf16, folder, rank)
+    return all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("cell", [(0, False), (2, True), (3, True)])
 def test_two_ranks_go_on_as_if_nothing_had_been_saved(tmp_path, cell):
-    store = open_store("127.0.0.1")
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    ranks = [context.Process(target=_one_of_two, args=(i, store.port, cell, tmp_path, results)) for i in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(200)
-    assert [process.exitcode for process in ranks] == [0, 0]
-    assert [results.get(timeout=1) for _ in ranks] == [True, True]
+    assert on_two_ranks(_comes_back, *cell, tmp_path) == [True, True]
