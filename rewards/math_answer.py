@@ -23,7 +23,7 @@ from typing import Any
 from rewards.mathematics.judge import Malformed, judge
 from rewards.mathematics.notation import Unreadable, Written
 from rewards.options import RewardOptions, RewardTerm
-from rewards.process import FunctionRaised, ProcessLost, ScoringProcess
+from rewards.scoring.process import FunctionRaised, ProcessLost, ScoringProcess
 
 DEADLINE = 3.0
 """Seconds that one pair may take; a process that replaces a killed one needs one or two more."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rewards.conversation import Prompt
 from rewards.options import RewardOptions, RewardTerm
-from rewards.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
 from rewards.registry import GIVEN_ANYWAY, RewardError, check_clash
+from rewards.scores import MALFORMED, Failure, FailureKind, Logged, ScoreRequest, Scores
+from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
 
 logger = logging.getLogger(__name__)
 
@@ -30,98 +31,18 @@ LARGEST = 1e18
 """What a reward must stay below, with either sign: fp32, in which losses are computed, holds the square of this, and so
 the deviations of rewards."""
 
-FailureKind = Literal[
-    "exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried", "malformed"
-]
-MALFORMED: FailureKind = "malformed"
-"""The one kind that is no failure of the reward but of the sample: a verifier cannot read its text, and paid 0."""
-
-
-@dataclass
-class ScoreRequest:
-    """N samples. A completion is text here and an image for image policies; nothing below looks inside one."""
-
-    prompts: list[Prompt]
-    """Functions get them as text, or with `conversational` as messages, whichever of the two they are here."""
-    completions: list[Any]
-    completion_ids: list[list[int]] | None = None
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    """Columns of the dataset, N values each: each is a keyword argument of every reward function."""
-    update: int | None = None
-    """Update number, which functions read as `trainer_state.global_step`; `trainer_state` is None without it."""
-
-
-@dataclass
-class Failure:
-    """Why one term could not score one sample, or, if it is `malformed`, why it paid nothing for it."""
-
-    index: int
-    """Place of the sample in the request."""
-    term: str
-    """Or term/criterion, where a function returned several scores and one of them is at fault."""
-    kind: FailureKind
-    message: str
-    completion: str
-    """The text; of an image, its shape."""
-    label: str = ""
-    """What a malformed sample is counted under, such as a task of reasoning-gym."""
-
-
-@dataclass
-class Logged:
-    """A scalar that functions passed to TRL's `log_metric`, over several calls. A call speaks of all its samples, so it
-    weighs as many as they are, however often it passed a value."""
-
-    total: float = 0.0
-    """The sum of the calls' means, each times the samples of its call."""
-    samples: int = 0
-    not_finite: int = 0
-    """Values that are no number, which no mean contains."""
-
-    def add(self, values: Sequence[float], samples: int) -> None:
-        """What one call passed."""
-        finite = [value for value in values if np.isfinite(value)]
-        self.not_finite += len(values) - len(finite)
-        if finite:
-            self.total += samples * float(np.mean(finite))
-            self.samples += samples
-
-    @property
-    def mean(self) -> float | None:
-        """Over samples; None if no call passed a number."""
-        return self.total / self.samples if self.samples else None
-
-    @staticmethod
-    def joined(parts: Iterable[Mapping[str, Logged]]) -> dict[str, Logged]:
-        """By name, over several requests."""
-        found: dict[str, Logged] = {}
-        for part in parts:
-            for name, logged in part.items():
-                of_all = found.setdefault(name, Logged())
-                of_all.total += logged.total
-                of_all.samples += logged.samples
-                of_all.not_finite += logged.not_finite
-        return found
-
-
-@dataclass
-class Scores:
-    total: np.ndarray
-    """(N,) float64: the weighted sum of the terms that apply; NaN where the sample could not be scored."""
-    terms: dict[str, np.ndarray]
-    """Term, or term/criterion -> (N,) float64, unweighted; NaN where it failed or does not apply."""
-    failures: list[Failure]
-    metrics: dict[str, Logged] = field(default_factory=dict)
-    """The scalars that functions passed to TRL's `log_metric`, by name."""
-
 
 class Scorer:
     """Scores requests in a child process; safe to call from any thread, one request at a time."""
 
-    def __init__(self, options: RewardOptions) -> None:
+    def __init__(self, options: RewardOptions, printed: Path | None = None) -> None:
+        """
+        Args:
+            printed: file for what functions print; None leaves that where this process prints.
+        """
         _check(options)
         self._options = options
-        self._process = ScoringProcess(options)
+        self._process = ScoringProcess(options, printed)
         self._lock = threading.Lock()
         self._pace = {name: _Pace() for name in options.terms}
 
@@ -143,7 +64,7 @@ class Scorer:
         they are reported, and neither their None nor their failure touches the total.
 
         Time is bounded: for each term, at most one deadline of the batch, what honest samples need one at a time, and
-        `LOST_LIMIT` deadlines and restarts of the process.
+        `LOST_LIMIT` deadlines and restarts of the process; all terms together by the request's own limit.
 
         Raises:
             RewardError: the request is malformed, or the functions can no longer be imported.
@@ -152,6 +73,7 @@ class Scorer:
             return self._score(request)
 
     def _score(self, request: ScoreRequest) -> Scores:
+        ends = None if request.seconds is None else time.monotonic() + request.seconds
         columns = _check_request(request, self._options)
         count = len(request.completions)
         total, applies, failed = np.zeros(count), np.zeros(count, bool), np.zeros(count, bool)
@@ -159,7 +81,7 @@ class Scorer:
         failures: list[Failure] = []
         metrics: list[dict[str, Logged]] = []
         for name, term in self._options.terms.items():
-            call = _TermCall(self._process, self._options, name, self._pace[name], request, columns)
+            call = _TermCall(self._process, self._options, name, self._pace[name], request, columns, ends)
             weights = {reported: weight for reported, weight in term.weights(name).items() if weight != 0}
             for reported, values in call.run().items():
                 if reported in weights:
@@ -206,6 +128,10 @@ class _Pace:
         return timeout + 2 * samples * self.seconds / self.samples
 
 
+class _NoTimeLeft(Exception):
+    """The caller waits no longer."""
+
+
 class _WrongLength(Exception):
     def __init__(self, found: int, samples: int) -> None:
         super().__init__(f"returned {found} values for {samples} samples; one each is expected")
@@ -217,6 +143,7 @@ _KINDS: dict[type[Exception], FailureKind] = {
     DeadlinePassed: "timeout",
     Crashed: "crash",
     _WrongLength: "wrong_length",
+    _NoTimeLeft: "not_tried",
 }
 _PROBLEMS = tuple(_KINDS)
 
@@ -232,8 +159,10 @@ class _TermCall:
         pace: _Pace,
         request: ScoreRequest,
         columns: dict[str, list[Any]],
+        ends: float | None,
     ) -> None:
         self._process, self._timeout, self._name, self._pace = process, options.timeout_seconds, name, pace
+        self._ends = ends
         self._request, self._columns = request, columns
         self._reported = list(options.terms[name].weights(name))
         self.failures: list[Failure] = []
@@ -300,7 +229,7 @@ class _TermCall:
             "columns": {name: [column[i] for i in indices] for name, column in self._columns.items()},
             "update": request.update,
         }
-        reply = self._process.call(self._name, arguments, self._pace.deadline(len(indices), self._timeout))
+        reply = self._process.call(self._name, arguments, self._deadline(len(indices)))
         scores = [reply["values"]] if "values" in reply else list(reply["criteria"].values())
         if len(scores[0]) != len(indices):
             raise _WrongLength(len(scores[0]), len(indices))
@@ -319,6 +248,19 @@ class _TermCall:
                     message = f"returned {value}; a finite number below {LARGEST:g}, or None, is expected"
                     self._fail(index, "not_finite", message, name)
         return [[value if value is not None and _usable(value) else np.nan for value in row] for row in scores]
+
+    def _deadline(self, samples: int) -> float:
+        """Seconds that a call of so many may take. Raises _NoTimeLeft where it could not have a whole sample's."""
+        wanted = self._pace.deadline(samples, self._timeout)
+        if self._ends is None:
+            return wanted
+        left = self._ends - time.monotonic() - (0.0 if self._process.running else self._process.startup_seconds)
+        if left < self._timeout:
+            raise _NoTimeLeft(
+                f"{max(left, 0.0):.3g} s were left of the time that a ticket has (rollout.timeout_seconds), and a "
+                f"sample may need {self._timeout:g} s"
+            )
+        return min(wanted, left)
 
     def _fail(self, index: int, kind: FailureKind, message: str, reported: str | None = None, label: str = "") -> None:
         completion = _short(self._request.completions[index])

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from rewards.options import RewardOptions
-from rewards.scorer import Scorer, ScoreRequest, Scores
+from rewards.scorer import Scorer
+from rewards.scores import ScoreRequest, Scores
 
 
 class RewardWorker:
     """Plain class; the caller wraps it: `ray.remote(RewardWorker).options(num_cpus=1).remote(options)`."""
 
-    def __init__(self, options: RewardOptions) -> None:
-        self._scorer = Scorer(options)
+    def __init__(self, options: RewardOptions, printed: Path | None = None) -> None:
+        """
+        Args:
+            printed: file for what functions print; None leaves that where this process prints.
+        """
+        self._scorer = Scorer(options, printed)
         self._failures: Counter[str] = Counter()
 
     def ready(self) -> None:

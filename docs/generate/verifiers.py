@@ -21,8 +21,9 @@ from reasoning_gym.factory import DATASETS, create_dataset
 
 from rewards.known_tasks import GUARDED, REFUSED, WEAK
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import MALFORMED as RAISED
-from rewards.scorer import Failure, Scorer, ScoreRequest
+from rewards.scorer import Scorer
+from rewards.scores import MALFORMED as RAISED
+from rewards.scores import Failure, ScoreRequest
 
 PAGE = Path(__file__).parents[1] / "verifiers.md"
 ENTRIES, SEED = 3, 11

@@ -17,7 +17,7 @@ from rl.api.configuration import AnyConfig, composed_of
 from rl.api.sampling import Samples
 
 if TYPE_CHECKING:
-    from rewards.scorer import Failure, ScoreRequest
+    from rewards.scores import Failure, ScoreRequest
 
 Reward = str | Callable[..., Any] | RewardTerm | RewardOptions | AnyConfig | Mapping[str, float]
 
@@ -115,7 +115,7 @@ def _request(
     samples: Samples | Sequence[Any], prompts: Sequence[str] | None, columns: Mapping[str, Sequence[Any]]
 ) -> tuple[ScoreRequest, tuple[int, int]]:
     """The request, samples one behind the other, and its (groups, G)."""
-    from rewards.scorer import ScoreRequest
+    from rewards.scores import ScoreRequest
 
     given = {name: _several(values, f"column {name!r}") for name, values in columns.items()}
     if not isinstance(samples, Samples):

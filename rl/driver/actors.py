@@ -24,7 +24,7 @@ from configs.schema import Config
 from models.options import Precision
 from rewards.conversation import Prompt
 from rewards.registry import RewardError
-from rewards.scorer import ScoreRequest, Scores
+from rewards.scores import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
 from rl.driver.imports import collector_paused

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.scorer import ScoreRequest, Scores
+from rewards.scores import ScoreRequest, Scores
 from rewards.worker import RewardWorker
 from rollout.worker import Estimates
 

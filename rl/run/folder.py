@@ -33,7 +33,7 @@ from cluster.objects import fetched
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
-from rewards.scorer import Failure, Logged
+from rewards.scores import Failure, Logged
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state

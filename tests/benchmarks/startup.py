@@ -39,7 +39,7 @@ NAMES = (
     ("ray::RolloutActor", "rollout"),
     ("ray::LearnerActor", "learner"),
     ("ray::RewardActor", "reward"),
-    ("rewards.child", "reward_child"),
+    ("rewards.scoring.child", "reward_child"),
     ("ray::DashboardAgent", "ray_daemons"),
     ("ray::RuntimeEnvAgent", "ray_daemons"),
     ("ray::", "idle_workers"),

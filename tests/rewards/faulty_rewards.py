@@ -16,6 +16,11 @@ punish_length = get_soft_overlong_punishment(max_completion_len=4, soft_punish_c
 NOT_CALLABLE = 3
 
 
+class Unreadable(Exception):
+    def __str__(self):
+        raise KeyError("no text")
+
+
 def length(completions, **kwargs):
     return [float(len(completion)) for completion in completions]
 
@@ -70,6 +75,10 @@ def one(completion):
             os.write(1, b"\x00\xff" * 100)
         case "read":
             sys.stdin.read()
+        case "surrogate":
+            raise ValueError("half of a pair \ud800, a red word \x1b[31m")
+        case "unreadable":
+            raise Unreadable
     return 1.0
 
 
@@ -119,6 +128,13 @@ def sees(prompts, completions, completion_ids, trainer_state, log_extra, log_met
         len(prompt) + 10 * len(completion) + 100 * len(ids) + 1000 * n + bonus + 100000 * trainer_state.global_step
         for prompt, completion, ids, n in zip(prompts, completions, completion_ids, number, strict=True)
     ]
+
+
+def prints_without_end(completions, **kwargs):
+    print("first \x1b[31m")
+    for _ in range(64):
+        print("x" * 1023)
+    return length(completions)
 
 
 async def asynchronous(completions, **kwargs):

@@ -12,11 +12,12 @@ import torch
 
 from configs.schema import Config
 from rewards import scorer
-from rewards.child import _call
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
-from rewards.returned import read
-from rewards.scorer import Scorer, ScoreRequest, Scores
+from rewards.scorer import Scorer
+from rewards.scores import ScoreRequest, Scores
+from rewards.scoring.child import _call
+from rewards.scoring.returned import read
 from rl.algorithm.advantages import normalised
 from rl.compatibility.run import run_problems
 from rl.run.failures import failure_notes
@@ -118,7 +119,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scores]:
                     raise scorer.FunctionRaised(str(error)) from error
                 return {**values, "metrics": [], "malformed": [], "seconds": 0.0}
 
-        monkeypatch.setattr(scorer, "ScoringProcess", lambda options: Here())
+        monkeypatch.setattr(scorer, "ScoringProcess", lambda options, printed: Here())
         options = RewardOptions(terms={name: term for name, (term, _) in terms.items()})
         return Scorer(options).score(ScoreRequest(["p"] * len(completions), list(completions)))
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.process import ScoringProcess
 from rewards.registry import RewardError
-from rewards.scorer import LOST_LIMIT, Logged, Scorer, ScoreRequest
+from rewards.scorer import LOST_LIMIT, Scorer
+from rewards.scores import Logged, ScoreRequest
+from rewards.scoring.process import ScoringProcess
 
 TIMEOUT = 0.5
 
@@ -64,6 +65,8 @@ def request_of(*completions, **columns):
         ("nan", "not_finite", "nan"),
         ("inf", "not_finite", "inf"),
         ("none", "not_applicable", "every rewarded term returned None"),
+        ("surrogate", "exception", r"half of a pair \\ud800, a red word \\x1b\[31m"),
+        ("unreadable", "exception", "Unreadable"),
         ("hang", "timeout", "no answer within 0.5 s"),
         ("hold the lock", "timeout", "no answer within 0.5 s"),
         ("os._exit", "crash", "exited with status 7"),
@@ -226,6 +229,53 @@ def test_many_hangs_take_bounded_time(scorer_of, monkeypatch):
     assert scorer.score(request_of("good")).total == [1.0]
 
 
+def test_a_request_is_answered_before_its_caller_stops_waiting(scorer_of):
+    """A ticket whose reward hung was lost with its worker three times, and the run with it."""
+    terms = {name: "tests.rewards.faulty_rewards.faulty" for name in ("first", "second")}
+    scorer = scorer_of(timeout=0.2, **terms)
+    scorer.start()
+    request = replace(request_of("good", *["hang"] * 12), seconds=1.0)
+    started = time.monotonic()
+    scores = scorer.score(request)
+    kinds = {failure.kind for failure in scores.failures if failure.index}
+    assert kinds <= {"timeout", "not_tried"}
+    assert {failure.index for failure in scores.failures} >= set(range(1, 13))
+    tried = sum(failure.kind == "timeout" for failure in scores.failures)
+    assert tried <= 5  # of 24
+    assert time.monotonic() - started < 60
+    (message,) = {f.message.partition(" s ")[2] for f in scores.failures if f.kind == "not_tried"}
+    assert message == "were left of the time that a ticket has (rollout.timeout_seconds), and a sample may need 0.2 s"
+
+
+def test_a_process_that_is_killed_while_it_imports_is_started_again(tmp_path, monkeypatch):
+    code = f"import os, pathlib; mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+    code += "if not mark.exists(): mark.touch(); os.kill(os.getpid(), 9)\n"
+    code += "def reward(completions, **kwargs): return [1.0] * len(completions)\n"
+    (tmp_path / "module_killed_once.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    scorer = make_scorer(task="module_killed_once.reward")
+    assert scorer.score(request_of("a")).total == [1.0]
+    scorer.stop()
+
+
+def test_what_functions_print_is_kept_in_a_bounded_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("rewards.scoring.printed.LIMIT_BYTES", 4096)
+    terms = {"task": RewardTerm("tests.rewards.faulty_rewards.prints_without_end")}
+    path = tmp_path / "printed" / "reward-0.txt"
+    scorer = Scorer(RewardOptions(terms=terms, timeout_seconds=10.0), path)
+    for _ in range(2):
+        assert scorer.score(request_of("a")).total == [1.0]
+    scorer.stop()
+    kept = path.read_text()
+    assert kept.startswith("first \x1b[31m\nxxx")
+    assert kept.endswith("\n(what was printed after this is not kept: the file has reached its limit)\n")
+    assert len(kept) < 4300
+    crashing = Scorer(RewardOptions(terms={"task": RewardTerm("tests.rewards.faulty_rewards.faulty")}), path)
+    (failure,) = crashing.score(request_of("os._exit")).failures
+    crashing.stop()
+    assert failure.message.endswith(f"; what it printed is in {path}")
+
+
 def test_killing_the_process_kills_what_it_started(scorer_of, tmp_path):
     scorer = scorer_of(task="tests.rewards.faulty_rewards.leaves_a_process", timeout=1.0)
     scores = scorer.score(request_of(str(tmp_path / "ids")))
@@ -301,7 +351,7 @@ def test_a_wrong_configuration_is_an_error_before_training(arguments, message):
     ("code", "limit", "message"),
     [
         ("import time; time.sleep(1000)", 1.0, "took longer than reward.startup_timeout_seconds = 1"),
-        ("import os; os._exit(5)", 60.0, "ended while importing the reward functions: .* exited with status 5"),
+        ("import os; os._exit(5)", 60.0, "ended twice while importing the reward functions: .* exited with status 5"),
     ],
 )
 def test_a_module_that_never_finishes_importing_is_an_error(tmp_path, monkeypatch, code, limit, message):

@@ -11,8 +11,9 @@ import pytest
 
 from rewards import scorer
 from rewards.options import RewardOptions, RewardTerm
-from rewards.process import Crashed, DeadlinePassed, FunctionRaised
-from rewards.scorer import Failure, Logged, Scorer, ScoreRequest, Scores
+from rewards.scorer import Scorer
+from rewards.scores import Failure, Logged, ScoreRequest, Scores
+from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised
 
 NAN = float("nan")
 
@@ -43,7 +44,7 @@ def scripted(monkeypatch):
     """A scorer of terms, with their weights, whose process is a script."""
 
     def make(script: Script, **weights: float) -> Scorer:
-        monkeypatch.setattr(scorer, "ScoringProcess", lambda options: script)
+        monkeypatch.setattr(scorer, "ScoringProcess", lambda options, printed: script)
         terms = {name: RewardTerm(function="math", weight=weight) for name, weight in weights.items()}
         return Scorer(RewardOptions(terms=terms, timeout_seconds=1.0))
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import Scorer, ScoreRequest
+from rewards.scorer import Scorer
+from rewards.scores import ScoreRequest
 
 
 def test_trl_functions_are_scored_together():

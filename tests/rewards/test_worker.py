@@ -5,7 +5,7 @@ import pytest
 import ray
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import ScoreRequest
+from rewards.scores import ScoreRequest
 from rewards.worker import RewardWorker
 from tests.rewards.test_scorer import ended, wait_until
 

@@ -24,7 +24,7 @@ ROLES = {
         {"torch", "transformers", "deepspeed", "datasets", "diffusers", "matplotlib"},
     ),
     "reward_child": (
-        "import rewards.child",
+        "import rewards.scoring.child",
         {"torch", "transformers", "ray", "numpy", "pyarrow", "PIL"},
     ),
     "rollout": (

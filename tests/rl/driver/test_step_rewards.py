@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import ScoreRequest
+from rewards.scores import ScoreRequest
 from rewards.worker import RewardWorker
 from rl.driver.step_rewards import score_steps
 from rl.run.scored import unscored_estimates

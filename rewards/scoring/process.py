@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pickle
 import signal
@@ -11,13 +12,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from rewards.child import BrokenConnection, read_message, write_message
 from rewards.options import RewardOptions
 from rewards.registry import RewardError, by_value, local_functions
+from rewards.scoring.child import BrokenConnection, read_message, write_message
+from rewards.scoring.printed import Printed
 
 _FLAGS = ("-u", "-X", "faulthandler")
 """What functions print is seen even when the process is killed; a crash in native code shows where it was."""
@@ -27,11 +31,14 @@ path = json.loads(sys.argv[1])
 sys.path[:] = [sys.argv[2], *path]
 import rewards  # from there: a file of the user's may be called the same
 sys.path[:] = path
-from rewards.child import main
+from rewards.scoring.child import main
 main()
 """
 """Not `python -m`: that would put the working directory, or this folder, in front of the parent's import path."""
-_OUR_FOLDER = str(Path(__file__).parent.parent)
+_OUR_FOLDER = str(Path(__file__).parents[2])
+
+
+logger = logging.getLogger(__name__)
 
 
 class ProcessLost(Exception):
@@ -57,8 +64,15 @@ class ScoringProcess:
     thread, and inherits no lock. Not thread-safe: one call at a time.
     """
 
-    def __init__(self, options: RewardOptions) -> None:
+    def __init__(self, options: RewardOptions, printed: Path | None = None) -> None:
+        """
+        Args:
+            printed: file for what functions print; None leaves that where this process prints.
+        """
         self._options = options
+        self._printed = None if printed is None else Printed(printed)
+        self.startup_seconds = 0.0
+        """What the last start took."""
         self._local: bytes | None = None
         """Functions that the child cannot find by itself."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,16 +87,37 @@ class ScoringProcess:
         Raises:
             RewardError: a function cannot be resolved, or the imports did not end in time or killed the process.
         """
-        if self._process is not None:
+        if self.running:
             return
+        started = time.monotonic()
+        try:
+            self._start()
+        except Crashed as error:  # killed, for memory that others held too, or by mistake
+            logger.warning("the scoring process ended while importing the reward functions (%s); once more", error)
+            try:
+                self._start()
+            except Crashed as again:
+                raise RewardError(
+                    f"the scoring process ended twice while importing the reward functions: {again}{self._said()}"
+                ) from None
+        self.startup_seconds = time.monotonic() - started
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def _start(self) -> None:
+        """Raises RewardError, or Crashed."""
         local = local_functions(term.function for term in self._options.terms.values())
         self._local = by_value(local) if local else None
         self._socket, theirs = socket.socketpair()
         self._stream = self._socket.makefile("rwb")
-        with theirs:
+        with theirs, self._output() as output:
             self._process = subprocess.Popen(
                 [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), _OUR_FOLDER, str(theirs.fileno())],
                 stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
+                stdout=output,
+                stderr=output,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # killed as a group: a function may have started processes of its own
             )
@@ -92,13 +127,30 @@ class ScoringProcess:
         except DeadlinePassed:
             names = ", ".join(term.function for term in self._options.terms.values())
             raise RewardError(
-                f"importing the reward functions ({names}) took longer than reward.startup_timeout_seconds = {limit:g}"
+                f"importing the reward functions ({names}) took longer than reward.startup_timeout_seconds = "
+                f"{limit:g}{self._said()}"
             ) from None
-        except Crashed as error:
-            raise RewardError(f"the scoring process ended while importing the reward functions: {error}") from None
         if "error" in reply:
             self.stop()
             raise RewardError(reply["error"])
+
+    @contextlib.contextmanager
+    def _output(self) -> Iterator[int | None]:
+        """Where the process prints; None is where this one does."""
+        if self._printed is None:
+            yield None
+            return
+        writing = self._printed.open()
+        try:
+            yield writing
+        finally:
+            os.close(writing)
+
+    def _said(self) -> str:
+        """Where to read what functions printed."""
+        if self._printed is None or not self._printed.path.exists():
+            return ""
+        return f"; what it printed is in {self._printed.path}"
 
     def call(self, term: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
         """One call of one term's function; starts the process again if the last call lost it.
@@ -152,7 +204,7 @@ class ScoringProcess:
             raise DeadlinePassed(f"no answer within {seconds:.3g} s")
         if not isinstance(reply, dict):
             ended = _how_it_ended(self.stop())
-            raise Crashed(f"the scoring process {broken or ended}")
+            raise Crashed(f"the scoring process {broken or ended}{self._said()}")
         return reply
 
     def _kill(self) -> None:
@@ -177,6 +229,8 @@ class ScoringProcess:
         if self._process.stdin:
             self._process.stdin.close()
         self._process = self._socket = self._stream = None
+        if self._printed is not None:
+            self._printed.settle(seconds=1.0)
         return status
 
 

@@ -1,7 +1,8 @@
 """What runs in the scoring process: it resolves the reward functions once and then answers calls until it is killed.
 
 Model output reaches parsers, symbolic algebra and whatever a user plugged in, and any of these may hang while holding
-the interpreter lock, crash or eat all memory. Only another process can end that; `rewards.process` is the other side.
+the interpreter lock, crash or eat all memory. Only another process can end that: `rewards.scoring.process` is its other
+side.
 
 Messages are framed bytes on a socket: pickle towards this process, JSON back, so that the parent never unpickles what a
 process that handled model output has written. Standard output stays free for whatever the functions print.
@@ -28,8 +29,9 @@ from typing import Any
 
 from rewards.conversation import messages_of, text_of
 from rewards.options import RewardOptions, RewardTerm
+from rewards.printable import printable
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
-from rewards.returned import read
+from rewards.scoring.returned import read
 
 _HEADER = struct.Struct(">4sQQ")
 _MARK = b"drl1"
@@ -83,7 +85,7 @@ def main() -> None:
             GIVEN.update(_received(local))
         functions = {name: resolve_term(name, term) for name, term in options.terms.items()}
     except RewardError as error:
-        write_message(stream, number, json.dumps({"error": str(error)}).encode())
+        write_message(stream, number, json.dumps({"error": printable(str(error))}).encode())
         return
     write_message(stream, number, json.dumps({"ready": True}).encode())
     here = os.getpid()
@@ -161,7 +163,7 @@ def _call(
     def log_malformed(index: int, what: str, why: str) -> None:
         if not 0 <= int(index) < count:  # a negative one would be somebody else's
             raise ValueError(f"log_malformed was told of sample {index}, and there are samples 0 to {count - 1}")
-        malformed.append((int(index), str(what), str(why)[:_MESSAGE_LIMIT]))
+        malformed.append((int(index), printable(str(what)), printable(str(why)[:_MESSAGE_LIMIT])))
 
     result = function(
         prompts=prompts,
@@ -169,7 +171,7 @@ def _call(
         completion_ids=arguments["completion_ids"],
         trainer_state=None if update is None else SimpleNamespace(global_step=update),
         log_extra=lambda column, values: None,
-        log_metric=lambda metric, value: metrics.append((str(metric), float(value))),
+        log_metric=lambda metric, value: metrics.append((printable(str(metric)), float(value))),
         log_malformed=log_malformed,
         **arguments["columns"],
         **term.args,
@@ -183,6 +185,10 @@ async def _wait(result: Any) -> Any:
 
 def _describe(error: BaseException) -> str:
     """What was raised and where, in one line or a few."""
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()[:_MESSAGE_LIMIT]
+    try:
+        text = "".join(traceback.format_exception_only(type(error), error))
+    except Exception as second:  # its own text cannot be made
+        text = f"{type(error).__name__}, whose text raises {type(second).__name__}"
+    text = printable(text.strip()[:_MESSAGE_LIMIT])
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else text
