@@ -57,11 +57,19 @@ def _join(address: str | None) -> None:
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # some of it speaks before it has read that
+    os.environ.setdefault(
+        "RAY_IGNORE_UNHANDLED_ERRORS", "1"
+    )  # of calls whose result nobody wants once a run has failed
     if address is None:
         # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
         # and the actors would wait for the agent that makes it. "local", because None would follow RAY_ADDRESS.
-        with _environment(variables):
-            ray.init(address="local", include_dashboard=False, **quiet)
+        try:
+            with _environment(variables):
+                ray.init(address="local", include_dashboard=False, **quiet)
+        except Exception as error:  # of many classes, for sockets, folders, ports and limits of this machine
+            raise ClusterError(
+                f"Ray could not be started on this machine ({type(error).__name__}: {error}){_advice(str(error))}"
+            ) from error
         return
     _take_token()
     if address != "auto":
@@ -73,6 +81,22 @@ def _join(address: str | None) -> None:
             f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
             f"cluster.address=null for one on this machine"
         ) from error
+
+
+def _advice(text: str) -> str:
+    """What may be done about a failed start."""
+    if "AF_UNIX" in text:
+        return ": the path of its folder is too long for sockets; set TMPDIR or RAY_TMPDIR to a short one, such as /tmp"
+    if "/.ray" in text or "token" in text:
+        return (
+            ": it keeps a secret in ~/.ray; let HOME be a folder that can be written, or choose one of your own with "
+            "RAY_AUTH_TOKEN"
+        )
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return (
+        f": see that its folder ({folder}, chosen by RAY_TMPDIR or TMPDIR) can be written, that variables RAY_... of "
+        f"this shell are meant, and what its logs in {folder}/ray/session_latest/logs say"
+    )
 
 
 def _take_token() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+RUN_FOLDER = "run folder: "
+"""Begins the note (PEP 678) by which an exception says which run it ended."""
+
 
 class UserError(ValueError):
     """The message names the cause and the fix."""

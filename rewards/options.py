@@ -38,6 +38,9 @@ class RewardOptions:
     seconds."""
     startup_timeout_seconds: float = field(default=300.0, metadata={"resume": "may change"})
     """Deadline for importing every term, models that they load included. Unit: seconds."""
+    try_first: bool = field(default=True, metadata={"resume": "may change"})
+    """Call every term once before the start, on a row of the data with completions that are made up, and refuse to
+    start if it fails. False is for functions that can score real ones only."""
     memory_gib: Optional[float] = field(default=8.0, metadata={"resume": "may change"})  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux. Unit: GiB."""

@@ -56,6 +56,25 @@ class Scorer:
         with self._lock:
             self._process.stop()
 
+    def try_out(self, request: ScoreRequest) -> None:
+        """One call of every term, under the deadline of a sample.
+
+        Raises:
+            RewardError: a term raised, hung, crashed, or did not return one number or None a sample.
+        """
+        with self._lock:
+            columns = _check_request(request, self._options)
+            for name, term in self._options.terms.items():
+                call = _TermCall(self._process, self._options, name, _Pace(), request, columns, None)
+                try:
+                    call.tried(self._options.timeout_seconds)
+                except _PROBLEMS as error:
+                    raise RewardError(
+                        f"reward.terms.{name}: {term.function} was called once before the start, on a row of the data "
+                        f"with completions that are made up, and failed ({_KINDS[type(error)]}): {_text(error)}. Mend "
+                        f"it; or, if it can score real completions only, set reward.try_first=false"
+                    ) from None
+
     def score(self, request: ScoreRequest) -> Scores:
         """Score every sample with every term.
 
@@ -219,8 +238,16 @@ class _TermCall:
                 )
         return dict(zip(self._reported, values, strict=True))
 
-    def _values(self, indices: list[int]) -> list[list[float]]:
-        """Values of some samples in one call, of each that is reported; None and failures become NaN."""
+    def tried(self, seconds: float) -> None:
+        """One call with all samples; raises one of `_PROBLEMS`."""
+        self._values(list(range(len(self._request.completions))), seconds)
+
+    def _values(self, indices: list[int], seconds: float | None = None) -> list[list[float]]:
+        """Values of some samples in one call, of each that is reported; None and failures become NaN.
+
+        Args:
+            seconds: deadline of the call; None is the usual one.
+        """
         request = self._request
         arguments = {
             "prompts": [request.prompts[i] for i in indices],
@@ -229,7 +256,7 @@ class _TermCall:
             "columns": {name: [column[i] for i in indices] for name, column in self._columns.items()},
             "update": request.update,
         }
-        reply = self._process.call(self._name, arguments, self._deadline(len(indices)))
+        reply = self._process.call(self._name, arguments, seconds or self._deadline(len(indices)))
         scores = [reply["values"]] if "values" in reply else list(reply["criteria"].values())
         if len(scores[0]) != len(indices):
             raise _WrongLength(len(scores[0]), len(indices))

@@ -25,6 +25,10 @@ class RewardWorker:
         """Import every reward function. Raises RewardError when one cannot be used; call it before training."""
         self._scorer.start()
 
+    def try_out(self, request: ScoreRequest) -> None:
+        """See `Scorer.try_out`."""
+        self._scorer.try_out(request)
+
     def score(self, request: ScoreRequest) -> Scores:
         """See `Scorer.score`."""
         scores = self._scorer.score(request)

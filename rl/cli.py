@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from rl import OTHERS
+from rewards.printable import printable
 
 if TYPE_CHECKING:
     from cluster.weights import PackedWeights
@@ -257,21 +257,22 @@ def _print_yaml(text: str) -> None:
     Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
-PACKAGES = (*OTHERS, "rl")
-
-
 def main() -> None:
     """Runs a command. An exception class of this project carries a message that names the cause and the fix: it is
-    printed without a traceback. Exit code 2: the request was wrong and nothing was started; 1: the run failed."""
+    printed without a traceback; those of libraries are told by `rl.commands.foreign`. Exit code 2: the request was
+    wrong and nothing was started; 1: the run failed."""
     if os.getcwd() not in sys.path:  # `python -m` has it; reward functions are looked up there, here and in the workers
         sys.path.append(os.getcwd())
+    # Hints of a library to its own callers, such as torchvision's absence; ours say what matters to a run.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in PACKAGES:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
+        from rl.commands.foreign import is_ours, told
+
+        ours = is_ours(error)
+        print(f"error: {printable(str(error)) if ours else told(error)}", file=sys.stderr)
+        raise SystemExit(2 if ours and isinstance(error, ValueError) else 1) from None
 
 
 if __name__ == "__main__":

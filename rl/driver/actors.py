@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,7 @@ from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
 from rl.modality.choice import modality_of
+from rl.modality.trial import Trial
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
 if TYPE_CHECKING:
@@ -93,20 +95,34 @@ class RolloutActor:
 class RewardActor:
     """Scores a ticket's completions under deadlines."""
 
-    def __init__(self, config: Config) -> None:
-        self.worker = RewardWorker(config.reward)
+    def __init__(self, config: Config, printed: Path | None = None) -> None:
+        """
+        Args:
+            printed: file for what reward functions print; None leaves that to this process's own output.
+        """
+        self.worker = RewardWorker(config.reward, printed)
 
     def ready(self) -> None:
         self.worker.ready()
 
+    def try_out(self, trial: Trial) -> None:
+        """Raises RewardError if a term cannot score it."""
+        self.worker.try_out(_request(trial.completions, trial.prompts, trial.columns))
+
     def score(
-        self, completions: Completions, prompts: list[Prompt], columns: dict[str, list[Any]], update: int
+        self,
+        completions: Completions,
+        prompts: list[Prompt],
+        columns: dict[str, list[Any]],
+        update: int,
+        seconds: float,
     ) -> tuple[Scores, np.ndarray | None]:
-        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates."""
-        if taken := sorted(columns.keys() & completions.columns.keys()):
-            raise RewardError(f"columns {', '.join(taken)} of the data are filled in by the rollout; rename them")
-        known = {**columns, **completions.columns}
-        request = ScoreRequest(prompts, completions.outputs, completions.ids, known, update)
+        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates.
+
+        Args:
+            seconds: what the caller waits; samples that have not been scored by then are counted as not tried.
+        """
+        request = replace(_request(completions, prompts, columns), update=update, seconds=seconds)
         if completions.estimates is None:
             return self.worker.score(request), None
         return score_steps(self.worker, request, completions.estimates)
@@ -239,6 +255,12 @@ class LearnerActor:
             self.old_policy.load(Path(folder))
         if self.value_model is not None:
             self.value_model.load(Path(folder))
+
+
+def _request(completions: Completions, prompts: list[Prompt], columns: dict[str, list[Any]]) -> ScoreRequest:
+    if taken := sorted(columns.keys() & completions.columns.keys()):
+        raise RewardError(f"columns {', '.join(taken)} of the data are filled in by the rollout; rename them")
+    return ScoreRequest(prompts, completions.outputs, completions.ids, {**columns, **completions.columns})
 
 
 def _fetch(groups: list[GroupReference], seconds: float) -> list[Group]:

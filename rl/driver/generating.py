@@ -17,6 +17,7 @@ from rl.data.tickets import TicketKind
 from rl.driver.generation import Generation
 from rl.driver.processes import check_module_path, started
 from rl.modality.protocol import Modality
+from rl.modality.trial import trial_of
 
 
 @contextmanager
@@ -35,7 +36,8 @@ def generating(
     check_module_path()
     if weights is None:
         weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
-    with joined(config.cluster), started(config, generating=True, learning=False) as processes:
+    trial = trial_of(config, modality, sources)
+    with joined(config.cluster), started(config, generating=True, learning=False, trial=trial) as processes:
         generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
         generation.adopt(weights)
         yield generation, weights.version

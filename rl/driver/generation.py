@@ -32,6 +32,8 @@ MAX_ATTEMPTS = 3
 """Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
 TICK_SECONDS = 1.0
 RESTART_POLL_SECONDS = 0.2
+ANSWERED = 0.75
+"""Share of a reward worker's deadline in which it answers by itself, so that it is killed only when it is frozen."""
 TicketKey = tuple[TicketKind, int, int]
 
 
@@ -92,6 +94,10 @@ class Generation:
         self._restarts: dict[ray.ObjectRef, Restart] = {}
         self._workers = {"rollout": processes.rollout, "reward": processes.reward}
         self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
+        seconds, sample = config.rollout.timeout_seconds, config.reward.timeout_seconds
+        self.deadlines = {"rollout": seconds, "reward": max(seconds, 4 * sample)}
+        """Seconds, by kind of job. A reward worker needs one sample's deadline for a batch that hangs, another one to
+        find the sample."""
         self._attempts: dict[TicketKey, int] = {}
         self._scored: dict[TicketKey, Scored] = {}
 
@@ -165,7 +171,9 @@ class Generation:
             name = self._idle["reward"].popleft()
             ticket = job.ticket
             prompts, columns = self._columns(ticket)
-            scores = self.processes.reward[name].score.remote(job.references[-2], prompts, columns, ticket.update)
+            seconds = ANSWERED * self.deadlines["reward"]
+            call = self.processes.reward[name].score
+            scores = call.remote(job.references[-2], prompts, columns, ticket.update, seconds)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:
@@ -214,8 +222,8 @@ class Generation:
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""
-        seconds = self.config.rollout.timeout_seconds
         for reference, job in list(self._jobs.items()):
+            seconds = self.deadlines[job.kind]
             if time.monotonic() - job.started > seconds:
                 del self._jobs[reference]
                 ray.kill(self._workers[job.kind][job.worker], no_restart=False)

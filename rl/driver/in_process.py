@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import gc
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +21,16 @@ from rich.console import Console
 
 from cluster.weights import PackedWeights
 from configs.compose import Composed
-from configs.errors import UserError
+from configs.errors import RUN_FOLDER, UserError
 from configs.schema import Config
 from rl.data.tickets import Ticket
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
-from rl.driver.generation import Generation, key
+from rl.driver.generation import ANSWERED, Generation, key
 from rl.driver.learners import Learners
-from rl.driver.processes import Processes
+from rl.driver.processes import PRINTED, Processes
 from rl.driver.train import planned, print_summary
 from rl.learner.engine import join_group, open_store
+from rl.modality.trial import Trial, trial_of
 from rl.run.callback import Callback
 from rl.run.metrics import Row, read_rows
 from rl.run.scored import Scored
@@ -59,17 +62,22 @@ def train_in_process(
         before: the first evaluation, of a run whose policy was the same before training; it is not made again.
         shown: speak there of progress and of the end, as a run on Ray does.
     """
+    began = time.perf_counter()
     config = composed.config
     if config.cluster.learners != 1:
         raise UserError(
             f"cluster.learners={config.cluster.learners}: one process holds one learner; set it to 1, or train on Ray"
         )
     plan = planned(composed)
-    run = plan.new_run(console, callbacks)
+    run = plan.new_run(console, callbacks, began)
     if before is not None:
         run.evaluations.write(before)
     try:
-        with process_group(), called_directly(config) as processes, run.progress if shown else nullcontext():
+        trial, printed = trial_of(config, plan.modality, plan.sources), run.folder / PRINTED
+        calling = called_directly(config, trial=trial, printed=printed)
+        with process_group(), calling as processes, run.progress if shown else nullcontext():
+            run.start.done("everything is loaded")
+            run.start_is_over()
             generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
             learners = DirectLearners(config, processes.learners, run.note)
             loop = plan.loop(config, plan.schedule, generation, learners, run)
@@ -79,6 +87,9 @@ def train_in_process(
             print_summary(run, summary)
         rows = read_rows(run.folder / "metrics.jsonl")
         return Trained(rows, run.evaluations.rows, generation.weights[loop.update])
+    except Exception as error:
+        error.add_note(f"{RUN_FOLDER}{run.folder}")
+        raise
     finally:
         run.close()
         gc.collect()  # DeepSpeed's engine refers to itself, and holds the policy
@@ -100,14 +111,23 @@ def _leave(store: dist.TCPStore) -> None:  # which must not be closed before
 
 
 @contextmanager
-def called_directly(config: Config, *, learning: bool = True) -> Iterator[Processes]:
-    """The actors of a run as plain objects. Rewards still have a child process of their own, which ends here."""
+def called_directly(
+    config: Config, *, learning: bool = True, trial: Trial | None = None, printed: Path | None = None
+) -> Iterator[Processes]:
+    """The actors of a run as plain objects. Rewards still have a child process of their own, which ends here.
+
+    Args:
+        trial: a first call of the rewards.
+        printed: folder for what they print.
+    """
     threads = config.cluster.threads or 1
-    rollout, reward = RolloutActor(config, threads), RewardActor(config)
+    rollout, reward = RolloutActor(config, threads), RewardActor(config, printed and printed / "reward-0.txt")
     learners = {"learner-0": LearnerActor(config, 0, threads)} if learning else {}
     try:
-        rollout.ready()
         reward.ready()
+        if trial is not None:
+            reward.try_out(trial)
+        rollout.ready()
         for learner in learners.values():
             learner.load_policy()
         yield Processes({"rollout-0": rollout}, {"reward-0": reward}, learners)
@@ -135,7 +155,8 @@ class DirectGeneration(Generation):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
             prompts, columns = self._columns(ticket)
-            scores, steps = reward.score(completions, prompts, columns, ticket.update)
+            seconds = ANSWERED * self.deadlines["reward"]
+            scores, steps = reward.score(completions, prompts, columns, ticket.update, seconds)
         return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 
 

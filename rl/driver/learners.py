@@ -23,7 +23,7 @@ SHOWN_STEPS = 20
 
 
 class Learners:
-    def __init__(self, config: Config, handles: dict[str, Any], note: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, handles: dict[str, Any], note: Callable[..., None]) -> None:
         self.config = config
         self.note = note
         self.handles = handles
@@ -78,8 +78,10 @@ class Learners:
                 f"(limit {limit:g}): the gradient would be wrong. Likely cause: {cause}.\n"
                 f"  largest gap of each step: {_listed(parity.by_step)}"
             )
-        steps = _listed(parity.by_step)
-        self.note(f"parity: replayed log-probabilities differ by at most {parity.gap:.2g}; by step {steps}")
+        self.note(
+            f"parity: replayed log-probabilities are the recorded ones within {parity.gap:.2g} (limit {limit:g})",
+            "green",
+        )
 
     def _call(self, what: str, method: str, arguments: Callable[[int], tuple]) -> dict[str, Any]:
         calls = {

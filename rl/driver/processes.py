@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,13 @@ from rewards.registry import RewardError
 from rl.data.rows import DataError
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
 from rl.driver.travel import travelling
+from rl.modality.trial import Trial
+from rl.run.start import Arrivals
 from rollout.trajectory import TrajectoryError
+
+TRIED = "the first call of the rewards"
+PRINTED = "printed"
+"""Folder of a run for what reward functions print, a file for each worker."""
 
 
 class RunFailed(RuntimeError):
@@ -48,8 +54,22 @@ class Processes:
 
 
 @contextmanager
-def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Processes]:
-    """Place, start and load every process; end them all when the block is left, however it is left."""
+def started(
+    config: Config,
+    *,
+    generating: bool,
+    learning: bool,
+    trial: Trial | None = None,
+    printed: Path | None = None,
+    told: Callable[[str], None] = lambda step: None,
+) -> Iterator[Processes]:
+    """Place, start and load every process; end them all when the block is left, however it is left.
+
+    Args:
+        trial: a first call of the rewards, which start first.
+        printed: folder for what they print.
+        told: hears of each step that is done.
+    """
     cluster = config.cluster
     sent = travelling(config)
     learners = cluster.learners if learning else 0
@@ -67,7 +87,15 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
                 max_restarts=restarts,
             )
 
+        # Rewards run in a child process of their own and are not worth a core.
+        reward = {
+            f"reward-{i}": ray.remote(RewardActor)
+            .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
+            .remote(sent, printed and printed.absolute() / f"reward-{i}.txt")
+            for i in range(cluster.reward_workers if generating else 0)
+        }
         processes = Processes(
+            reward=reward,
             learners={
                 f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
                     sent, rank, _threads(config, learners)
@@ -80,16 +108,9 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
                 )
                 for i in range(workers)
             },
-            # Rewards run in a child process of their own and are not worth a core.
-            reward={
-                f"reward-{i}": ray.remote(RewardActor)
-                .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
-                .remote(sent)
-                for i in range(cluster.reward_workers if generating else 0)
-            },
         )
         try:
-            _make_ready(processes, cluster.startup_timeout_seconds)
+            _make_ready(processes, cluster.startup_timeout_seconds, trial, told)
             yield processes
         except (DataError, RewardError, CheckpointError, TrajectoryError, PartError) as error:
             raise RunFailed(str(error)) from error
@@ -99,20 +120,35 @@ def started(config: Config, *, generating: bool, learning: bool) -> Iterator[Pro
                     ray.kill(handle)
 
 
-def _make_ready(processes: Processes, seconds: float) -> None:
-    waiting = {name: handle.ready.remote() for name, handle in (processes.rollout | processes.reward).items()}
+def _make_ready(processes: Processes, seconds: float, trial: Trial | None, told: Callable[[str], None]) -> None:
+    kinds = {"reward": processes.reward, "rollout": processes.rollout, "learner": processes.learners}
+    arrived = Arrivals(kinds, told)
+    waiting = {name: handle.ready.remote() for name, handle in (processes.reward | processes.rollout).items()}
+    if trial is not None and processes.reward:
+        waiting[TRIED] = next(iter(processes.reward.values())).try_out.remote(trial)
     if processes.learners:
-        first = {"learner-0": processes.learners["learner-0"].open_store.remote()}
-        host, port = gather(first, seconds, "start")["learner-0"]
+        store = {"learner-0's store": processes.learners["learner-0"].open_store.remote()}
+        ((host, port),) = gather(store, seconds, "start", beside=waiting, arrived=arrived).values()
         waiting |= {name: handle.build.remote(host, port) for name, handle in processes.learners.items()}
-    gather(waiting, seconds, "start")
+    gather(waiting, seconds, "start", arrived=arrived)
 
 
-def gather(waiting: Mapping[str, ray.ObjectRef], seconds: float, what: str) -> dict[str, Any]:
-    """Results by name. An error in one is raised at once, while the others may still be waiting for it."""
-    pending = {reference: name for name, reference in waiting.items()}
-    results = {}
-    while pending:
+def gather(
+    waiting: Mapping[str, ray.ObjectRef],
+    seconds: float,
+    what: str,
+    beside: Mapping[str, ray.ObjectRef] | None = None,
+    arrived: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Results by name. An error in one is raised at once, while the others may still be waiting for it.
+
+    Args:
+        beside: others under way, whose error is raised as soon, and whose results nobody waits for.
+        arrived: hears of each that is there.
+    """
+    pending = {reference: name for name, reference in {**(beside or {}), **waiting}.items()}
+    results: dict[str, Any] = {}
+    while len(results) < len(waiting):
         done, _ = ray.wait(list(pending), num_returns=1, timeout=seconds)
         if not done:
             raise ClusterError(
@@ -122,7 +158,10 @@ def gather(waiting: Mapping[str, ray.ObjectRef], seconds: float, what: str) -> d
             )
         for reference in done:
             name = pending.pop(reference)
-            results[name] = result_of(reference, name)
+            result = result_of(reference, name)
+            arrived(name)
+            if name in waiting:
+                results[name] = result
     return results
 
 

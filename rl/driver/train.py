@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from cluster.joining import joined
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.environment import check_environment
-from configs.errors import UserError
+from configs.errors import RUN_FOLDER, UserError
 from configs.schema import Config
 from models.files import local_folder
 from models.identity import identity
@@ -29,10 +31,11 @@ from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
-from rl.driver.processes import check_module_path, started
+from rl.driver.processes import PRINTED, check_module_path, started
 from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
+from rl.modality.trial import trial_of
 from rl.run.callback import Callback
 from rl.run.evaluation import with_interval
 from rl.run.folder import Run
@@ -50,10 +53,12 @@ class Plan:
     curves: tuple[str, ...]
     """Metrics whose curves are shown."""
 
-    def new_run(self, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> Run:
+    def new_run(
+        self, console: Console | None = None, callbacks: Sequence[Callback] = (), began: float | None = None
+    ) -> Run:
         config = self.composed.config
         decides = _decides(config, self.sources[TicketKind.train])
-        run = Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks)
+        run = Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks, began)
         for remark in remarks(config):
             run.note(remark)
         return run
@@ -65,22 +70,32 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
     Args:
         console: where the run speaks; None is the terminal.
     """
+    began = time.perf_counter()
     config = composed.config
     check_module_path()
     with collector_paused():
         plan = planned(composed)
-    run = plan.new_run(console, callbacks)
+    run = plan.new_run(console, callbacks, began)
+    run.start.done("options, data and model files are checked")
     generating = plan.loop is Loop or TicketKind.greedy in plan.sources
+    trial, printed = trial_of(config, plan.modality, plan.sources), run.folder / PRINTED
     try:
-        with (
-            joined(config.cluster),
-            started(config, generating=generating, learning=True) as processes,
-            run.progress,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(joined(config.cluster))
+            run.start.done("Ray is there")
+            starting = started(
+                config, generating=generating, learning=True, trial=trial, printed=printed, told=run.start.done
+            )
+            processes = stack.enter_context(starting)
+            run.start_is_over()
+            stack.enter_context(run.progress)
             generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
             learners = Learners(config, processes.learners, run.note)
             plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
         summary = run.summarise()
+    except Exception as error:
+        error.add_note(f"{RUN_FOLDER}{run.folder}")
+        raise
     finally:
         run.close()
     print_summary(run, summary)

@@ -108,6 +108,10 @@ class Modality(Encoder, Protocol):
         """(samples,) bool: ended by itself, not cut off at a length limit."""
         ...
 
+    def made_up(self, samples: int) -> Completions:
+        """What a rollout might give back, for a first call of the rewards."""
+        ...
+
     def cell(self, completion: Any, file: Path) -> str:
         """What a row of a data file holds for a completion: the text itself, or the path of the image.
 

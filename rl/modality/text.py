@@ -133,6 +133,11 @@ class TextModality:
         assert completions.ids is not None
         return np.array([ids[-1] in self.spec.stop_ids for ids in completions.ids])
 
+    def made_up(self, samples: int) -> Completions:
+        texts = [f"The answer is {number}." for number in range(samples)]
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        return Completions(texts, ids, {"denoising_rounds": [max(1, len(tokens)) for tokens in ids]})
+
     def cell(self, completion: str, file: Path) -> str:
         return completion
 

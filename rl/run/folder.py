@@ -4,7 +4,9 @@ runs/NAME/
   config.yaml  code.json          the resolved configuration; commit, uncommitted changes, library versions
   metrics.jsonl  tensorboard/     one row an update
   evaluations.jsonl               one row an evaluation, with every problem's outcome
+  starts.jsonl                    one row a start: after how many seconds each of its steps was done
   failures.jsonl                  samples that could not be scored, with their text; malformed ones: one of each label
+  printed/reward-0.txt            what reward functions print, at most 4 MiB of each worker
   trajectories/u000012.parquet    the kept tickets of an update
   checkpoints/u000040/            complete, or not there
   pictures/greedy/u000040/        images of the first held-out prompts, one PNG each (image models)
@@ -15,13 +17,10 @@ runs/NAME/
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,25 +32,26 @@ from cluster.objects import fetched
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
+from rewards.printable import printable
 from rewards.scores import Failure, Logged
+from rl.drawing.progress import Progress
+from rl.drawing.sanity import sanity_table
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
+from rl.run.code_state import code_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, Evaluation, summary_of
 from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.lock import FolderLock
-from rl.run.metrics import MetricsWriter, read_rows
-from rl.run.progress import Progress
-from rl.run.sanity import sanity_table
+from rl.run.metrics import STAGES, MetricsWriter, costs, read_rows
 from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
+from rl.run.start import Start
 from rl.run.written import check_written, written
 from rollout.trajectory import write_parquet
 from rollout.worker import Completions
 
-STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
-LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
 FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
 """Metrics that are measured before the first optimizer update."""
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
@@ -72,6 +72,7 @@ class Run:
         curves: Sequence[str],
         console: Console | None = None,
         callbacks: Sequence[Callback] = (),
+        began: float | None = None,
     ) -> None:
         """
         Args:
@@ -79,6 +80,7 @@ class Run:
                 with another one is refused.
             curves: metrics that the progress display draws.
             console: where it speaks; None is the terminal.
+            began: `time.perf_counter()` when the command began; None is now.
         """
         self.callbacks = Callbacks(callbacks)
         self.config = config
@@ -102,7 +104,8 @@ class Run:
         self.stages = dict.fromkeys(STAGES, 0.0)
         self._in_stage = False
         self.last = time.perf_counter()
-        self.started = self.last
+        self.start = Start(self.last if began is None else began, self.progress.show_start)
+        self._start_seconds: float | None = None
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -122,13 +125,14 @@ class Run:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts, texts and configurations
         OmegaConf.save(resolved, self.folder / "config.yaml")
-        (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        (self.folder / "code.json").write_text(json.dumps(code_state(), indent=2))
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
         self.metrics = MetricsWriter(self.folder)
         self.evaluations = Lines(self.folder / "evaluations.jsonl", self.first_update)
         self.failures = Lines(self.folder / "failures.jsonl", self.first_update - 1)
+        self.starts = Lines(self.folder / "starts.jsonl", self.first_update)
         set_aside(self.folder, self.first_update)
-        for said in (torn, self.evaluations.repaired, self.failures.repaired):
+        for said in (torn, self.evaluations.repaired, self.failures.repaired, self.starts.repaired):
             if said is not None:
                 self.note(said)
 
@@ -148,8 +152,15 @@ class Run:
             self.stages[name] += time.perf_counter() - started
             self._in_stage = False
 
-    def note(self, text: str) -> None:
-        self.console.print(text, style="yellow", markup=False, highlight=False)
+    def start_is_over(self) -> None:
+        """From here on time belongs to updates. What the start took is a row of starts.jsonl, and `seconds/start` of
+        the next update, beside its own seconds."""
+        self.last = time.perf_counter()
+        self._start_seconds = self.start.seconds
+        self.starts.write({"update": self.first_update, "seconds": self._start_seconds, "steps": self.start.steps})
+
+    def note(self, text: str, style: str = "yellow") -> None:
+        self.console.print(printable(text), style=style, markup=False, highlight=False)
 
     # What happened
 
@@ -220,8 +231,12 @@ class Run:
             self.progress.console.print(sanity_table(known, TOLERANCE[self.config.model.precision.value]))
         self._keep_trajectories(update, tickets)
         now = time.perf_counter()
+        whole = now - self.last
         seconds = {f"seconds/{name}": value for name, value in self.stages.items()}
-        row = self.metrics.write(update, {**metrics, **seconds, "seconds/update": now - self.last})
+        seconds |= {"seconds/other": max(0.0, whole - sum(self.stages.values())), "seconds/update": whole}
+        if self._start_seconds is not None:
+            seconds["seconds/start"], self._start_seconds = self._start_seconds, None
+        row = self.metrics.write(update, {**metrics, **seconds})
         self.progress.show_update(row)
         self.last = now
         self.stages = dict.fromkeys(STAGES, 0.0)
@@ -340,7 +355,7 @@ class Run:
     def summarise(self) -> dict[str, Any]:
         """Write summary.json and the reward curve."""
         rows = read_rows(self.folder / "metrics.jsonl")
-        summary = _costs(rows) | summary_of(self._comparable())
+        summary = costs(rows) | summary_of(self._comparable())
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
         if any("reward/mean" in row for row in rows):
             from rl.drawing.plots import reward_curve  # matplotlib is for the end
@@ -372,28 +387,3 @@ class Run:
     def close(self) -> None:
         self.metrics.close()
         self._lock.release()
-
-
-def _costs(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "steps": len(rows),
-        "seconds": sum(row["seconds/update"] for row in rows),
-        "stage_seconds": {name: sum(row[f"seconds/{name}"] for row in rows) for name in STAGES},
-        "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
-        "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
-    }
-
-
-def _code_state() -> dict[str, Any]:
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": _git("status", "--porcelain"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    root = Path(__file__).parent
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -21,6 +21,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rl.run.lines import Row, read_lines, replace_lines
 
+STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
+"""What the seconds of an update are counted for, as `seconds/STAGE`; `seconds/other` is the rest of them."""
 CLOCK = "seconds/clock"
 """When a row was written, in seconds since 1970: TensorBoard's wall time."""
 
@@ -98,6 +100,18 @@ def read_rows(path: Path) -> list[Row]:
 def deterministic_view(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     """The rows without anything that depends on the clock: equal for two runs of the same configuration."""
     return [{name: value for name, value in row.items() if not name.startswith("seconds/")} for row in rows]
+
+
+def costs(rows: list[Row]) -> dict[str, Any]:
+    """For the summary: where the seconds of a run went, of its starts, too; they add up to `seconds`."""
+    stages = {name: sum(row.get(f"seconds/{name}", 0.0) for row in rows) for name in ("start", *STAGES, "other")}
+    return {
+        "steps": len(rows),
+        "seconds": sum(row["seconds/update"] for row in rows) + stages["start"],
+        "stage_seconds": stages,
+        "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
+        "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
+    }
 
 
 def _line(row: Row) -> str:

@@ -229,9 +229,29 @@ def test_many_hangs_take_bounded_time(scorer_of, monkeypatch):
     assert scorer.score(request_of("good")).total == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        ("raise", r"reward.terms.task: tests.*faulty was called once before.*\(exception\): KeyError: 'no such thing'"),
+        ("hang", r"\(timeout\): no answer within 0.5 s. Mend it; or, .* set reward.try_first=false"),
+        ("os._exit", r"\(crash\): the scoring process exited with status 7"),
+    ],
+)
+def test_a_term_that_fails_when_it_is_tried_is_refused(scorer_of, completion, message):
+    scorer = scorer_of(task="tests.rewards.faulty_rewards.faulty")
+    scorer.try_out(request_of("good", "none"))
+    with pytest.raises(RewardError, match=message):
+        scorer.try_out(request_of("good", completion))
+
+
+def test_a_function_that_returns_one_number_for_all_is_refused_when_it_is_tried(scorer_of):
+    with pytest.raises(RewardError, match=r"\(wrong_length\): returned 1 values for 2 samples"):
+        scorer_of(task="tests.rewards.faulty_rewards.drops_one").try_out(request_of("drop", "a"))
+
+
 def test_a_request_is_answered_before_its_caller_stops_waiting(scorer_of):
     """A ticket whose reward hung was lost with its worker three times, and the run with it."""
-    terms = {name: "tests.rewards.faulty_rewards.faulty" for name in ("first", "second")}
+    terms = dict.fromkeys(("first", "second"), "tests.rewards.faulty_rewards.faulty")
     scorer = scorer_of(timeout=0.2, **terms)
     scorer.start()
     request = replace(request_of("good", *["hang"] * 12), seconds=1.0)

@@ -204,11 +204,20 @@ def test_a_reward_that_hangs_costs_the_samples_it_hangs_on(
 def test_a_reward_that_always_hangs_stops_the_run(
     denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
 ) -> None:
-    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs, 0.05)))
+    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs, 0.05), "reward.try_first=false"))
     assert "16 of 16 samples of update 0 could not be scored, more than reward.max_failed_fraction=0.05" in message
     assert "reward.max_failed_fraction=0.05; first: answer: timeout: no answer within" in message
     assert f"listed in {tmp_path}/bad/failures.jsonl" in message
     assert [row["kind"] for row in read_rows(tmp_path / "bad/failures.jsonl")] == ["timeout"] * 16
+
+
+def test_a_reward_that_always_hangs_is_found_before_the_start(
+    denoiserl: CommandLine, model: Path, tmp_path: Path, cluster: None
+) -> None:
+    message = denoiserl.fails(*training(model, tmp_path, *reward(hangs, 0.05)))
+    assert "called once before the start, on a row of the data with completions that are made up, and failed" in message
+    assert "(timeout): no answer within 0.05 s" in message
+    assert not (tmp_path / "bad/failures.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -199,7 +199,14 @@ def test_a_measure_that_always_fails_costs_nothing(
     """With no failed samples allowed; and in an evaluation too."""
     function = f"tests.rl.support.bad_rewards.{always_raises.__name__}"
     measure = [f"reward.terms.broken.function={function}", "reward.terms.broken.weight=0"]
-    options = [*measure, "reward.max_failed_fraction=0", "run.updates=1", "evaluation.every=1", "evaluation.samples=0"]
+    options = [
+        *measure,
+        "reward.try_first=false",
+        "reward.max_failed_fraction=0",
+        "run.updates=1",
+        "evaluation.every=1",
+        "evaluation.samples=0",
+    ]
     held_out = ["data.evaluation.size=2", "data.evaluation.prompt=red"]
     finished = denoiserl(*training(folders("sd3"), tmp_path, *options, *held_out))
     assert finished.code == 0, finished.output

@@ -8,8 +8,8 @@ import math
 import pytest
 from rich.console import Console
 
-from rl.run.progress import Progress, duration, sparkline
-from rl.run.sanity import failed, sanity_table
+from rl.drawing.progress import Progress, duration, sparkline
+from rl.drawing.sanity import failed, sanity_table
 
 
 def row(number: int, /, **seconds: float) -> dict[str, float]:
@@ -57,6 +57,22 @@ def test_a_log_gets_one_line_an_update() -> None:
         "demo  update 2/3  reward/mean 0.100  reward/solve_rate 0.050  "
         "10.0 s (rollout 6.0 s 60%, evaluate 4.0 s 40%)  10 s left",
     ]
+
+
+def test_the_time_left_is_a_median() -> None:
+    """The first update paid for what happens once, and said "43 min left" for minutes to come."""
+    log = console(terminal=False)
+    with Progress("demo", updates=13, console=log) as progress:
+        for update, seconds in enumerate((338.0, 1.0, 2.0)):
+            progress.show_update(row(update, update=seconds))
+    assert log.export_text().splitlines()[-1].endswith("20 s left")  # 10 updates of 2 s
+
+
+def test_the_start_is_shown_step_by_step() -> None:
+    log = console(terminal=False)
+    with Progress("demo", updates=2, console=log) as progress:
+        progress.show_start("Ray is there", 6.34)
+    assert log.export_text() == "demo  start   6.3 s  Ray is there\n"
 
 
 def test_ci_gets_lines_even_when_it_looks_like_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

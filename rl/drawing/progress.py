@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +18,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-STAGES = ("rollout", "reward", "learn", "weights", "evaluate")
+STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint", "other")
 """Where an update's time goes; stage s costs `seconds/s`, the whole update `seconds/update`."""
 RECENT = 20
-"""Updates that costs and the remaining time are averaged over."""
+"""Updates that costs are averaged over, and whose median tells the remaining time."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -63,6 +64,10 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
+
+    def show_start(self, step: str, seconds: float) -> None:
+        """Take a step of the start, and the seconds after which it was done; before the panel is there."""
+        self._print(f"{self._name}  start {seconds:5.1f} s  {step}")
 
     def show_update(self, row: Mapping[str, Any]) -> None:
         """Take the metrics row of the update that just ended."""
@@ -131,7 +136,8 @@ class Progress:
         return sum(row.get(f"seconds/{stage}", 0.0) for row in self._recent) / len(self._recent)
 
     def _remaining(self) -> str:
-        return duration((self._updates - self._done) * self._recent_mean("update"))
+        """A median: an update with an evaluation, or the first one, says little of the others."""
+        return duration((self._updates - self._done) * median(row["seconds/update"] for row in self._recent))
 
 
 def duration(seconds: float) -> str:
