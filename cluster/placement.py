@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import ray
+from ray._private import utils as ray_utils
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from cluster.bounded import BoundedCall
@@ -16,17 +18,55 @@ from cluster.options import ClusterOptions
 REMOVAL_SECONDS = 10.0
 
 
+def bundles_of(options: ClusterOptions, learners: int, workers: int) -> list[dict[str, float]]:
+    """What each process needs: learners, then rollout workers."""
+    return [_bundle(options.cpus, options.learner_gpus)] * learners + [
+        _bundle(options.cpus, options.rollout_gpus)
+    ] * workers
+
+
+def _bundle(cpus: float, gpus: int) -> dict[str, float]:
+    return {"CPU": cpus, **({"GPU": float(gpus)} if gpus else {})}
+
+
+def check_room(bundles: list[dict[str, float]], present: Mapping[str, float], where: str) -> None:
+    """Raises ClusterError where the processes need more than there is.
+
+    Args:
+        where: what has it, such as `the cluster`.
+    """
+    for resource in sorted({name for bundle in bundles for name in bundle}):
+        asking = [bundle[resource] for bundle in bundles if bundle.get(resource)]
+        wanted, there = sum(asking), present.get(resource, 0.0)
+        if wanted <= there + 1e-6:
+            continue
+        if resource == "GPU" and there == 0:
+            advice = "set cluster.learner_gpus=0 and cluster.rollout_gpus=0 to use processors"
+        else:
+            advice = "lower cluster.learners or cluster.rollout_workers"
+        raise ClusterError(
+            f"the job needs {wanted:g} {resource} ({len(asking)} processes), {where} has {there:g}: {advice}, or "
+            f"join a larger cluster with cluster.address"
+        )
+
+
+def check_this_machine(bundles: list[dict[str, float]]) -> None:
+    """The same before a Ray is started here, which takes seconds, with what it will find."""
+    present = {"CPU": float(ray_utils.get_num_cpus())}
+    with suppress(Exception):  # Ray's own way to ask, which a later version may not have: it will then say so itself
+        present["GPU"] = float(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
+        visible = NvidiaGPUAcceleratorManager.get_current_process_visible_accelerator_ids()
+        if visible is not None:
+            present["GPU"] = min(present["GPU"], float(len(visible)))
+    if "GPU" not in present:
+        bundles = [{"CPU": bundle["CPU"]} for bundle in bundles]
+    check_room(bundles, present, "this machine")
+
+
 @contextmanager
 def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterator[PlacementGroup]:
     """Room for all processes at once, or an error that says what is missing."""
-    total = ray.cluster_resources()
-    for resource in sorted({name for bundle in bundles for name in bundle}):
-        wanted, present = sum(bundle.get(resource, 0.0) for bundle in bundles), total.get(resource, 0.0)
-        if wanted > present + 1e-6:
-            raise ClusterError(
-                f"the job needs {wanted:g} {resource} ({len(bundles)} processes), the cluster has {present:g}: lower "
-                f"cluster.learners or cluster.rollout_workers, or join a larger cluster with cluster.address"
-            )
+    check_room(bundles, ray.cluster_resources(), "the cluster")
     group = placement_group(bundles, strategy="PACK")
     try:
         started = time.monotonic()

@@ -54,10 +54,12 @@ def every_command(
 def train(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     """Train a policy: reinforcement learning, or on answers in the data, for example with algorithm=sft."""
     from configs.compose import compose
-    from rl.compatibility import check
+    from rl.commands.algorithms import check
+    from rl.compatibility.files import check_files
 
     composed = compose(overrides or [], config_dir)
-    check(composed.config, None)  # before the imports of the next line, which take seconds
+    check(composed, config_dir)  # before the imports of the next line, which take seconds
+    check_files(composed.config)
 
     from rl.driver.train import train as run
 
@@ -235,14 +237,14 @@ def config(overrides: Overrides = None, config_dir: ConfigDir = None) -> None:
     from omegaconf import OmegaConf
 
     from configs.compose import compose
-    from rl.compatibility import check
+    from rl.commands.algorithms import check
     from rl.compatibility.run import remarks
 
     composed = compose(overrides or [], config_dir)
     sources = ["configs/schema.py", *composed.sources, *(overrides or [])]
     header = "".join(f"#   {' '.join(source.splitlines())}\n" for source in sources)
     _print_yaml(f"# Later wins:\n{header}{OmegaConf.to_yaml(composed.resolved)}")
-    check(composed.config, None)
+    check(composed, config_dir)
     for remark in remarks(composed.config):
         print(f"note: {remark}", file=sys.stderr)
 
@@ -265,6 +267,8 @@ def main() -> None:
         sys.path.append(os.getcwd())
     # Hints of a library to its own callers, such as torchvision's absence; ours say what matters to a run.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if os.environ.get("COLUMNS") == "0":  # as some schedulers leave it; nothing would be printed
+        del os.environ["COLUMNS"]
     try:
         app()
     except Exception as error:

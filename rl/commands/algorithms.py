@@ -22,7 +22,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from configs.errors import UserError
+from configs.compose import Composed
+from configs.errors import ConfigError, UserError
 from rl import OTHERS
 from rl.commands.recipe import Recipe
 
@@ -45,6 +46,30 @@ def recipes_of(config_dir: Path | None) -> list[Recipe]:
     recipes = catalogue(config_dir)
     _keep(recipes, file)
     return recipes
+
+
+def check(composed: Composed, config_dir: Path | None) -> None:
+    """`rl.compatibility.check`, which says first whether the algorithm is for models of the other kind: a dozen of its
+    options would not say it.
+
+    Raises:
+        ConfigError: every problem found.
+    """
+    from rl.compatibility import check as check_options
+
+    try:
+        check_options(composed.config, None)
+    except ConfigError as error:
+        modality = composed.config.model.modality.value
+        chosen = {Path(source).stem for source in composed.sources if Path(source).parent.name == "algorithm"}
+        for recipe in recipes_of(config_dir):
+            if recipe.name in chosen and recipe.modalities and modality not in recipe.modalities:
+                raise ConfigError(
+                    f"algorithm={recipe.name} is for {recipe.modalities[0]} models, and this one has model.modality="
+                    f"{modality}: choose an algorithm that `denoiserl algorithms --modality {modality}` lists, or "
+                    f"another model"
+                ) from error
+        raise
 
 
 def _digest(config_dir: Path | None) -> str:

@@ -45,6 +45,12 @@ KNOWN = (
         "start fewer processes",
     ),
     Known(
+        "torch",
+        r"gloo|NCCL|TCPStore|ProcessGroup",
+        "The learners cannot talk to each other. See that GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME, if they are set, "
+        "name an interface of this machine, and that the nodes reach each other",
+    ),
+    Known(
         "safetensors",
         r"",
         "A weight file is damaged, cut short or not safetensors: copy it again from where it came from; of a "

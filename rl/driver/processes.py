@@ -13,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.joining import ClusterError, shadowed
-from cluster.placement import reserved
+from cluster.placement import bundles_of, reserved
 from configs.errors import UserError
 from configs.schema import Config
 from models.parts import PartError
@@ -74,8 +74,7 @@ def started(
     sent = travelling(config)
     learners = cluster.learners if learning else 0
     workers = cluster.rollout_workers if generating else 0
-    bundles = [_bundle(cluster.cpus, cluster.learner_gpus) for _ in range(learners)]
-    bundles += [_bundle(cluster.cpus, cluster.rollout_gpus) for _ in range(workers)]
+    bundles = bundles_of(cluster, learners, workers)
     with reserved(bundles, cluster) as group:
 
         def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
@@ -181,10 +180,6 @@ class ActorDied(ClusterError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} died: {reason.splitlines()[0] if reason else 'no reason given'}")
         self.name = name
-
-
-def _bundle(cpus: float, gpus: int) -> dict[str, float]:
-    return {"CPU": cpus, **({"GPU": float(gpus)} if gpus else {})}
 
 
 def _threads(config: Config, processes_of_kind: int) -> int:

@@ -8,11 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cluster.joining import joined
+from cluster.placement import bundles_of, check_this_machine
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.environment import check_environment
@@ -73,18 +75,20 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
     began = time.perf_counter()
     config = composed.config
     check_module_path()
+    cluster = config.cluster
+    if cluster.address is None and not ray.is_initialized():
+        check_this_machine(bundles_of(cluster, cluster.learners, cluster.rollout_workers if generates(config) else 0))
     with collector_paused():
         plan = planned(composed)
     run = plan.new_run(console, callbacks, began)
     run.start.done("options, data and model files are checked")
-    generating = plan.loop is Loop or TicketKind.greedy in plan.sources
     trial, printed = trial_of(config, plan.modality, plan.sources), run.folder / PRINTED
     try:
         with ExitStack() as stack:
             stack.enter_context(joined(config.cluster))
             run.start.done("Ray is there")
             starting = started(
-                config, generating=generating, learning=True, trial=trial, printed=printed, told=run.start.done
+                config, generating=generates(config), learning=True, trial=trial, printed=printed, told=run.start.done
             )
             processes = stack.enter_context(starting)
             run.start_is_over()
@@ -137,6 +141,12 @@ def planned(composed: Composed) -> Plan:
         updates=config.run.updates,
     )
     return Plan(composed, modality, sources, schedule, *_kind_of_training(config))
+
+
+def generates(config: Config) -> bool:
+    """Whether a run has rollout and reward workers."""
+    learns_alone = config.algorithm.advantage.offline or differentiates_reward(config.algorithm)
+    return not learns_alone or bool(config.data.evaluation and config.evaluation.every)
 
 
 def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -52,6 +53,38 @@ def test_mistakes_are_one_message_and_exit_code_2(
     error = capsys.readouterr().err
     assert expected in error
     assert "Traceback" not in error
+
+
+FOUND_AT_ONCE = {
+    "algorithm=flow_grpo": "error: algorithm=flow_grpo is for image models, and this one has model.modality=text",
+    "recipe=quickstart_image algorithm=diffu_grpo": "error: algorithm=diffu_grpo is for text models",
+    "recipe=quickstart_image model.path=/nowhere": "error: checkpoint '/nowhere': there is no such folder",
+    "data.train.name=nowhere.jsonl": "error: data.train.name=nowhere.jsonl: there is no such file",
+    "cluster.learner_gpus=1": "this machine has 0: set cluster.learner_gpus=0 and cluster.rollout_gpus=0",
+    "cluster.cpus=900": "the job needs 1800 CPU (2 processes), this machine has ",
+}
+
+
+def test_mistakes_are_found_without_torch() -> None:
+    """And so within three seconds, in words that fit them. Some were found 71 to 311 s later, on Ray."""
+    script = (
+        "import sys\n"
+        "from rl.cli import main\n"
+        f"for options in {list(FOUND_AT_ONCE)}:\n"
+        "    sys.argv = ['denoiserl', 'train', 'recipe=quickstart', *options.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: print('exit', end.code, options, file=sys.stderr)\n"
+        "assert 'torch' not in sys.modules, 'torch is imported'\n"
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    for options, expected in FOUND_AT_ONCE.items():
+        said, _, rest = finished.stderr.partition(f"exit {1 if 'cluster' in options else 2} {options}\n")
+        assert expected in said.splitlines()[-1], finished.stderr
+        finished.stderr = rest
 
 
 def test_config_says_what_does_less_than_it_says(
