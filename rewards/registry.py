@@ -18,7 +18,7 @@ RewardFunction = Callable[..., Any]
 
 REGISTERED = {
     "reasoning_gym": "rewards.reasoning.reasoning_gym",
-    "math": "rewards.math_answer.math",
+    "math": "rewards.mathematics.answer.math",
     "tokens_per_round": "rewards.speed.tokens_per_round",
     "scene": "rewards.scenes.reward.scene",
     "jpeg_compressibility": "rewards.images.jpeg.jpeg_compressibility",

@@ -40,8 +40,8 @@ from models.text.export import export_text_policy
 from models.text.families import FAMILIES, CheckpointError, TextFamily
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import COMPLETIONS, REGISTERED, RewardError, resolve
-from rewards.scorer import Scorer
-from rewards.scores import ScoreRequest
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest
 from rl.compatibility import check
 from rollout.images.kernels import transition
 from rollout.options import KernelKind

@@ -20,8 +20,8 @@ CONTRACTS = (
     ("What a rollout worker is asked for", "rollout.worker.RolloutRequest"),
     ("What differs between texts and images", "rl.modality.protocol.Modality"),
     ("What the learner asks of a likelihood", "rl.likelihood.protocol.Likelihood"),
-    ("What a reward is given", "rewards.scorer.ScoreRequest"),
-    ("What a reward gives back", "rewards.scorer.Scores"),
+    ("What a reward is given", "rewards.scoring.scorer.ScoreRequest"),
+    ("What a reward gives back", "rewards.scoring.scorer.Scores"),
 )
 """Protocols and values that parts of the code meet in, in the order of a sample's way."""
 

@@ -21,9 +21,9 @@ from reasoning_gym.factory import DATASETS, create_dataset
 
 from rewards.known_tasks import GUARDED, REFUSED, WEAK
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import Scorer
-from rewards.scores import MALFORMED as RAISED
-from rewards.scores import Failure, ScoreRequest
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import MALFORMED as RAISED
+from rewards.scoring.scores import Failure, ScoreRequest
 
 PAGE = Path(__file__).parents[1] / "verifiers.md"
 ENTRIES, SEED = 3, 11

@@ -1,1 +1,1 @@
-"""The process in which reward functions run: what is sent there, what comes back, and what it prints."""
+"""Scoring: what is asked and answered, the child process in which reward functions run, and what it prints."""

@@ -17,7 +17,7 @@ from rl.api.configuration import AnyConfig, composed_of
 from rl.api.sampling import Samples
 
 if TYPE_CHECKING:
-    from rewards.scores import Failure, ScoreRequest
+    from rewards.scoring.scores import Failure, ScoreRequest
 
 Reward = str | Callable[..., Any] | RewardTerm | RewardOptions | AnyConfig | Mapping[str, float]
 
@@ -64,7 +64,7 @@ def score(
     Raises:
         RewardError: the reward is not found or not callable, or needs a column that is not there.
     """
-    from rewards.scorer import Scorer
+    from rewards.scoring.scorer import Scorer
     from rl.run.solved import solved_of
 
     options = reward_options(reward)
@@ -115,7 +115,7 @@ def _request(
     samples: Samples | Sequence[Any], prompts: Sequence[str] | None, columns: Mapping[str, Sequence[Any]]
 ) -> tuple[ScoreRequest, tuple[int, int]]:
     """The request, samples one behind the other, and its (groups, G)."""
-    from rewards.scores import ScoreRequest
+    from rewards.scoring.scores import ScoreRequest
 
     given = {name: _several(values, f"column {name!r}") for name, values in columns.items()}
     if not isinstance(samples, Samples):

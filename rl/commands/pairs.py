@@ -22,7 +22,7 @@ from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
-from rewards.scores import Failure
+from rewards.scoring.scores import Failure
 from rl.commands.overwriting import ask_before_writing
 from rl.commands.policies import check_folder
 from rl.data.problems import Problem, open_training

@@ -25,8 +25,8 @@ from configs.schema import Config
 from models.options import Precision
 from rewards.conversation import Prompt
 from rewards.registry import RewardError
-from rewards.scores import ScoreRequest, Scores
-from rewards.worker import RewardWorker
+from rewards.scoring.scores import ScoreRequest, Scores
+from rewards.scoring.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
 from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps

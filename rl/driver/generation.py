@@ -20,7 +20,7 @@ from cluster.joining import ClusterError
 from cluster.weights import PackedWeights
 from configs.schema import Config
 from rewards.conversation import Prompt
-from rewards.scores import Scores
+from rewards.scoring.scores import Scores
 from rl.data.prompts import PromptSource
 from rl.data.tickets import Ticket, TicketKind, sample_uid
 from rl.driver.processes import ActorDied, Processes, result_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rewards.scores import ScoreRequest, Scores
-from rewards.worker import RewardWorker
+from rewards.scoring.scores import ScoreRequest, Scores
+from rewards.scoring.worker import RewardWorker
 from rollout.worker import Estimates
 
 

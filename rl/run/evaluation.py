@@ -10,7 +10,7 @@ import numpy as np
 
 from rewards.conversation import text_of
 from rewards.options import RewardOptions
-from rewards.scores import Failure, Logged
+from rewards.scoring.scores import Failure, Logged
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.modality.protocol import Modality

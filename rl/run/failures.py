@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rewards.options import RewardOptions
-from rewards.scores import MALFORMED, Failure
+from rewards.scoring.scores import MALFORMED, Failure
 
 
 def failure_notes(

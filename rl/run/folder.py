@@ -33,7 +33,7 @@ from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
 from rewards.printable import printable
-from rewards.scores import Failure, Logged
+from rewards.scoring.scores import Failure, Logged
 from rl.drawing.progress import Progress
 from rl.drawing.sanity import sanity_table
 from rl.modality.protocol import Judged, Modality

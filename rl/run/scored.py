@@ -10,7 +10,7 @@ import numpy as np
 import ray
 
 from rewards.options import RewardOptions
-from rewards.scores import Logged, Scores
+from rewards.scoring.scores import Logged, Scores
 from rl.data.tickets import Ticket
 from rl.run.solved import solved_of
 

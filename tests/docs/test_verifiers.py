@@ -5,7 +5,7 @@ import pytest
 
 from docs.generate.verifiers import PAGE, finding, library, row, tasks, wrong_labels
 from rewards.known_tasks import GUARDED, REFUSED, WEAK
-from rewards.scores import Failure
+from rewards.scoring.scores import Failure
 
 
 def here(request):

@@ -80,7 +80,7 @@ TARGETS = (
     ),
     Target(
         "scorer",
-        ("rewards.scorer",),
+        ("rewards.scoring.scorer",),
         ("tests/rewards/test_scorer_calls.py", "tests/rewards/test_scorer.py"),
         ("tests/rewards/test_trl.py", "tests/rewards/test_worker.py", "tests/rl/run/test_failures.py"),
     ),

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from rewards import math_answer
-from rewards.math_answer import NotScored, math
+from rewards.mathematics import answer as math_answer
+from rewards.mathematics.answer import NotScored, math
 
 RIGHT = [
     ("0.5", r"\frac12"),

@@ -11,8 +11,8 @@ from rewards.known_tasks import REFUSED
 from rewards.options import RewardOptions, RewardTerm
 from rewards.reasoning import _EVALUATED_AS_LITERAL, _EVALUATED_AS_MATHEMATICS
 from rewards.reasoning import reasoning_gym as reward
-from rewards.scorer import Scorer
-from rewards.scores import ScoreRequest
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest
 from rl.data.rows import DataError, reasoning_gym_rows
 from rl.run.failures import malformed_counts
 

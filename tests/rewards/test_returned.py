@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from configs.schema import Config
-from rewards import scorer
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
-from rewards.scorer import Scorer
-from rewards.scores import ScoreRequest, Scores
+from rewards.scoring import scorer
 from rewards.scoring.child import _call
 from rewards.scoring.returned import read
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest, Scores
 from rl.algorithm.advantages import normalised
 from rl.compatibility.run import run_problems
 from rl.run.failures import failure_notes

@@ -14,11 +14,12 @@ import pytest
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
-from rewards.scorer import LOST_LIMIT, Scorer
-from rewards.scores import Logged, ScoreRequest
 from rewards.scoring.process import ScoringProcess
+from rewards.scoring.scorer import LOST_LIMIT, Scorer
+from rewards.scoring.scores import Logged, ScoreRequest
 
 TIMEOUT = 0.5
+FAULTY = "tests.rewards.faulty_rewards.faulty"
 
 
 def make_scorer(timeout=TIMEOUT, memory_gib=4.0, **terms):
@@ -220,7 +221,7 @@ def test_a_function_slower_than_the_deadline_of_a_batch_is_learnt(scorer_of):
 
 def test_many_hangs_take_bounded_time(scorer_of, monkeypatch):
     assert LOST_LIMIT < 32
-    monkeypatch.setattr("rewards.scorer.LOST_LIMIT", 4)
+    monkeypatch.setattr("rewards.scoring.scorer.LOST_LIMIT", 4)
     scorer = scorer_of(faulty="tests.rewards.faulty_rewards.faulty", timeout=0.05)
     scores = scorer.score(request_of(*["hang"] * 200, "good"))
     kinds = [failure.kind for failure in scores.failures]
@@ -235,18 +236,14 @@ def test_many_hangs_take_bounded_time(scorer_of, monkeypatch):
         ("raise", r"reward.terms.task: tests.*faulty was called once before.*\(exception\): KeyError: 'no such thing'"),
         ("hang", r"\(timeout\): no answer within 0.5 s. Mend it; or, .* set reward.try_first=false"),
         ("os._exit", r"\(crash\): the scoring process exited with status 7"),
+        ("drop", r"\(wrong_length\): returned 1 values for 2 samples"),
     ],
 )
 def test_a_term_that_fails_when_it_is_tried_is_refused(scorer_of, completion, message):
-    scorer = scorer_of(task="tests.rewards.faulty_rewards.faulty")
+    scorer = scorer_of(task="tests.rewards.faulty_rewards.drops_one" if completion == "drop" else FAULTY)
     scorer.try_out(request_of("good", "none"))
     with pytest.raises(RewardError, match=message):
         scorer.try_out(request_of("good", completion))
-
-
-def test_a_function_that_returns_one_number_for_all_is_refused_when_it_is_tried(scorer_of):
-    with pytest.raises(RewardError, match=r"\(wrong_length\): returned 1 values for 2 samples"):
-        scorer_of(task="tests.rewards.faulty_rewards.drops_one").try_out(request_of("drop", "a"))
 
 
 def test_a_request_is_answered_before_its_caller_stops_waiting(scorer_of):

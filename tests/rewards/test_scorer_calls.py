@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards import scorer
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import Scorer
-from rewards.scores import Failure, Logged, ScoreRequest, Scores
+from rewards.scoring import scorer
 from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import Failure, Logged, ScoreRequest, Scores
 
 NAN = float("nan")
 

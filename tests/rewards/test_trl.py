@@ -3,8 +3,8 @@
 import numpy as np
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scorer import Scorer
-from rewards.scores import ScoreRequest
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest
 
 
 def test_trl_functions_are_scored_together():

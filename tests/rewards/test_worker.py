@@ -5,8 +5,8 @@ import pytest
 import ray
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scores import ScoreRequest
-from rewards.worker import RewardWorker
+from rewards.scoring.scores import ScoreRequest
+from rewards.scoring.worker import RewardWorker
 from tests.rewards.test_scorer import ended, wait_until
 
 TIMEOUT = 1.0

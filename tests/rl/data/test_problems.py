@@ -19,7 +19,7 @@ import pytest
 
 from configs.schema import DataOptions, SourceKind, SourceOptions
 from rewards.images.digits import digit_probability
-from rewards.math_answer import math
+from rewards.mathematics.answer import math
 from rewards.reasoning import reasoning_gym
 from rl.data.problems import Mixture, Problems, open_source, open_training
 from rl.data.rows import DataError

@@ -13,7 +13,7 @@ from cluster.weights import pack_weights
 from configs.compose import compose
 from models.lora import trainable_parameters
 from models.tiny.create import main as create
-from rewards.scores import Scores
+from rewards.scoring.scores import Scores
 from rl.data.tickets import TicketKind
 from rl.driver.actors import RolloutActor
 from rl.driver.in_process import DirectGeneration

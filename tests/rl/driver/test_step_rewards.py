@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scores import ScoreRequest
-from rewards.worker import RewardWorker
+from rewards.scoring.scores import ScoreRequest
+from rewards.scoring.worker import RewardWorker
 from rl.driver.step_rewards import score_steps
 from rl.run.scored import unscored_estimates
 from rollout.worker import Estimates

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from configs.schema import Config
 from rewards.options import RewardOptions
-from rewards.scores import Logged, Scores
+from rewards.scoring.scores import Logged, Scores
 from rl.data.tickets import Ticket, TicketKind
 from rl.driver.train import print_summary
 from rl.run.evaluation import Evaluation, gains, summary_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scores import Failure
+from rewards.scoring.scores import Failure
 from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 
 REWARDS = RewardOptions(

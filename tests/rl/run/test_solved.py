@@ -11,7 +11,7 @@ import torch
 from configs.algorithm_options import AlgorithmOptions, AnchorOn, ObjectiveKind, Ratio
 from configs.schema import Config
 from rewards.options import RewardOptions
-from rewards.scores import Scores as Rewards
+from rewards.scoring.scores import Scores as Rewards
 from rl.algorithm.advantages import AdvantageEstimator
 from rl.algorithm.decisions import Decisions
 from rl.algorithm.objectives import policy_loss

@@ -18,8 +18,8 @@ import numpy as np
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN_ANYWAY, RewardError, check_clash
-from rewards.scores import MALFORMED, Failure, FailureKind, Logged, ScoreRequest, Scores
 from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess
+from rewards.scoring.scores import MALFORMED, Failure, FailureKind, Logged, ScoreRequest, Scores
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from rewards.options import RewardOptions
-from rewards.scorer import Scorer
-from rewards.scores import ScoreRequest, Scores
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest, Scores
 
 
 class RewardWorker:
