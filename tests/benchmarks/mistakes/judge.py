@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from rl.cli import PACKAGES
+from rl.commands.foreign import OURS
 
 FIX = re.compile(
     r"did you mean|nearest|is written|its columns are|is named by|"
@@ -64,7 +64,7 @@ def judged(mistake: Mistake) -> Verdict:
 
 def _refusal(mistake: Mistake, error: Exception) -> Verdict:
     message = str(error)
-    if type(error).__module__.partition(".")[0] not in PACKAGES:
+    if type(error).__module__.partition(".")[0] not in OURS:
         return Verdict(Outcome.silent, "an error of somebody else's:\n" + "".join(traceback.format_exception(error)))
     named = f"{type(error).__name__}: {message}"
     if not mistake.cause:
