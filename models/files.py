@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,12 @@ def find_checkpoint(path: str, patterns: list[str]) -> Path:
     folder = local_folder(path)
     if folder is not None:
         return folder
+    if Path(path).is_file():
+        raise CheckpointError(
+            f"checkpoint {path!r} is a file, not the folder of a model. A pipeline in one file becomes a folder, model, "
+            f'with: python -c "from diffusers import StableDiffusionXLPipeline as P; '
+            f"P.from_single_file({path!r}).save_pretrained('model')\" (name the class of your model)"
+        )
     if not HUB_ID.fullmatch(path):
         raise CheckpointError(f"checkpoint {path!r}: there is no such folder, and a hub id would be OWNER/NAME")
     try:
@@ -65,9 +72,53 @@ def weight_files(folder: Path, weights: str) -> list[Path]:
     for file in files:
         if not file.is_file():
             raise CheckpointError(
-                f"{file}: no such file; the weights must be {weights}, or shards listed by {index.name}"
+                f"{file}: no such file; the weights must be {weights}, or shards listed by {index.name}. "
+                f"{_way_out(folder, file.name, weights)}"
             )
     return files
+
+
+def other_formats(folder: Path, weights: str) -> list[Path]:
+    """Files of the same weights that are not read: a half-precision variant, else what torch has pickled.
+
+    Args:
+        weights: as `weight_files` has it.
+    """
+    stem = weights.removesuffix(".safetensors")
+    pickled = "pytorch_model" if stem == "model" else stem
+    variants = [
+        (f"{stem}.{kind}.safetensors", f"{stem}.{kind}-*.safetensors", f"{stem}-*.{kind}.safetensors")
+        for kind in ("fp16", "bf16")
+    ]
+    pickles = [(f"{pickled}.bin", f"{pickled}-*.bin"), (f"{pickled}.fp16.bin",)]
+    for patterns in (*variants, *pickles):
+        if found := sorted(file for pattern in patterns for file in folder.glob(pattern)):
+            return found
+    return []
+
+
+def _way_out(folder: Path, missing: str, weights: str) -> str:
+    """What lies in the folder instead, and the one command that mends it."""
+    pipeline = (folder.parent / "model_index.json").is_file()
+    root = folder.parent if pipeline else folder
+    at = shlex.quote(str(root))
+    hub = next((part for part in root.parts if part.startswith("models--")), None)
+    if hub is not None:  # the hub's cache, which has only what was asked for
+        name = hub.removeprefix("models--").replace("--", "/")
+        return (
+            f"{name} has no such file on the hub: hf download {name} --local-dir model fetches what it has, and "
+            f"model.path=model then says more"
+        )
+    others = other_formats(folder, weights)
+    if others and missing == weights:
+        named = listed([file.name for file in others])
+        return f"There is {named} instead: denoiserl mend {at} writes {weights} from it"
+    there = ", ".join(sorted(file.name for file in folder.iterdir())[:12]) or "nothing"
+    file = f"{folder.name}/{missing}" if pipeline else missing
+    return (
+        f"There is {there}. hf download OWNER/NAME {file} --local-dir {at} fetches it, where OWNER/NAME is the model "
+        f"on the hub"
+    )
 
 
 @contextmanager

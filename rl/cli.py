@@ -160,6 +160,21 @@ def migrate(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> 
         print(f"{new} can be read now; what was there is kept as {old}")
 
 
+@app.command()
+def mend(
+    folder: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Folder or hub id that has the parts of the pipeline that are missing."),
+    ] = None,
+) -> None:
+    """Complete a checkpoint: safetensors files from fp16 variants or .bin files, and missing parts of a pipeline."""
+    from models.mending import mend as complete
+
+    for line in complete(folder, source):
+        print(line)
+
+
 def _policy(
     overrides: list[str] | None,
     run: Path | None,

@@ -125,8 +125,8 @@ def with_mask_token(config: dict[str, Any], token: str, tokenizer: PreTrainedTok
     wanted = tokenizer.get_vocab().get(token)
     if wanted is None:
         raise CheckpointError(
-            f"model.mask_token={token!r}: the tokenizer has no such token; name one that it has and that no text holds, "
-            f"such as one that is reserved"
+            f"model.mask_token={token!r}: the tokenizer has no such token; name one that it has and that no text "
+            f"holds, such as one that is reserved"
         )
     named = _first(config.get("mask_token_id"), tokenizer.mask_token_id)
     if named not in (None, wanted):
@@ -155,7 +155,7 @@ def _mask_id(
             "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), enlarge the embedding and save both. The model "
             "must be trained with it before it fills in anything"
         )
-    spelled = tokenizer.convert_ids_to_tokens(defaults.mask_id) if defaults.mask_id < len(tokenizer) else None
+    spelled = next((token for token, place in tokenizer.get_vocab().items() if place == defaults.mask_id), None)
     if spelled is not None and "mask" not in spelled.lower():
         raise CheckpointError(
             f"the mask token of family {family.name} is {defaults.mask_id}, but this tokenizer has {spelled!r} there; "
