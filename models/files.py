@@ -31,8 +31,8 @@ def find_checkpoint(path: str, patterns: list[str]) -> Path:
         return folder
     if Path(path).is_file():
         raise CheckpointError(
-            f"checkpoint {path!r} is a file, not the folder of a model. A pipeline in one file becomes a folder, model, "
-            f'with: python -c "from diffusers import StableDiffusionXLPipeline as P; '
+            f"checkpoint {path!r} is a file, not the folder of a model. A pipeline in one file becomes a folder, "
+            f'model, with: python -c "from diffusers import StableDiffusionXLPipeline as P; '
             f"P.from_single_file({path!r}).save_pretrained('model')\" (name the class of your model)"
         )
     if not HUB_ID.fullmatch(path):

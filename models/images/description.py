@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, ConfigMixin
 from transformers import PreTrainedConfig
 
 from models.files import CheckpointError, read_json
-from models.images.families import FAMILIES, ImageFamily, enter
+from models.images.families import FAMILIES, ImageFamily, enter, family_of_pipeline, named_family
 from models.images.spec import Guidance, ImageSpec, Prediction
 from models.parts import find
 
@@ -107,17 +107,19 @@ def read_description(folder: Path, max_sequence_length: int, wanted: str | None 
 
 def _family(index: Mapping[str, Any]) -> ImageFamily:
     class_name = index.get("_class_name")
-    for family in FAMILIES.values():
-        if family.pipeline_class.__name__ == class_name:
-            return family
+    if (family := family_of_pipeline(class_name)) is not None:
+        return family
     supported = ", ".join(family.pipeline_class.__name__ for family in FAMILIES.values())
-    raise CheckpointError(f"model_index.json says _class_name={class_name!r}; supported: {supported}")
+    raise CheckpointError(
+        f"model_index.json says _class_name={class_name!r}; supported: {supported}. A family of yours for another "
+        f"pipeline is plugged in as docs/models.md says"
+    )
 
 
 def _wanted_family(wanted: str, index: Mapping[str, Any]) -> ImageFamily:
-    family = enter(find(wanted, "model.family")) if "." in wanted else _family(index)
+    family = enter(find(wanted, "model.family")) if "." in wanted else named_family(wanted)
     class_name = index.get("_class_name")
-    if family.pipeline_class.__name__ != class_name or ("." not in wanted and family.name != wanted):
+    if family is None or family.pipeline_class.__name__ != class_name:
         raise CheckpointError(
             f"model_index.json says _class_name={class_name!r}, and model.family={wanted} is another one: leave it out "
             f"or give the dotted path of an ImageFamily for this class"

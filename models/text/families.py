@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from models.families import entered
+from models.families import entered, loaded, plugged
 from models.files import CheckpointError
 from models.parts import find
 from models.text import chat_templates
 from models.text.unsupported import UNSUPPORTED, what_it_is
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from transformers import PreTrainedConfig, PreTrainedModel
 
 SHIFT_NEEDS_FULL_ATTENTION = (
@@ -330,6 +332,10 @@ def enter(family: TextFamily) -> TextFamily:
     return entered(family, TextFamily, _FAMILIES, _OURS)
 
 
+def _installed() -> Mapping[str, EntryPoint]:
+    return plugged("denoiserl.text_families", _OURS)
+
+
 def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:
     """Family of a checkpoint: the one named by `override`, or the one that config.json names.
 
@@ -342,12 +348,23 @@ def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFam
     """
     if override is not None and "." in override:
         return enter(find(override, "model.family"))
+    names = dict.fromkeys([*FAMILIES, *_installed()])
     if override is not None:
-        if override not in FAMILIES:
-            nearest = difflib.get_close_matches(override.lower(), FAMILIES, n=1, cutoff=0.4)
+        if override not in names:
+            nearest = difflib.get_close_matches(override.lower(), names, n=1, cutoff=0.4)
             meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise CheckpointError(f"unknown model family {override!r}; known families: {', '.join(FAMILIES)}{meant}")
-        return FAMILIES[override]
+            raise CheckpointError(f"unknown model family {override!r}; known families: {', '.join(names)}{meant}")
+        return FAMILIES.get(override) or loaded(_installed()[override], TextFamily, _FAMILIES, _OURS)
+    if (family := named_family(config)) is not None:
+        return family
+    for point in _installed().values():
+        loaded(point, TextFamily, _FAMILIES, _OURS)
+    claiming = [name for name in _installed() if config.get("model_type") in FAMILIES[name].model_types]
+    if len(claiming) > 1:
+        raise CheckpointError(
+            f"config.json says model_type={config['model_type']!r}, which is of the families {' and '.join(claiming)}: "
+            f"name one with model.family"
+        )
     if (family := named_family(config)) is not None:
         return family
     model_type, architectures = config.get("model_type"), config.get("architectures") or []
@@ -360,8 +377,8 @@ def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFam
         )
     raise CheckpointError(
         f"{said}: {what_it_is(model_type, architectures)}; known families: "
-        f"{', '.join(FAMILIES)}. If one of them has the same layout, name it with model.family; a family of yours is "
-        f"described in docs/api.md"
+        f"{', '.join(names)}. If one of them has the same layout, name it with model.family; a family of yours is "
+        f"plugged in as docs/models.md says"
     )
 
 
