@@ -64,7 +64,7 @@ def write_pairs(
     modality.check()
     _check(config, output, gap)
     ask_before_writing([output, output.with_suffix("")], overwrite)
-    problems = open_training(config.data)
+    problems = open_training(config.data, answers=False)
     sources = {TicketKind.sampled: PromptSource(problems, modality)}
     if _perturbs(config):
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)

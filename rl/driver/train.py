@@ -100,7 +100,7 @@ def planned(composed: Composed) -> Plan:
     modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
-    problems = open_training(config.data)
+    problems = open_training(config.data, answers=config.algorithm.advantage.offline)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
     sources = {TicketKind.train: PromptSource(problems, modality)}
     if held_out is not None:
