@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
 
@@ -72,12 +72,19 @@ class SourceOptions:
     an .npy file (in a file: relative to it). Rewards see it."""
 
 
+if TYPE_CHECKING:
+    Sources = dict[str, SourceOptions]
+else:  # while a configuration is composed, null takes out what a file brought along
+    Sources = dict[str, Optional[SourceOptions]]  # noqa: UP045
+
+
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
     """What is learned from."""
-    also: dict[str, SourceOptions] = field(default_factory=dict)
-    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
+    also: Sources = field(default_factory=dict)
+    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share.
+    `data.also.NAME=null` takes one out that a file brought along."""
     evaluation: Optional[SourceOptions] = field(default=None, metadata={"resume": "other evaluations"})  # noqa: UP045
     """Held-out problems; null evaluates nothing."""
     system_prompt: Optional[str] = None  # noqa: UP045
