@@ -28,6 +28,15 @@ class SourceKind(Enum):
     """Anything `datasets.load_dataset` or `load_from_disk` opens."""
 
 
+class TooLong(Enum):
+    """What becomes of a row whose prompt, or whose trained answer, has more tokens than fit."""
+
+    refuse = "refuse"
+    """It ends the run before anything starts, and is named."""
+    leave_out = "leave_out"
+    """It is left out and counted; every row is read and encoded at the start to find out."""
+
+
 TEXT_ANSWERS = ("response", "chosen", "rejected")
 IMAGE_ANSWERS = ("image", "chosen_image", "rejected_image")
 """Options of a source for what offline training shows: a demonstration, or a pair of a better and a worse answer."""
@@ -90,7 +99,10 @@ class DataOptions:
     system_prompt: Optional[str] = None  # noqa: UP045
     """System message before each prompt of a text model; null is none."""
     max_prompt_tokens: int = 1024
-    """A longer prompt is an error that names it, never silently cut or dropped. Unit: tokens."""
+    """A longer prompt is never cut; `too_long` says what becomes of it. Unit: tokens."""
+    too_long: TooLong = TooLong.refuse
+    """What becomes of a row with a prompt of more than `max_prompt_tokens`, or more than an image model reads, or with
+    a demonstration of more than `rollout.sampler.max_new_tokens`. The count is noted at the start."""
 
     def training(self) -> dict[str, SourceOptions]:
         """The training sources by the names of their options."""

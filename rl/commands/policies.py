@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +13,12 @@ from rich.table import Table
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
+from rl.commands.judging import Judge
 from rl.commands.overwriting import ask_before_writing
 from rl.data.problems import Problem, open_source
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.data.too_long import kept
 from rl.driver.evaluate import evaluate
 from rl.driver.generating import generating
 from rl.modality.choice import modality_of
@@ -38,10 +41,13 @@ def run_evaluation(
         raise UserError("there are no held-out problems: set data.evaluation")
     check_folder(output)
     ask_before_writing([output] if output else [], overwrite)
-    source = PromptSource(open_source(config.data.evaluation), modality)
+    whole = PromptSource(open_source(config.data.evaluation), modality)
+    source, left_out = kept(whole, config.data, "data.evaluation")
     source.check()
     source.check_rewards(config.reward.terms)
     console = Console()
+    for note in left_out:
+        console.print(note, style="yellow", markup=False, highlight=False)
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):
         evaluation = evaluate(generation, config, version)
@@ -89,7 +95,8 @@ def show_samples(
     else:
         held_out = open_source(config.data.evaluation)
         wanted = [held_out[index] for index in range(min(problems, len(held_out)))]
-    modality_of(config).show(weights, wanted, options, Console())
+    with Judge(config) as judge:
+        modality_of(config).show(weights, wanted, replace(options, judge=judge), Console())
 
 
 def export_run(

@@ -188,8 +188,7 @@ class Problems(ProblemSource):
         return digest.hexdigest()
 
     def spread(self) -> list[int]:
-        count = min(self._size, SPREAD_ROWS)
-        return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
+        return evenly(self._size)
 
     def check_columns(self) -> None:
         index = ragged_row(self._rows)
@@ -269,6 +268,12 @@ def open_source(options: SourceOptions, answers: bool = True) -> Problems:
     if options.kind is SourceKind.file:
         return Problems(file_rows(options), options, Path(options.name).name, answers)
     return Problems(dataset_rows(options), options, Path(options.name).name, answers)
+
+
+def evenly(size: int) -> list[int]:
+    """At most 256 indices of a source, evenly from the first to the last."""
+    count = min(size, SPREAD_ROWS)
+    return [k * (size - 1) // max(1, count - 1) for k in range(count)]
 
 
 def _check_characters(text: str, what: str) -> None:

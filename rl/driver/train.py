@@ -24,6 +24,7 @@ from rl.compatibility.run import remarks
 from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.data.too_long import kept
 from rl.driver.generation import Generation
 from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
@@ -49,12 +50,13 @@ class Plan:
     loop: type[Loop]
     curves: tuple[str, ...]
     """Metrics whose curves are shown."""
+    notes: tuple[str, ...] = ()
 
     def new_run(self, console: Console | None = None, callbacks: Sequence[Callback] = ()) -> Run:
         config = self.composed.config
         decides = _decides(config, self.sources[TicketKind.train])
         run = Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks)
-        for remark in remarks(config):
+        for remark in (*remarks(config), *self.notes):
             run.note(remark)
         return run
 
@@ -102,9 +104,14 @@ def planned(composed: Composed) -> Plan:
         resolve_term(name, term)
     problems = open_training(config.data, answers=config.algorithm.advantage.offline)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
-    sources = {TicketKind.train: PromptSource(problems, modality)}
+    training, notes = kept(
+        PromptSource(problems, modality), config.data, "the training problems", config.algorithm.advantage.offline
+    )
+    sources = {TicketKind.train: training}
     if held_out is not None:
-        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
+        evaluated, more = kept(PromptSource(held_out, modality), config.data, "data.evaluation")
+        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), evaluated)
+        notes += more
     for kind, source in sources.items():
         scored = kind is not TicketKind.train or not config.algorithm.advantage.offline
         source.check(scored)
@@ -114,14 +121,14 @@ def planned(composed: Composed) -> Plan:
         sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(
         seed=config.run.seed,
-        num_problems=len(problems),
+        num_problems=len(training.problems),
         prompts_per_update=config.rollout.prompts_per_update,
         prompts_per_ticket=config.rollout.prompts_per_ticket,
         group_size=config.rollout.group_size,
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    return Plan(composed, modality, sources, schedule, *_kind_of_training(config))
+    return Plan(composed, modality, sources, schedule, *_kind_of_training(config), notes)
 
 
 def _kind_of_training(config: Config) -> tuple[type[Loop], tuple[str, ...]]:
