@@ -53,6 +53,7 @@ def run_evaluation(
         evaluation = evaluate(generation, config, version)
     said = f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}"
     console.print(said, markup=False)
+    console.print("reward and its terms, mean over problems, 95 % intervals", style="italic")  # a title would wrap
     console.print(_terms_table(evaluation))
     unscored, samples = evaluation.unscored, evaluation.samples
     notes = [*failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples)]
@@ -61,7 +62,7 @@ def run_evaluation(
         console.print(line, style="yellow", markup=False, highlight=False)
     if output is not None:
         output.write_text(json.dumps(evaluation.row(), indent=2))
-        console.print(f"written to {output}")
+        console.print(f"written to {output}", soft_wrap=True, markup=False)
 
 
 def check_folder(output: Path | None) -> None:
@@ -70,11 +71,11 @@ def check_folder(output: Path | None) -> None:
 
 
 def _terms_table(evaluation: Evaluation) -> Table:
-    table = Table(title="reward and its terms, mean over problems, 95 % intervals", title_justify="left")
-    table.add_column("")
+    table = Table()
+    table.add_column("", overflow="fold")
     found = {kind: evaluation.estimates(kind) for kind in evaluation.rewards}
     for kind in found:
-        table.add_column(kind, justify="right")
+        table.add_column(kind, justify="right", no_wrap=True)
     terms = dict.fromkeys(f"term/{name}" for terms in evaluation.terms.values() for name in terms)
     for name in ("reward", *terms):
         estimates = (of_kind.get(name) for of_kind in found.values())
@@ -110,4 +111,4 @@ def export_run(
         written = modality.export(weights, target, adapter_only, half)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
-    Console().print(f"{written} after {weights.version} updates written to {target}")
+    Console().print(f"{written} after {weights.version} updates written to {target}", soft_wrap=True, markup=False)

@@ -38,6 +38,9 @@ from rl.run.callback import Callback
 from rl.run.evaluation import with_interval
 from rl.run.folder import Run
 
+WIDE = 100
+"""Columns that hold a line of the summary; a narrower terminal has its intervals on a line of their own."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -158,24 +161,26 @@ def _decides(config: Config, training: PromptSource) -> dict[str, Any]:
 
 def print_summary(run: Run, summary: dict[str, Any]) -> None:
     console = run.console
-    table = Table(
-        title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"
-    )
-    for column in ("held out", "before", "after", "gain"):
-        table.add_column(column, justify="left" if column == "held out" else "right")
+    said = f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s"
+    between = " " if console.width >= WIDE else "\n"
+    table = Table()
+    table.add_column("held out", overflow="fold")
+    for column in ("before", "after", "gain"):
+        table.add_column(column, justify="right", no_wrap=True)
     for kind, found in summary.get("held_out", {}).items():
         alone = sum(name.startswith("term/") for name in found) == 1  # which is the reward, up to its weight
         for name, change in found.items():
             if not (alone and name.startswith("term/")):
                 cells = (_cell(change[what], change["ci95"][what]) for what in ("before", "after", "gain"))
                 shown = "solve rate" if name == "solve_rate" else escape(name)
-                table.add_row(f"{kind}, {shown}", *cells)
+                table.add_row(f"{kind}, {shown}", *(cell.replace(" [", f"{between}[") for cell in cells))
+    console.print(said, style="italic", markup=False, highlight=False)
     if table.rows:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
     stages = summary["stage_seconds"]
     console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05))
-    console.print(f"run folder: {run.folder}")
+    console.print(f"run folder: {run.folder}", soft_wrap=True, markup=False)
 
 
 def _cell(value: float | None, interval: list[float] | None) -> str:
