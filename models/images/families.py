@@ -266,9 +266,11 @@ def named_family(name: str) -> ImageFamily | None:
 
 def family_of_pipeline(class_name: object) -> ImageFamily | None:
     """The declared or installed family whose pipeline model_index.json names."""
-    declared = [family for name, family in FAMILIES.items() if name in _OURS]
     installed = [named_family(name) for name in plugged("denoiserl.image_families", _OURS)]
-    found = [family for family in (*declared, *installed) if family and family.pipeline_class.__name__ == class_name]
+    for family in FAMILIES.values():
+        if family.pipeline_class.__name__ == class_name and family not in installed:
+            return family
+    found = [family for family in installed if family and family.pipeline_class.__name__ == class_name]
     if len(found) > 1:
         raise CheckpointError(
             f"model_index.json says _class_name={class_name!r}, which is of the families "
