@@ -266,10 +266,11 @@ def named_family(name: str) -> ImageFamily | None:
 
 def family_of_pipeline(class_name: object) -> ImageFamily | None:
     """The declared or installed family whose pipeline model_index.json names."""
-    installed = [named_family(name) for name in plugged("denoiserl.image_families", _OURS)]
-    for family in FAMILIES.values():
-        if family.pipeline_class.__name__ == class_name and family not in installed:
+    names = plugged("denoiserl.image_families", _OURS)
+    for name, family in FAMILIES.items():
+        if family.pipeline_class.__name__ == class_name and name not in names:
             return family
+    installed = [named_family(name) for name in names]
     found = [family for family in installed if family and family.pipeline_class.__name__ == class_name]
     if len(found) > 1:
         raise CheckpointError(
