@@ -113,10 +113,20 @@ def _way_out(folder: Path, missing: str, weights: str) -> str:
     if others and missing == weights:
         named = listed([file.name for file in others])
         return f"There is {named} instead: denoiserl mend {at} writes {weights} from it"
-    there = ", ".join(sorted(file.name for file in folder.iterdir())[:12]) or "nothing"
-    file = f"{folder.name}/{missing}" if pipeline else missing
+    return f"There is {listing(folder)}. {_fetched(folder / missing)}"
+
+
+def listing(folder: Path) -> str:
+    """The first dozen names of what lies in a folder."""
+    return ", ".join(sorted(file.name for file in folder.iterdir())[:12]) or "nothing"
+
+
+def _fetched(file: Path) -> str:
+    """The command that downloads a file of a checkpoint, or of one part of a pipeline."""
+    pipeline = (file.parent.parent / "model_index.json").is_file()
+    root, name = (file.parent.parent, f"{file.parent.name}/{file.name}") if pipeline else (file.parent, file.name)
     return (
-        f"There is {there}. hf download OWNER/NAME {file} --local-dir {at} fetches it, where OWNER/NAME is the model "
+        f"hf download OWNER/NAME {name} --local-dir {shlex.quote(str(root))} fetches it, where OWNER/NAME is the model "
         f"on the hub"
     )
 
@@ -165,7 +175,8 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: no such file") from error
+        there = f"; there is {listing(file.parent)}" if file.parent.is_dir() else ""
+        raise CheckpointError(f"{file}: no such file{there}. {_fetched(file)}") from error
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -13,7 +13,7 @@ import transformers
 from diffusers import AutoencoderKL, ConfigMixin
 from transformers import PreTrainedConfig
 
-from models.files import CheckpointError, read_json
+from models.files import CheckpointError, listing, read_json
 from models.images.families import FAMILIES, ImageFamily, enter, family_of_pipeline, named_family
 from models.images.spec import Guidance, ImageSpec, Prediction
 from models.parts import find
@@ -53,7 +53,7 @@ def read_description(folder: Path, max_sequence_length: int, wanted: str | None 
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
             f"{folder / 'model_index.json'}: no such file; an image model (model.modality=image) must be the folder of "
-            f"a diffusers pipeline, and here is {_listing(folder)}"
+            f"a diffusers pipeline, and here is {listing(folder)}"
         )
     index = read_json(folder / "model_index.json")
     family = _family(index) if wanted is None else _wanted_family(wanted, index)
@@ -157,13 +157,9 @@ def _require(folder: Path, index: Mapping[str, Any], component: str) -> None:
     if not (folder / component).is_dir():
         raise CheckpointError(
             f"{folder / component}: no such folder, but model_index.json names this component; there is "
-            f"{_listing(folder)}. denoiserl mend {shlex.quote(str(folder))} --from "
+            f"{listing(folder)}. denoiserl mend {shlex.quote(str(folder))} --from "
             f"{index.get('_name_or_path', 'OWNER/NAME')} copies it, from a model on the hub or a folder that has it"
         )
-
-
-def _listing(folder: Path) -> str:
-    return ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
 
 
 def _diffusers_config(folder: Path, component_class: type[ConfigMixin]) -> dict[str, Any]:

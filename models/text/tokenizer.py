@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from models.files import CheckpointError
+from models.files import CheckpointError, listing
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -24,9 +24,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         loader = Qwen2Tokenizer
     else:
-        there = ", ".join(sorted(file.name for file in folder.iterdir())[:12])
         raise CheckpointError(
-            f"{folder}: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt, but {there}. "
+            f"{folder}: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt, but {listing(folder)}. "
             f"hf download OWNER/NAME tokenizer.json --local-dir {shlex.quote(str(folder))} fetches it, where "
             f"OWNER/NAME is the model on the hub"
         )

@@ -117,6 +117,10 @@ def test_what_cannot_be_mended_here_is_named_with_the_command_that_fetches_it(sc
         CheckpointError, match=r"acme/art has no such file on the hub: hf download acme/art --local-dir"
     ):
         check_image_weights(image_options(cached))
+    (scenes / "transformer" / "config.json").unlink()
+    fetch = r"transformer/config\.json: no such file; there is diffusion_\S+ hf download OWNER/NAME transformer/config"
+    with pytest.raises(CheckpointError, match=fetch):
+        check_image_weights(image_options(scenes))
     block = shutil.copytree(EMBEDDED / "block", tmp_path / "block")
     (block / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"but chat_template\.jinja, config\.json.*hf download OWNER/NAME tok"):

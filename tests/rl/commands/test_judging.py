@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from configs.compose import compose
+from configs.compose import compose, recompose
 from rl.commands.judging import Judge, reference
 from rl.data.problems import Problem, open_source
 from tests.rl.support.command_line import CommandLine
@@ -18,7 +18,7 @@ def test_the_reference_is_a_demonstration_or_a_known_column() -> None:
 
 
 @pytest.mark.processes
-def test_a_completion_has_the_reward_that_a_run_would_give_or_the_reason_why_not(monkeypatch) -> None:
+def test_a_completion_has_the_reward_that_a_run_would_give_or_the_reason_why_not(monkeypatch, tmp_path) -> None:
     measure = ["reward.terms.style.function=rewards.length.none", "reward.terms.style.weight=0"]
     config = compose(["recipe=quickstart"]).config
     assert config.data.evaluation is not None
@@ -34,11 +34,13 @@ def test_a_completion_has_the_reward_that_a_run_would_give_or_the_reason_why_not
         assert "entry" in line
     with Judge(compose(["recipe=quickstart", *measure]).config) as judge:
         assert judge(problem, ["x"], None).scores[0].startswith("not scored: ")
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    unset = compose(["recipe=quickstart"]).config
-    unset.reward.terms.clear()
-    with Judge(unset) as judge:
-        assert judge(problem, ["x"], None).scores == [""]
+    monkeypatch.setenv("A_KEY", "secret")
+    kept = compose(["recipe=quickstart", "reward.terms.answer.args.key=${oc.env:A_KEY}"])
+    (tmp_path / "config.yaml").write_text(kept.yaml)
+    monkeypatch.delenv("A_KEY")
+    with Judge(recompose(tmp_path / "config.yaml", [], to_read=True).config) as judge:
+        (line,) = judge(problem, ["x"], None).scores
+    assert line.startswith("not scored: reward.terms.answer.args.key needs the environment variable A_KEY")
 
 
 @pytest.mark.processes
