@@ -150,10 +150,11 @@ def _mask_id(
     if defaults is None or defaults.mask_id is None:
         raise CheckpointError(
             "tokenizer without a mask token: neither config.json (mask_token_id) nor the tokenizer (mask_token) has "
-            f"one, and the vocabulary is not a published one of family {family.name}. Name a token of the tokenizer "
-            "that no text holds with model.mask_token, such as one that is reserved; or add one, "
-            "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), enlarge the embedding and save both. The model "
-            "must be trained with it before it fills in anything"
+            f"one, and the vocabulary is not a published one of family {family.name}. If the model was trained with "
+            'a mask token, add "mask_token_id" to config.json, or name it with model.mask_token; if not, name one of '
+            "the tokenizer's that no text holds, such as one that is reserved, or add one, "
+            "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), enlarge the embedding and save both: it is no "
+            "diffusion model before it was trained with it"
         )
     spelled = next((token for token, place in tokenizer.get_vocab().items() if place == defaults.mask_id), None)
     if spelled is not None and "mask" not in spelled.lower():
