@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from configs.environment import NOT_FOUND, not_set, put_back, without_unset
 from configs.errors import ConfigError
 from configs.fields import describe, leaves, nearest, type_of
+from configs.removal import check_removals, without_removed
 from configs.schema import Config
 from configs.values import check_values
 
@@ -103,6 +104,7 @@ def recompose(file: Path, overrides: list[str], to_read: bool = False) -> Compos
 
 
 def _composed(tree: DictConfig, sources: list[str], to_read: bool = False) -> Composed:
+    without_removed(tree)
     written = leaves(OmegaConf.to_container(tree, resolve=False))
     interpolated = {path: value for path, value in written.items() if "${" in str(value)}
     unset = without_unset(tree, interpolated) if to_read else {}
@@ -164,11 +166,10 @@ def _check(override: Override) -> None:
     check_values(_nested(override), spelt)
 
 
-def _check_file(content: Any, where: str, section: str = "") -> None:
+def _check_file(content: Any, where: str) -> None:
     """The same of a file. Raises ConfigError, which names it."""
-    tree = OmegaConf.to_container(content, resolve=False)
     try:
-        check_values({section: tree} if section else tree)
+        check_values(OmegaConf.to_container(content, resolve=False))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -209,9 +210,14 @@ def _composed_files(
     OmegaConf.set_struct(tree, False)  # mappings such as reward.terms stay open; sections are closed by their types
     candidates = [[folder / f"{entry.config_path}.yaml" for folder in folders] for entry in entries]
     files = [found[0] for each in candidates if (found := [file for file in each if file.is_file()])]  # as Hydra's
-    for file in (file for file in files if not file.is_relative_to(PACKAGE)):  # ours are checked by a test
+    before: Any = {}
+    for file in files:
         whole = file.parent.name not in GROUPS or re.match(r"\s*#\s*@package\s+_global_", file.read_text())
-        _check_file(OmegaConf.load(file), _display(file), "" if whole else file.parent.name)
+        said = OmegaConf.load(file) if whole else OmegaConf.create({file.parent.name: OmegaConf.load(file)})
+        if not file.is_relative_to(PACKAGE):  # ours are checked by a test
+            _check_file(said, _display(file))
+            check_removals(OmegaConf.to_container(said, resolve=False), OmegaConf.to_container(before), _display(file))
+        before = OmegaConf.merge(before, said)
     return tree, [_display(file) for file in files]
 
 
@@ -248,6 +254,9 @@ def _file_errors(folders: list[Path]) -> Iterator[None]:
 
 def _assign(tree: DictConfig, overrides: list[Override]) -> DictConfig:
     """`tree` with values merged in, in order; a section that was null is opened with its defaults."""
+    before = OmegaConf.to_container(tree, resolve=False)
+    for override in overrides:
+        check_removals(_nested(override), before, override.input_line or override.key_or_group)
     try:
         return cast(DictConfig, OmegaConf.merge(tree, *map(_nested, overrides)))  # copies the tree once
     except OmegaConfBaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
 
@@ -26,6 +26,15 @@ class SourceKind(Enum):
     """JSONL, JSON, CSV or Parquet, by extension."""
     dataset = "dataset"
     """Anything `datasets.load_dataset` or `load_from_disk` opens."""
+
+
+class TooLong(Enum):
+    """What becomes of a row whose prompt, or whose trained answer, has more tokens than fit."""
+
+    refuse = "refuse"
+    """It ends the run before anything starts, and is named."""
+    leave_out = "leave_out"
+    """It is left out and counted; every row is read and encoded at the start to find out."""
 
 
 TEXT_ANSWERS = ("response", "chosen", "rejected")
@@ -72,18 +81,28 @@ class SourceOptions:
     an .npy file (in a file: relative to it). Rewards see it."""
 
 
+if TYPE_CHECKING:
+    Sources = dict[str, SourceOptions]
+else:  # while a configuration is composed, null takes out what a file brought along
+    Sources = dict[str, Optional[SourceOptions]]  # noqa: UP045
+
+
 @dataclass
 class DataOptions:
     train: SourceOptions = field(default_factory=SourceOptions)
     """What is learned from."""
-    also: dict[str, SourceOptions] = field(default_factory=dict)
-    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share."""
+    also: Sources = field(default_factory=dict)
+    """Further training sources by a name of yours, shuffled together with `train`; the `size` of each is its share.
+    `data.also.NAME=null` takes one out that a file brought along."""
     evaluation: Optional[SourceOptions] = field(default=None, metadata={"resume": "other evaluations"})  # noqa: UP045
     """Held-out problems; null evaluates nothing."""
     system_prompt: Optional[str] = None  # noqa: UP045
     """System message before each prompt of a text model; null is none."""
     max_prompt_tokens: int = 1024
-    """A longer prompt is an error that names it, never silently cut or dropped. Unit: tokens."""
+    """A longer prompt is never cut; `too_long` says what becomes of it. Unit: tokens."""
+    too_long: TooLong = TooLong.refuse
+    """What becomes of a row with a prompt of more than `max_prompt_tokens`, or more than an image model reads, or with
+    a demonstration of more than `rollout.sampler.max_new_tokens`. The count is noted at the start."""
 
     def training(self) -> dict[str, SourceOptions]:
         """The training sources by the names of their options."""

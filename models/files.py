@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,12 @@ def find_checkpoint(path: str, patterns: list[str]) -> Path:
     folder = local_folder(path)
     if folder is not None:
         return folder
+    if Path(path).is_file():
+        raise CheckpointError(
+            f"checkpoint {path!r} is a file, not the folder of a model. A pipeline in one file becomes a folder, "
+            f'model, with: python -c "from diffusers import StableDiffusionXLPipeline as P; '
+            f"P.from_single_file({path!r}).save_pretrained('model')\" (name the class of your model)"
+        )
     if not HUB_ID.fullmatch(path):
         raise CheckpointError(f"checkpoint {path!r}: there is no such folder, and a hub id would be OWNER/NAME")
     try:
@@ -65,9 +72,63 @@ def weight_files(folder: Path, weights: str) -> list[Path]:
     for file in files:
         if not file.is_file():
             raise CheckpointError(
-                f"{file}: no such file; the weights must be {weights}, or shards listed by {index.name}"
+                f"{file}: no such file; the weights must be {weights}, or shards listed by {index.name}. "
+                f"{_way_out(folder, file.name, weights)}"
             )
     return files
+
+
+def other_formats(folder: Path, weights: str) -> list[Path]:
+    """Files of the same weights that are not read: a half-precision variant, else what torch has pickled.
+
+    Args:
+        weights: as `weight_files` has it.
+    """
+    stem = weights.removesuffix(".safetensors")
+    pickled = "pytorch_model" if stem == "model" else stem
+    variants = [
+        (f"{stem}.{kind}.safetensors", f"{stem}.{kind}-*.safetensors", f"{stem}-*.{kind}.safetensors")
+        for kind in ("fp16", "bf16")
+    ]
+    pickles = [(f"{pickled}.bin", f"{pickled}-*.bin"), (f"{pickled}.fp16.bin",)]
+    for patterns in (*variants, *pickles):
+        if found := sorted(file for pattern in patterns for file in folder.glob(pattern)):
+            return found
+    return []
+
+
+def _way_out(folder: Path, missing: str, weights: str) -> str:
+    """What lies in the folder instead, and the one command that mends it."""
+    pipeline = (folder.parent / "model_index.json").is_file()
+    root = folder.parent if pipeline else folder
+    at = shlex.quote(str(root))
+    hub = next((part for part in root.parts if part.startswith("models--")), None)
+    if hub is not None:  # the hub's cache, which has only what was asked for
+        name = hub.removeprefix("models--").replace("--", "/")
+        return (
+            f"{name} has no such file on the hub: hf download {name} --local-dir model fetches what it has, and "
+            f"model.path=model then says more"
+        )
+    others = other_formats(folder, weights)
+    if others and missing == weights:
+        named = listed([file.name for file in others])
+        return f"There is {named} instead: denoiserl mend {at} writes {weights} from it"
+    return f"There is {listing(folder)}. {_fetched(folder / missing)}"
+
+
+def listing(folder: Path) -> str:
+    """The first dozen names of what lies in a folder."""
+    return ", ".join(sorted(file.name for file in folder.iterdir())[:12]) or "nothing"
+
+
+def _fetched(file: Path) -> str:
+    """The command that downloads a file of a checkpoint, or of one part of a pipeline."""
+    pipeline = (file.parent.parent / "model_index.json").is_file()
+    root, name = (file.parent.parent, f"{file.parent.name}/{file.name}") if pipeline else (file.parent, file.name)
+    return (
+        f"hf download OWNER/NAME {name} --local-dir {shlex.quote(str(root))} fetches it, where OWNER/NAME is the model "
+        f"on the hub"
+    )
 
 
 @contextmanager
@@ -114,7 +175,8 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: no such file") from error
+        there = f"; there is {listing(file.parent)}" if file.parent.is_dir() else ""
+        raise CheckpointError(f"{file}: no such file{there}. {_fetched(file)}") from error
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON: {error}") from error
     if not isinstance(content, dict):

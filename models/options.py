@@ -69,7 +69,11 @@ class ModelOptions:
     """What the model generates."""
     family: Optional[str] = None  # noqa: UP045 - OmegaConf wants Optional
     """A text model's family in the registry; recognised from config.json when null. An image pipeline names its own. Or
-    the dotted path of a `TextFamily` or `ImageFamily` of yours."""
+    the dotted path of a `TextFamily` or `ImageFamily` of yours. `a2d-llama`, `a2d-qwen2` and `a2d-qwen3` also take a
+    plain Llama, Qwen2 or Qwen3, which they train to be a diffusion model."""
+    mask_token: Optional[str] = None  # noqa: UP045
+    """Text models: the token that stands for what is not written yet, as the tokenizer spells it, for a checkpoint that
+    names none."""
     precision: Precision = Precision.fp32
     """Storage type of weights and activations."""
     train: TrainedPart = TrainedPart.network
@@ -84,8 +88,8 @@ class ModelOptions:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: slower, much less memory."""
     block_length: Optional[int] = None  # noqa: UP045
-    """Block-causal text models: tokens of an attention block, in place of the checkpoint's `block_size`. Unit:
-    tokens."""
+    """Block-causal text models, and those of the families `a2d-*`: tokens of an attention block, in place of the
+    checkpoint's `block_size`. Unit: tokens."""
     max_sequence_length: int = 256
     """T5 tokens of an image prompt (SD3, FLUX), at most 512; SD3 runs without T5 if 0. Other models do not read it.
     Unit: tokens."""

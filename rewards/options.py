@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
+
+if TYPE_CHECKING:
+    Weights = dict[str, float]
+else:  # while a configuration is composed, null takes out what a file brought along
+    Weights = dict[str, Optional[float]]  # noqa: UP045
 
 
 @dataclass
@@ -18,7 +23,7 @@ class RewardTerm:
     """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
     args: dict[str, Any] = field(default_factory=dict)
     """Extra keyword arguments of the function."""
-    criteria: dict[str, float] = field(default_factory=dict)
+    criteria: Weights = field(default_factory=dict)
     """Of a function that returns several scores of a sample by name: the weight of each, within the term's own. Every
     criterion is reported as TERM/CRITERION. Empty for a function that returns one number a sample. Unit: 1."""
 
@@ -29,10 +34,17 @@ class RewardTerm:
         return {f"{name}/{criterion}": self.weight * weight for criterion, weight in self.criteria.items()}
 
 
+if TYPE_CHECKING:
+    Terms = dict[str, RewardTerm]
+else:
+    Terms = dict[str, Optional[RewardTerm]]  # noqa: UP045
+
+
 @dataclass
 class RewardOptions:
-    terms: dict[str, RewardTerm] = field(default_factory=dict)
-    """The terms of the reward, by names of yours; the reward is their weighted sum."""
+    terms: Terms = field(default_factory=dict)
+    """The terms of the reward, by names of yours; the reward is their weighted sum. `reward.terms.NAME=null` takes one
+    out that a file brought along."""
     timeout_seconds: float = field(default=10.0, metadata={"resume": "may change"})
     """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero. Unit:
     seconds."""

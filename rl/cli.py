@@ -108,15 +108,16 @@ def sample(
         bool,
         typer.Option("--greedy", help="Most probable tokens; for images: no noise on the way."),
     ] = False,
+    short: Annotated[bool, typer.Option("--short", help="Texts: the completions alone, without each round.")] = False,
     steps: Annotated[bool, typer.Option("--steps", help="Images: the denoising strip of each.")] = False,
     output: Annotated[Optional[Path], typer.Option(help="Images: the PNG to write; samples.png by default.")] = None,  # noqa: UP045
     config_dir: ConfigDir = None,
 ) -> None:
-    """Draw completions: text with its unmasking round by round, images as a grid."""
+    """Draw completions, with their rewards: text with its unmasking round by round, images as a grid."""
     from rl.commands.policies import show_samples
     from rl.modality.protocol import ShowOptions
 
-    options = ShowOptions(count, greedy, steps, output)
+    options = ShowOptions(count, greedy, steps, output, short)
     show_samples(*_policy(overrides, run, update, config_dir, unused=("reward",)), prompt, problems, options)
 
 
@@ -160,6 +161,21 @@ def migrate(run: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> 
 
     for new, old in migrate_run(run):
         print(f"{new} can be read now; what was there is kept as {old}")
+
+
+@app.command()
+def mend(
+    folder: Annotated[Path, typer.Argument(help="Folder of the checkpoint.")],
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Folder or hub id that has the parts of the pipeline that are missing."),
+    ] = None,
+) -> None:
+    """Complete a checkpoint: safetensors files from fp16 variants or .bin files, and missing parts of a pipeline."""
+    from models.mending import mend as complete
+
+    for line in complete(folder, source):
+        print(line)
 
 
 def _policy(

@@ -123,12 +123,15 @@ def test_without_its_entry_the_family_is_unknown():
         models.text.families.recognise({"model_type": "aurora", "architectures": ["AuroraForCausalLM"]})
 
 
+DECLARED = image_families.FAMILIES
+
+
 @pytest.fixture
 def pag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A tiny pipeline of the new image family, which is entered into the table."""
     family = eval(IMAGE_FAMILY, {**vars(image_families), "StableDiffusionPAGPipeline": StableDiffusionPAGPipeline})
     families = MappingProxyType({**image_families.FAMILIES, family.name: family})
-    for module in (models.images.policy, models.images.description, models.images.export):
+    for module in (models.images.policy, models.images.description, models.images.export, image_families):
         monkeypatch.setattr(module, "FAMILIES", families)
     pipeline = tiny_pipeline("sd")
     StableDiffusionPAGPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(tmp_path / "pag")
@@ -151,7 +154,8 @@ def test_new_image_family_draws_what_the_stock_pipeline_draws(pag, tmp_path):
 
 
 def test_without_its_entry_the_image_family_is_unknown(pag, monkeypatch):
-    monkeypatch.setattr(models.images.description, "FAMILIES", image_families.FAMILIES)
+    for module in (models.images.description, image_families):
+        monkeypatch.setattr(module, "FAMILIES", DECLARED)
     with pytest.raises(CheckpointError, match="'StableDiffusionPAGPipeline'; supported"):
         read_image_spec(image_options(pag))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import transformers
 from diffusers import AutoencoderKL, ConfigMixin
 from transformers import PreTrainedConfig
 
-from models.files import CheckpointError, read_json
-from models.images.families import FAMILIES, ImageFamily, enter
+from models.files import CheckpointError, listing, read_json
+from models.images.families import FAMILIES, ImageFamily, enter, family_of_pipeline, named_family
 from models.images.spec import Guidance, ImageSpec, Prediction
 from models.parts import find
 
@@ -52,7 +53,7 @@ def read_description(folder: Path, max_sequence_length: int, wanted: str | None 
     if not (folder / "model_index.json").is_file():
         raise CheckpointError(
             f"{folder / 'model_index.json'}: no such file; an image model (model.modality=image) must be the folder of "
-            f"a diffusers pipeline"
+            f"a diffusers pipeline, and here is {listing(folder)}"
         )
     index = read_json(folder / "model_index.json")
     family = _family(index) if wanted is None else _wanted_family(wanted, index)
@@ -106,17 +107,19 @@ def read_description(folder: Path, max_sequence_length: int, wanted: str | None 
 
 def _family(index: Mapping[str, Any]) -> ImageFamily:
     class_name = index.get("_class_name")
-    for family in FAMILIES.values():
-        if family.pipeline_class.__name__ == class_name:
-            return family
+    if (family := family_of_pipeline(class_name)) is not None:
+        return family
     supported = ", ".join(family.pipeline_class.__name__ for family in FAMILIES.values())
-    raise CheckpointError(f"model_index.json says _class_name={class_name!r}; supported: {supported}")
+    raise CheckpointError(
+        f"model_index.json says _class_name={class_name!r}; supported: {supported}. A family of yours for another "
+        f"pipeline is plugged in as docs/models.md says"
+    )
 
 
 def _wanted_family(wanted: str, index: Mapping[str, Any]) -> ImageFamily:
-    family = enter(find(wanted, "model.family")) if "." in wanted else _family(index)
+    family = enter(find(wanted, "model.family")) if "." in wanted else named_family(wanted)
     class_name = index.get("_class_name")
-    if family.pipeline_class.__name__ != class_name or ("." not in wanted and family.name != wanted):
+    if family is None or family.pipeline_class.__name__ != class_name:
         raise CheckpointError(
             f"model_index.json says _class_name={class_name!r}, and model.family={wanted} is another one: leave it out "
             f"or give the dotted path of an ImageFamily for this class"
@@ -152,7 +155,11 @@ def _require(folder: Path, index: Mapping[str, Any], component: str) -> None:
     if library == "transformers" and not hasattr(transformers, class_name):
         raise CheckpointError(f"model_index.json says {component}={class_name}, which transformers does not have")
     if not (folder / component).is_dir():
-        raise CheckpointError(f"{folder / component}: no such folder, but model_index.json names this component")
+        raise CheckpointError(
+            f"{folder / component}: no such folder, but model_index.json names this component; there is "
+            f"{listing(folder)}. denoiserl mend {shlex.quote(str(folder))} --from "
+            f"{index.get('_name_or_path', 'OWNER/NAME')} copies it, from a model on the hub or a folder that has it"
+        )
 
 
 def _diffusers_config(folder: Path, component_class: type[ConfigMixin]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from diffusers import (
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from models.families import entered
+from models.families import entered, loaded, plugged
+from models.files import CheckpointError
 from models.images.spec import Condition, ImageSpec, Prediction
 
 
@@ -253,3 +254,27 @@ def enter(family: ImageFamily) -> ImageFamily:
         CheckpointError: it is no family, or one that is declared above has its name.
     """
     return entered(family, ImageFamily, _FAMILIES, _OURS)
+
+
+def named_family(name: str) -> ImageFamily | None:
+    """The declared or installed family of this name."""
+    installed = plugged("denoiserl.image_families", _OURS)
+    if name in installed and name not in FAMILIES:
+        return loaded(installed[name], ImageFamily, _FAMILIES, _OURS)
+    return FAMILIES.get(name)
+
+
+def family_of_pipeline(class_name: object) -> ImageFamily | None:
+    """The declared or installed family whose pipeline model_index.json names."""
+    names = plugged("denoiserl.image_families", _OURS)
+    for name, family in FAMILIES.items():
+        if family.pipeline_class.__name__ == class_name and name not in names:
+            return family
+    installed = [named_family(name) for name in names]
+    found = [family for family in installed if family and family.pipeline_class.__name__ == class_name]
+    if len(found) > 1:
+        raise CheckpointError(
+            f"model_index.json says _class_name={class_name!r}, which is of the families "
+            f"{' and '.join(family.name for family in found)}: name one with model.family"
+        )
+    return found[0] if found else None

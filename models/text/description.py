@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from models.files import CheckpointError, find_checkpoint, local_folder, named, opened, read_json, weight_files
 from models.options import ModelOptions
-from models.text.families import TextFamily, recognise
-from models.text.spec import TextSpec, text_spec
+from models.text.families import TextFamily, named_family, recognise
+from models.text.spec import TextSpec, text_spec, with_mask_token
 from models.text.tokenizer import load_tokenizer
 
 SMALL_FILES = ["*.json", "*.jinja", "merges.txt", "*.py"]
@@ -49,21 +49,30 @@ def check_weights(options: ModelOptions) -> None:
 def read_description(
     folder: Path, options: ModelOptions
 ) -> tuple[TextFamily, dict[str, Any], PreTrainedTokenizerBase, TextSpec]:
-    """Family, config.json, tokenizer with a chat template, and spec of a checkpoint folder."""
+    """Family, config.json, tokenizer with a chat template, and spec of a checkpoint folder.
+
+    config.json comes with what the options say of the checkpoint, so that an export says it itself: its blocks, its
+    mask token, and its family.
+    """
     if (folder / "model_index.json").is_file():
         raise CheckpointError(f"checkpoint {folder} is a diffusers pipeline: set model.modality=image")
     config = read_json(folder / "config.json")
     generation = folder / "generation_config.json"
     family = recognise(config, options.family)
     if options.block_length is not None:
-        if config.get("block_size", family.block_length) is None:
+        if config.get("block_size", family.block_length) is None and not family.adapts:
             raise CheckpointError(
                 f"model.block_length={options.block_length}: {family.name} is bidirectional and has no attention "
                 f"blocks; leave it out"
             )
         config["block_size"] = options.block_length
     tokenizer = load_tokenizer(folder)
+    if options.mask_token is not None:
+        with_mask_token(config, options.mask_token, tokenizer)
     spec = text_spec(family, config, read_json(generation) if generation.is_file() else {}, tokenizer)
+    if named_family(config) != family and family.model_types and family.architectures:  # an export says what it is
+        config |= {"model_type": family.model_types[0], "architectures": [family.architectures[0]]}
+        config |= {"mask_token_id": spec.mask_id, "pad_token_id": spec.pad_id}
     if tokenizer.chat_template is None:
         if spec.vocab_size != family.vocab_size:
             raise CheckpointError(

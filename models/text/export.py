@@ -34,8 +34,8 @@ def export_text_policy(
 
     Args:
         source_folder: the checkpoint that the policy was loaded from; its config, tokenizer and code files are copied,
-            unchanged but for the attention blocks of `model.block_length`. Without it, config.json is the one the
-            policy was made from and the tokenizer is saved anew.
+            unchanged but for what `model.block_length`, `family` and `mask_token` said of it. Without it, config.json
+            is the one the policy was made from and the tokenizer is saved anew.
         half: store weights as fp16.
         adapter_only: write a PEFT adapter for the published model instead: adapter_model.safetensors and
             adapter_config.json.
@@ -68,7 +68,7 @@ def export_text_policy(
             for file in Path(source_folder).glob(pattern):
                 if not file.name.endswith(".index.json"):  # lists the source's shards, not ours
                     shutil.copyfile(file, folder / file.name)
-        if (config := published_config(policy)) != read_json(folder / "config.json"):  # other attention blocks
+        if (config := published_config(policy)) != read_json(folder / "config.json"):  # options said more
             _write_config(config, folder)
 
 
@@ -82,8 +82,8 @@ def _write_adapter(policy: TextPolicy, folder: Path, source_folder: str | Path |
         raise CheckpointError("adapter_only: the policy has no adapters, since it was trained without model.lora")
     if source_folder is not None and published_config(policy) != read_json(Path(source_folder) / "config.json"):
         raise CheckpointError(
-            "adapter_only: an adapter cannot tell its readers of other attention blocks (model.block_length); export "
-            "the whole model"
+            "adapter_only: an adapter cannot tell its readers of other attention blocks, another family or another "
+            "mask token (model.block_length, family, mask_token); export the whole model"
         )
     family = FAMILIES[policy.spec.family]
     tensors = {

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from models.families import entered
+from models.families import entered, loaded, plugged
 from models.files import CheckpointError
 from models.parts import find
 from models.text import chat_templates
+from models.text.unsupported import UNSUPPORTED, what_it_is
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from transformers import PreTrainedConfig, PreTrainedModel
 
 SHIFT_NEEDS_FULL_ATTENTION = (
@@ -48,15 +51,19 @@ class TextFamily:
     tensor_names: Mapping[str, str]
     """Transformers' tensor name -> published name, `{}` for the layer; names that are not listed are the same."""
 
-    vocab_size: int
-    """Rows of the published embedding. The ids and the chat template below hold for this vocabulary only."""
-    mask_id: int
-    pad_id: int
+    vocab_size: int | None
+    """Rows of the published embedding. The ids and the chat template below hold for this vocabulary only; None: none
+    is published."""
+    mask_id: int | None
+    pad_id: int | None
     stop_ids: tuple[int, ...]
     chat_template: str
     block_length: int | None = None
     """Block of the published attention; None is bidirectional. `block_size` in config.json overrides it."""
     logit_shift: int = 0
+    adapts: tuple[str, ...] = ()
+    """`model_type` of autoregressive models with the same network and names: `model.family` takes one for a model of
+    this family that was not trained yet. Such a family comes with and without blocks: `model.block_length` says."""
 
     def __post_init__(self) -> None:
         if self.block_length is not None and self.logit_shift:
@@ -188,6 +195,16 @@ _QWEN_OPTIONAL = frozenset(
     {"rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings", "initializer_range"}
 )
 _QWEN_FIXED = MappingProxyType({"hidden_act": "silu", "use_sliding_window": False, "quantization_config": None})
+_LLAMA_FIELDS = MappingProxyType({**_QWEN_FIELDS, "head_dim": ("head_dim",)})
+_LLAMA_FIXED = MappingProxyType(
+    {
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "pretraining_tp": 1,
+        "quantization_config": None,
+    }
+)
 _QWEN3_FIELDS = MappingProxyType({**_QWEN_FIELDS, "head_dim": ("head_dim",), "attention_bias": ("attention_bias",)})
 _QWEN3_OPTIONAL = _QWEN_OPTIONAL | {"head_dim", "attention_bias"}
 
@@ -229,8 +246,9 @@ def _qwen3_like(name: str, **values: Any) -> TextFamily:
 #   ZHZisZZ/dllm, dllm/pipelines/llada. MMaDA-8B: Gen-Verse/MMaDA, models; 8192 image codes follow the text ids.
 # Dream-7B and DiffuCoder: configuration_dream.py and modeling_dream.py, also in ZHZisZZ/dllm, dllm/pipelines/dream.
 # SDAR and TraDo: JetAstra/SDAR, training/model/SDAR-4B-Chat (config, tensor names, tokenizer, template).
-# A2D-Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional checkpoints (MDLM) from
-#   the block-diffusion ones (BD3LM): add `"block_size": 32`, the length they were trained with, for the latter.
+# A2D of Llama, Qwen2 and Qwen3: ZHZisZZ/dllm, dllm/pipelines/a2d. Its config.json does not tell the bidirectional
+#   checkpoints (MDLM) from the block-diffusion ones (BD3LM): set `model.block_length=32`, the length they were trained
+#   with, for the latter. Their mask is the first id behind the tokenizer's own; Llama's tables have no row left.
 _FAMILIES: dict[str, TextFamily] = {
     family.name: family
     for family in (
@@ -265,7 +283,39 @@ _FAMILIES: dict[str, TextFamily] = {
             logit_shift=1,
         ),
         _qwen3_like("sdar", model_types=("sdar",), architectures=("SDARForCausalLM",), block_length=4),
-        _qwen3_like("a2d-qwen3", model_types=("a2d-qwen3",), architectures=("A2DQwen3LMHeadModel",)),
+        _qwen3_like("a2d-qwen3", model_types=("a2d-qwen3",), architectures=("A2DQwen3LMHeadModel",), adapts=("qwen3",)),
+        TextFamily(
+            name="a2d-qwen2",
+            model_types=("a2d-qwen2",),
+            architectures=("A2DQwen2LMHeadModel",),
+            network="Qwen2",
+            config_fields=_QWEN_FIELDS,
+            optional_fields=_QWEN_OPTIONAL,
+            fixed_fields=_QWEN_FIXED,
+            tensor_names=MappingProxyType({}),
+            vocab_size=151936,
+            mask_id=151665,  # first id after Qwen2.5's own tokens
+            pad_id=151643,  # <|endoftext|>
+            stop_ids=(151645, 151643),  # <|im_end|>, <|endoftext|>
+            chat_template=chat_templates.CHATML,
+            adapts=("qwen2",),
+        ),
+        TextFamily(
+            name="a2d-llama",
+            model_types=("a2d-llama",),
+            architectures=("A2DLlamaLMHeadModel",),
+            network="Llama",
+            config_fields=_LLAMA_FIELDS,
+            optional_fields=_QWEN_OPTIONAL | {"head_dim"},
+            fixed_fields=_LLAMA_FIXED,
+            tensor_names=MappingProxyType({}),
+            vocab_size=None,
+            mask_id=None,
+            pad_id=None,
+            stop_ids=(),
+            chat_template="",
+            adapts=("llama",),
+        ),
     )
 }
 FAMILIES: Mapping[str, TextFamily] = MappingProxyType(_FAMILIES)
@@ -282,6 +332,10 @@ def enter(family: TextFamily) -> TextFamily:
     return entered(family, TextFamily, _FAMILIES, _OURS)
 
 
+def _installed() -> Mapping[str, EntryPoint]:
+    return plugged("denoiserl.text_families", _OURS)
+
+
 def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFamily:
     """Family of a checkpoint: the one named by `override`, or the one that config.json names.
 
@@ -289,28 +343,49 @@ def recognise(config: Mapping[str, Any], override: str | None = None) -> TextFam
         override: a name, or the dotted path of a `TextFamily` of yours.
 
     Raises:
-        CheckpointError: no family matches; the message lists them and points to the nearest.
+        CheckpointError: no family matches; the message says what it is if that is known, and lists the families.
         PartError: nothing is at the path.
     """
     if override is not None and "." in override:
         return enter(find(override, "model.family"))
+    names = dict.fromkeys([*FAMILIES, *_installed()])
     if override is not None:
-        if override not in FAMILIES:
-            raise CheckpointError(f"unknown model family {override!r}; {_known(override)}")
-        return FAMILIES[override]
+        if override not in names:
+            nearest = difflib.get_close_matches(override.lower(), names, n=1, cutoff=0.4)
+            meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise CheckpointError(f"unknown model family {override!r}; known families: {', '.join(names)}{meant}")
+        return FAMILIES.get(override) or loaded(_installed()[override], TextFamily, _FAMILIES, _OURS)
+    if (family := named_family(config)) is not None:
+        return family
+    for point in _installed().values():
+        loaded(point, TextFamily, _FAMILIES, _OURS)
+    claiming = [name for name in _installed() if config.get("model_type") in FAMILIES[name].model_types]
+    if len(claiming) > 1:
+        raise CheckpointError(
+            f"config.json says model_type={config['model_type']!r}, which is of the families {' and '.join(claiming)}: "
+            f"name one with model.family"
+        )
+    if (family := named_family(config)) is not None:
+        return family
     model_type, architectures = config.get("model_type"), config.get("architectures") or []
-    for family in FAMILIES.values():
-        if model_type in family.model_types:
-            return family
-    for family in FAMILIES.values():
-        if set(architectures) & set(family.architectures):
-            return family
+    said = f"config.json says model_type={model_type!r}, architectures={architectures}"
+    adapting = next((family for family in FAMILIES.values() if model_type in family.adapts), None)
+    if adapting is not None:
+        raise CheckpointError(
+            f"{said}: an autoregressive model, which has yet to learn to fill in masks. To train it as a diffusion "
+            f"model, set model.family={adapting.name}, and model.block_length=32 for attention in blocks of 32"
+        )
     raise CheckpointError(
-        f"config.json (model_type={model_type!r}, architectures={architectures}) is of no known family; "
-        f"{_known(str(model_type))}; name one with model.family if the checkpoint is laid out like it"
+        f"{said}: {what_it_is(model_type, architectures)}; known families: "
+        f"{', '.join(names)}. If one of them has the same layout, name it with model.family; a family of yours is "
+        f"plugged in as docs/models.md says"
     )
 
 
-def _known(name: str) -> str:
-    nearest = difflib.get_close_matches(name.lower(), FAMILIES, n=1, cutoff=0.4)
-    return f"known families: {', '.join(FAMILIES)}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+def named_family(config: Mapping[str, Any]) -> TextFamily | None:
+    """The family that config.json names by itself."""
+    model_type, architectures = config.get("model_type"), set(config.get("architectures") or [])
+    for family in FAMILIES.values():
+        if model_type in family.model_types and not (architectures - {*family.architectures}) & UNSUPPORTED.keys():
+            return family
+    return next((family for family in FAMILIES.values() if architectures & {*family.architectures}), None)

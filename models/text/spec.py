@@ -78,7 +78,6 @@ def text_spec(
         )
 
     mask_id = _mask_id(family, config, tokenizer, defaults)
-    pad_id = _first(config.get("pad_token_id"), tokenizer.pad_token_id, defaults.pad_id if defaults else None)
     stop_ids = _distinct(
         [
             *(defaults.stop_ids if defaults else ()),
@@ -87,6 +86,9 @@ def text_spec(
             *_as_list(tokenizer.eos_token_id),
         ]
     )
+    pad_id = _first(config.get("pad_token_id"), tokenizer.pad_token_id, defaults.pad_id if defaults else None)
+    if config.get("model_type") in family.adapts and stop_ids:  # autoregressive models are published without padding
+        pad_id = _first(pad_id, stop_ids[0])
     if pad_id is None:
         raise CheckpointError(
             "no padding token: declare pad_token_id in config.json or pad_token in tokenizer_config.json"
@@ -114,6 +116,26 @@ def text_spec(
     )
 
 
+def with_mask_token(config: dict[str, Any], token: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Enters the id of a token that the options name into config.json as its mask.
+
+    Raises:
+        CheckpointError: the tokenizer has no such token, or the checkpoint names another one.
+    """
+    wanted = tokenizer.get_vocab().get(token)
+    if wanted is None:
+        raise CheckpointError(
+            f"model.mask_token={token!r}: the tokenizer has no such token; name one that it has and that no text "
+            f"holds, such as one that is reserved"
+        )
+    named = _first(config.get("mask_token_id"), tokenizer.mask_token_id)
+    if named not in (None, wanted):
+        raise CheckpointError(
+            f"model.mask_token={token!r} is {wanted}, but the checkpoint names {named} as its mask; leave it out"
+        )
+    config["mask_token_id"] = wanted
+
+
 def _mask_id(
     family: TextFamily, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, defaults: TextFamily | None
 ) -> int:
@@ -123,15 +145,24 @@ def _mask_id(
             f"config.json says mask_token_id={declared}, but the tokenizer's mask token {tokenizer.mask_token!r} is "
             f"{known}; correct the wrong one"
         )
-    mask_id = _first(declared, known, defaults.mask_id if defaults else None)
-    if mask_id is None:
+    if (named := _first(declared, known)) is not None:
+        return named
+    if defaults is None or defaults.mask_id is None:
         raise CheckpointError(
             "tokenizer without a mask token: neither config.json (mask_token_id) nor the tokenizer (mask_token) has "
-            f"one, and the vocabulary is not the published one of family {family.name}. If the model was trained with "
-            'a mask token, add "mask_token_id" to config.json; if not, it is no diffusion model yet: '
-            "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), then train it"
+            f"one, and the vocabulary is not a published one of family {family.name}. If the model was trained with "
+            'a mask token, add "mask_token_id" to config.json, or name it with model.mask_token; if not, name one of '
+            "the tokenizer's that no text holds, such as one that is reserved, or add one, "
+            "tokenizer.add_special_tokens({'mask_token': '<|mask|>'}), enlarge the embedding and save both: it is no "
+            "diffusion model before it was trained with it"
         )
-    return mask_id
+    spelled = next((token for token, place in tokenizer.get_vocab().items() if place == defaults.mask_id), None)
+    if spelled is not None and "mask" not in spelled.lower():
+        raise CheckpointError(
+            f"the mask token of family {family.name} is {defaults.mask_id}, but this tokenizer has {spelled!r} there; "
+            "name a token that no text holds with model.mask_token"
+        )
+    return defaults.mask_id
 
 
 def _first(*candidates: int | None) -> int | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from models.files import CheckpointError
+from models.files import CheckpointError, listing
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -23,7 +24,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         loader = Qwen2Tokenizer
     else:
-        raise CheckpointError(f"{folder}: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt")
+        raise CheckpointError(
+            f"{folder}: no tokenizer: neither tokenizer.json nor vocab.json with merges.txt, but {listing(folder)}. "
+            f"hf download OWNER/NAME tokenizer.json --local-dir {shlex.quote(str(folder))} fetches it, where "
+            f"OWNER/NAME is the model on the hub"
+        )
     try:
         return loader.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception

@@ -30,13 +30,16 @@ def problems(config: AnyConfig | str, split: Split = "evaluation", count: int | 
     """
     from rl.data.problems import ProblemSource, open_source, open_training
 
-    data = composed_of(config).config.data
+    whole = composed_of(config).config
+    data = whole.data
     if split not in ("train", "evaluation"):
         raise UserError(f"split={split!r}: there are train and evaluation")
     if split == "evaluation" and data.evaluation is None:
         raise UserError("this configuration has no held-out problems: set data.evaluation, or take split='train'")
     source: ProblemSource = (
-        open_training(data) if split == "train" or not data.evaluation else open_source(data.evaluation)
+        open_training(data, whole.algorithm.advantage.offline)
+        if split == "train" or not data.evaluation
+        else open_source(data.evaluation)
     )
     if count is None:
         return source

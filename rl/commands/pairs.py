@@ -28,6 +28,7 @@ from rl.commands.policies import check_folder
 from rl.data.problems import Problem, open_training
 from rl.data.prompts import PerturbedSource, PromptSource
 from rl.data.tickets import TicketKind
+from rl.data.too_long import kept
 from rl.driver.generating import generating
 from rl.driver.generation import Generation
 from rl.driver.processes import RunFailed
@@ -64,14 +65,18 @@ def write_pairs(
     modality.check()
     _check(config, output, gap)
     ask_before_writing([output, output.with_suffix("")], overwrite)
-    problems = open_training(config.data)
-    sources = {TicketKind.sampled: PromptSource(problems, modality)}
+    problems = open_training(config.data, answers=False)
+    source, left_out = kept(PromptSource(problems, modality), config.data, "the training problems")
+    problems = source.problems
+    sources = {TicketKind.sampled: source}
     if _perturbs(config):
         sources[TicketKind.perturbed] = PerturbedSource(problems, modality)
     for source in sources.values():
         source.check()
         source.check_rewards(config.reward.terms)
     console = Console()
+    for note in left_out:
+        console.print(note, style="yellow", markup=False, highlight=False)
     with generating(config, modality, sources, weights, console) as (generation, version):
         tally = draw_pairs(generation, config, version, output, gap, console)
     report(config, len(problems), output, gap, tally, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +13,12 @@ from rich.table import Table
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
+from rl.commands.judging import Judge
 from rl.commands.overwriting import ask_before_writing
 from rl.data.problems import Problem, open_source
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.data.too_long import kept
 from rl.driver.evaluate import evaluate
 from rl.driver.generating import generating
 from rl.modality.choice import modality_of
@@ -38,15 +41,19 @@ def run_evaluation(
         raise UserError("there are no held-out problems: set data.evaluation")
     check_folder(output)
     ask_before_writing([output] if output else [], overwrite)
-    source = PromptSource(open_source(config.data.evaluation), modality)
+    whole = PromptSource(open_source(config.data.evaluation), modality)
+    source, left_out = kept(whole, config.data, "data.evaluation")
     source.check()
     source.check_rewards(config.reward.terms)
     console = Console()
+    for note in left_out:
+        console.print(note, style="yellow", markup=False, highlight=False)
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):
         evaluation = evaluate(generation, config, version)
     said = f"{len(source.problems)} held-out problems, after {version} updates: {evaluation.line()}"
     console.print(said, markup=False)
+    console.print("reward and its terms, mean over problems, 95 % intervals", style="italic")  # a title would wrap
     console.print(_terms_table(evaluation))
     unscored, samples = evaluation.unscored, evaluation.samples
     notes = [*failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples)]
@@ -55,7 +62,7 @@ def run_evaluation(
         console.print(line, style="yellow", markup=False, highlight=False)
     if output is not None:
         output.write_text(json.dumps(evaluation.row(), indent=2))
-        console.print(f"written to {output}")
+        console.print(f"written to {output}", soft_wrap=True, markup=False)
 
 
 def check_folder(output: Path | None) -> None:
@@ -64,11 +71,11 @@ def check_folder(output: Path | None) -> None:
 
 
 def _terms_table(evaluation: Evaluation) -> Table:
-    table = Table(title="reward and its terms, mean over problems, 95 % intervals", title_justify="left")
-    table.add_column("")
+    table = Table()
+    table.add_column("", overflow="fold")
     found = {kind: evaluation.estimates(kind) for kind in evaluation.rewards}
     for kind in found:
-        table.add_column(kind, justify="right")
+        table.add_column(kind, justify="right", no_wrap=True)
     terms = dict.fromkeys(f"term/{name}" for terms in evaluation.terms.values() for name in terms)
     for name in ("reward", *terms):
         estimates = (of_kind.get(name) for of_kind in found.values())
@@ -89,7 +96,8 @@ def show_samples(
     else:
         held_out = open_source(config.data.evaluation)
         wanted = [held_out[index] for index in range(min(problems, len(held_out)))]
-    modality_of(config).show(weights, wanted, options, Console())
+    with Judge(config) as judge:
+        modality_of(config).show(weights, wanted, replace(options, judge=judge), Console())
 
 
 def export_run(
@@ -103,4 +111,4 @@ def export_run(
         written = modality.export(weights, target, adapter_only, half)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error}); choose another folder") from error
-    Console().print(f"{written} after {weights.version} updates written to {target}")
+    Console().print(f"{written} after {weights.version} updates written to {target}", soft_wrap=True, markup=False)

@@ -55,7 +55,12 @@ READ_BY_COUNT = {
     "factor": (Count.factor,),
     "entropy_bound": (Count.entropy_bound, Count.entropy_sum),
 }
-OF_MODELS = {"block_length": Modality.text, "prompt_segments": Modality.image, "max_sequence_length": Modality.image}
+OF_MODELS = {
+    "block_length": Modality.text,
+    "mask_token": Modality.text,
+    "prompt_segments": Modality.image,
+    "max_sequence_length": Modality.image,
+}
 
 CLIPPED = (ObjectiveKind.ppo_clip, ObjectiveKind.clip_always, ObjectiveKind.linear_bound)
 READ_BY_OBJECTIVE = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from rl.data.control_tokens import ControlTokens
 from rl.data.conversation import Conversation, Value
-from rl.data.rows import DataError
+from rl.data.rows import DataError, TooLongError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,7 +95,8 @@ def encode_response(
 
 def _checked(ids: Sequence[int], max_tokens: int, what: str, option: str) -> np.ndarray:
     if len(ids) > max_tokens:
-        raise DataError(
-            f"{what} has {len(ids)} tokens, more than {option}={max_tokens}: raise the limit or remove the problem"
+        raise TooLongError(
+            f"{what} has {len(ids)} tokens, more than {option}={max_tokens}: raise the limit, remove the problem, or "
+            f"leave out all that are too long, with data.too_long=leave_out"
         )
     return np.asarray(ids, dtype=np.int32)

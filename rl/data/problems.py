@@ -93,11 +93,12 @@ class ProblemSource(Sequence[Problem], ABC):
 class Problems(ProblemSource):
     """The rows of one source with the templates of its options."""
 
-    def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str) -> None:
+    def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str, answers: bool = True) -> None:
         """
         Args:
             rows: the same row for the same index, however often and in whatever order it is asked for.
             label: a short name of the source; the ids of its problems start with it.
+            answers: read demonstrations and pairs; without it rows need not have any.
         """
         self._rows = rows
         self._options = options
@@ -105,12 +106,15 @@ class Problems(ProblemSource):
         self._size = _size(len(rows), options)
         self._prompt = None if options.prompt is None else template(options.prompt, "prompt")
         self._perturbed = None if options.perturbed is None else template(options.perturbed, "perturbed")
-        self._responses = {name: template(source, name) for name, source in _given(options, *TEXT_ANSWERS).items()}
+        answers = answers or self._prompt is None  # which takes it out of them
+        texts = _given(options, *TEXT_ANSWERS) if answers else {}
+        self._responses = {name: template(source, name) for name, source in texts.items()}
         if self._prompt is None and not self._responses:
             raise DataError(
                 f"prompt=null of {options.name} takes prompts out of answers: set one of response or chosen"
             )
         self._images = _given(options, *IMAGE_ANSWERS)
+        self._shown = self._images if answers else {}
         self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
         self[0]  # A template that does not fit the columns is an error before anything has been started.
 
@@ -127,7 +131,7 @@ class Problems(ProblemSource):
         prompt = prompt.text if isinstance(prompt, Conversation) else prompt
         if not prompt.strip():
             raise DataError(f"problem {name} has an empty prompt: fill its row or change the prompt template")
-        images = tuple(self._cell(name, row, option) for option in self._images)
+        images = tuple(self._cell(name, row, option) for option in self._shown)
         columns = {column: value for column, value in row.items() if column not in self._images.values()}
         perturbed = None if self._perturbed is None else self._perturbed(name, row)
         if isinstance(perturbed, Conversation):
@@ -184,8 +188,7 @@ class Problems(ProblemSource):
         return digest.hexdigest()
 
     def spread(self) -> list[int]:
-        count = min(self._size, SPREAD_ROWS)
-        return [k * (self._size - 1) // max(1, count - 1) for k in range(count)]
+        return evenly(self._size)
 
     def check_columns(self) -> None:
         index = ragged_row(self._rows)
@@ -234,14 +237,21 @@ class Mixture(ProblemSource):
             source.check_columns()
 
 
-def open_training(options: DataOptions) -> ProblemSource:
-    """The training problems: one source, or several as one."""
-    sources = [open_source(source) for source in options.training().values()]
+def open_training(options: DataOptions, answers: bool = True) -> ProblemSource:
+    """The training problems: one source, or several as one.
+
+    Args:
+        answers: as `open_source` has it.
+    """
+    sources = [open_source(source, answers) for source in options.training().values()]
     return sources[0] if len(sources) == 1 else Mixture(sources)
 
 
-def open_source(options: SourceOptions) -> Problems:
+def open_source(options: SourceOptions, answers: bool = True) -> Problems:
     """Open a source of problems.
+
+    Args:
+        answers: read demonstrations and pairs. Reinforcement learning does not, so that its rows need not have any.
 
     Columns of a reasoning_gym source are `question`, `answer`, `metadata`, and `entry`: the whole entry, which its
     verifier wants. The cells of a CSV file are strings, exactly as written.
@@ -250,14 +260,20 @@ def open_source(options: SourceOptions) -> Problems:
         DataError: the source is missing, unreadable or empty, or its first row does not fit the templates.
     """
     if options.kind is SourceKind.reasoning_gym:
-        return Problems(reasoning_gym_rows(options), options, options.name)
+        return Problems(reasoning_gym_rows(options), options, options.name, answers)
     if options.kind is SourceKind.scenes:
-        return Problems(scene_rows(options), options, options.name)
+        return Problems(scene_rows(options), options, options.name, answers)
     if options.kind is SourceKind.digits:
-        return Problems(digit_rows(options), options, options.name)
+        return Problems(digit_rows(options), options, options.name, answers)
     if options.kind is SourceKind.file:
-        return Problems(file_rows(options), options, Path(options.name).name)
-    return Problems(dataset_rows(options), options, Path(options.name).name)
+        return Problems(file_rows(options), options, Path(options.name).name, answers)
+    return Problems(dataset_rows(options), options, Path(options.name).name, answers)
+
+
+def evenly(size: int) -> list[int]:
+    """At most 256 indices of a source, evenly from the first to the last."""
+    count = min(size, SPREAD_ROWS)
+    return [k * (size - 1) // max(1, count - 1) for k in range(count)]
 
 
 def _check_characters(text: str, what: str) -> None:

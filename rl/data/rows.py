@@ -33,6 +33,10 @@ class DataError(ValueError):
     """The data cannot be used as configured; the message says which row or option, and what to change."""
 
 
+class TooLongError(DataError):
+    """A prompt or an answer has more tokens than the model or the options allow."""
+
+
 class _Kept(Sequence[Row]):
     """The rows of a source that computes each at access, the latest of them kept."""
 

@@ -28,6 +28,7 @@ from rl.compatibility.run import remarks
 from rl.data.problems import open_source, open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.data.too_long import kept
 from rl.driver.generation import Generation
 from rl.driver.imports import collector_paused
 from rl.driver.learners import Learners
@@ -42,6 +43,9 @@ from rl.run.callback import Callback
 from rl.run.evaluation import with_interval
 from rl.run.folder import Run
 
+WIDE = 100
+"""Columns that hold a line of the summary; a narrower terminal has its intervals on a line of their own."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -54,6 +58,7 @@ class Plan:
     loop: type[Loop]
     curves: tuple[str, ...]
     """Metrics whose curves are shown."""
+    notes: tuple[str, ...] = ()
 
     def new_run(
         self, console: Console | None = None, callbacks: Sequence[Callback] = (), began: float | None = None
@@ -61,7 +66,7 @@ class Plan:
         config = self.composed.config
         decides = _decides(config, self.sources[TicketKind.train])
         run = Run(config, self.composed.resolved, self.modality, decides, self.curves, console, callbacks, began)
-        for remark in remarks(config):
+        for remark in (*remarks(config), *self.notes):
             run.note(remark)
         return run
 
@@ -119,11 +124,16 @@ def planned(composed: Composed) -> Plan:
     modality.check()
     for name, term in config.reward.terms.items():
         resolve_term(name, term)
-    problems = open_training(config.data)
+    problems = open_training(config.data, answers=config.algorithm.advantage.offline)
     held_out = open_source(config.data.evaluation) if config.data.evaluation and config.evaluation.every else None
-    sources = {TicketKind.train: PromptSource(problems, modality)}
+    training, notes = kept(
+        PromptSource(problems, modality), config.data, "the training problems", config.algorithm.advantage.offline
+    )
+    sources = {TicketKind.train: training}
     if held_out is not None:
-        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), PromptSource(held_out, modality))
+        evaluated, more = kept(PromptSource(held_out, modality), config.data, "data.evaluation")
+        sources |= dict.fromkeys((TicketKind.greedy, TicketKind.sampled), evaluated)
+        notes += more
     for kind, source in sources.items():
         scored = kind is not TicketKind.train or not config.algorithm.advantage.offline
         source.check(scored)
@@ -133,14 +143,14 @@ def planned(composed: Composed) -> Plan:
         sources[TicketKind.train].check_offline_groups()
     schedule = Schedule(
         seed=config.run.seed,
-        num_problems=len(problems),
+        num_problems=len(training.problems),
         prompts_per_update=config.rollout.prompts_per_update,
         prompts_per_ticket=config.rollout.prompts_per_ticket,
         group_size=config.rollout.group_size,
         max_staleness=config.rollout.max_staleness,
         updates=config.run.updates,
     )
-    return Plan(composed, modality, sources, schedule, *_kind_of_training(config))
+    return Plan(composed, modality, sources, schedule, *_kind_of_training(config), notes)
 
 
 def generates(config: Config) -> bool:
@@ -176,24 +186,26 @@ def _decides(config: Config, training: PromptSource) -> dict[str, Any]:
 
 def print_summary(run: Run, summary: dict[str, Any]) -> None:
     console = run.console
-    table = Table(
-        title=f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s", title_justify="left"
-    )
-    for column in ("held out", "before", "after", "gain"):
-        table.add_column(column, justify="left" if column == "held out" else "right")
+    said = f"{run.config.run.name}: {summary['steps']} updates in {summary['seconds']:.0f} s"
+    between = " " if console.width >= WIDE else "\n"
+    table = Table()
+    table.add_column("held out", overflow="fold")
+    for column in ("before", "after", "gain"):
+        table.add_column(column, justify="right", no_wrap=True)
     for kind, found in summary.get("held_out", {}).items():
         alone = sum(name.startswith("term/") for name in found) == 1  # which is the reward, up to its weight
         for name, change in found.items():
             if not (alone and name.startswith("term/")):
                 cells = (_cell(change[what], change["ci95"][what]) for what in ("before", "after", "gain"))
                 shown = "solve rate" if name == "solve_rate" else escape(name)
-                table.add_row(f"{kind}, {shown}", *cells)
+                table.add_row(f"{kind}, {shown}", *(cell.replace(" [", f"{between}[") for cell in cells))
+    console.print(said, style="italic", markup=False, highlight=False)
     if table.rows:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
     stages = summary["stage_seconds"]
     console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05))
-    console.print(f"run folder: {run.folder}")
+    console.print(f"run folder: {run.folder}", soft_wrap=True, markup=False)
 
 
 def _cell(value: float | None, interval: list[float] | None) -> str:

@@ -30,7 +30,7 @@ def run_or_report(
     console = Console()
     wanted = read_tasks(names or task_names())
     if report:
-        write_report(wanted, folders, console, config_dir)
+        write_report(wanted, folders, console, config_dir, only or ())
         return
     if len(folders) > 1:
         raise UserError("several folders are for --report; runs go into one")
@@ -46,7 +46,7 @@ def run_or_report(
     quieten()
     run_gym(selection, folders[0], console)
     if not selection.rates:
-        write_report(wanted, folders, console, config_dir)
+        write_report(wanted, folders, console, config_dir, selection.only)
 
 
 def quieten() -> None:

@@ -8,13 +8,17 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from rl.drawing.plots import BLUE, GREEN, GREY, ORANGE
 from rl.gym.lines import Line
 
 COLOURS = (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9")
 LABELLED = 12
-"""Points with a name in the second panel; more would hide each other."""
+"""Points with a name in the second panel, at most: those for which there is room. The first panel names all."""
+PLACES = [(5, 3), (5, -9), (-5, 3), (-5, -9), (5, 12), (5, -18), (-5, 12), (-5, -18), (5, 21), (-5, 21)]
+"""Of a label's corner from its point, in points of the figure; negative x: it ends there."""
 
 
 def draw(lines: Sequence[Line], title: str, path: Path) -> None:
@@ -23,6 +27,10 @@ def draw(lines: Sequence[Line], title: str, path: Path) -> None:
     Args:
         lines: the largest gain first.
     """
+    drawn(lines, title).savefig(path)
+
+
+def drawn(lines: Sequence[Line], title: str) -> Figure:
     figure = Figure(figsize=(12.0, max(4.0, 1.4 + 0.24 * len(lines))), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     gains, costs = figure.subplots(1, 2, width_ratios=(1.0, 1.2))
@@ -35,7 +43,10 @@ def draw(lines: Sequence[Line], title: str, path: Path) -> None:
         axes.grid(color="#e4e4e4", linewidth=0.6)
         axes.set_axisbelow(True)
     figure.suptitle(title)
-    figure.savefig(path)
+    figure.draw_without_rendering()  # now it is known where everything lies
+    figure.set_layout_engine("none")
+    _label(costs, lines[:LABELLED])
+    return figure
 
 
 def _draw_gains(axes: Axes, lines: Sequence[Line], colours: dict[str, str]) -> None:
@@ -61,12 +72,46 @@ def _draw_costs(axes: Axes, lines: Sequence[Line], colours: dict[str, str], base
             if some:
                 x, y = [line.rows for line in some], [line.gain.value for line in some]
                 axes.plot(x, y, marker, color=colours[setting], markersize=5, label=label)
-    for line in lines[:LABELLED]:
-        axes.annotate(
-            line.name, (line.rows, line.gain.value), xytext=(4, 3), textcoords="offset points", fontsize=7, color=GREY
-        )
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xlabel("rows that the learner scored")
     axes.set_ylabel("gain")
     axes.legend(frameon=False, fontsize=8, loc="best")
+
+
+def _label(axes: Axes, lines: Sequence[Line]) -> list[Text]:
+    """Names beside their points, none over another, over a point, over the legend or beyond the axes."""
+    canvas = axes.figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = canvas.get_renderer()
+    legend = axes.get_legend()
+    taken = [] if legend is None else [legend.get_window_extent(renderer)]
+    if legend is not None:  # "best" would look for a place again
+        (left, bottom), _ = axes.transAxes.inverted().transform(taken[0])
+        legend.set_loc((left, bottom))
+    size = 3 * axes.figure.dpi / 72
+    for drawn in axes.get_lines():
+        if drawn.get_marker() not in ("None", "", None):
+            for x, y in axes.transData.transform(drawn.get_xydata()):
+                taken.append(Bbox.from_extents(x - size, y - size, x + size, y + size))
+    inside = axes.get_window_extent(renderer)
+    written: list[Text] = []
+    for line in lines:
+        for x, y in PLACES:
+            text = axes.annotate(
+                line.name,
+                (line.rows, line.gain.value),
+                xytext=(x, y),
+                textcoords="offset points",
+                fontsize=7,
+                color=GREY,
+                horizontalalignment="left" if x > 0 else "right",
+            )
+            box = text.get_window_extent(renderer)
+            within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if within and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                written.append(text)
+                break
+            text.remove()
+    return written

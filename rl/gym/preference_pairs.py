@@ -44,7 +44,7 @@ def make_pairs(task: Task, setting: str, folder: Path, config_dir: Path | None =
     modality = modality_of(config)
     modality.check()
     silent = Console(quiet=True)
-    sources = {TicketKind.sampled: PromptSource(open_training(config.data), modality)}
+    sources = {TicketKind.sampled: PromptSource(open_training(config.data, answers=False), modality)}
     weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as draft, called_directly(config, learning=False) as processes:

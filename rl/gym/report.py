@@ -19,9 +19,16 @@ from rl.run.statistics import Estimate, crossed_difference
 
 
 def write_report(
-    tasks: dict[str, Task], folders: Sequence[Path], console: Console, config_dir: Path | None = None
+    tasks: dict[str, Task],
+    folders: Sequence[Path],
+    console: Console,
+    config_dir: Path | None = None,
+    only: Sequence[str] = (),
 ) -> list[Path]:
     """Writes `gym.md` and `gym.png` of each task that has results into the first folder's `<task>`.
+
+    Args:
+        only: names that were asked for; beside them whatever has results is listed. All of the task's if empty.
 
     Raises:
         UserError: there are no results, or two folders hold the same run with different configurations.
@@ -36,6 +43,9 @@ def write_report(
         everyone = contestants(task, config_dir)
         results, outdated = current_and_outdated(results, task, everyone, folders[0], config_dir)
         lines = lines_of(results, {one.name for one in everyone if one.ours})
+        if only:
+            ran = {result.name for result in [*results, *searched, *outdated]}
+            everyone = [one for one in everyone if one.name in only or one.name in ran]
         (target / "gym.md").write_text(markdown(task, everyone, lines, results, searched, outdated))
         if lines:
             draw(lines, task.title, target / "gym.png")

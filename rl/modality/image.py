@@ -41,7 +41,7 @@ from rl.algorithm.requirements import differentiates_reward
 from rl.compatibility import check
 from rl.data.image_columns import pixels
 from rl.data.problems import Problem
-from rl.data.rows import DataError
+from rl.data.rows import DataError, TooLongError
 from rl.data.tickets import TicketKind
 from rl.drawing.pictures import before_after, grid, keep_images, strips
 from rl.likelihood.image_elbo import Encode, ImageElbo, recorded
@@ -87,7 +87,9 @@ class ImageModality:
             raise DataError(f"the prompt of {problem.id} is a conversation, and image models read a text")
         try:
             self.prompt_limits.check(problem.prompt)
-        except (PromptTooLongError, ControlTokenError) as error:
+        except PromptTooLongError as error:
+            raise TooLongError(f"{problem.id}: {error}") from error
+        except ControlTokenError as error:
             raise DataError(f"{problem.id}: {error}") from error
         return ImagePrompt(problem.prompt, self._user(problem))
 
@@ -224,6 +226,8 @@ class ImageModality:
     ) -> None:
         """One picture: the samples of each prompt, or with `steps` each sample's estimates step by step and itself."""
         output = options.output or DEFAULT_OUTPUT
+        if options.short:
+            raise UserError("--short is for texts; the images are one picture as it is")
         if output.suffix.lower() != ".png":
             raise UserError(f"--output {output}: images are written as PNG; give it a name that ends in .png")
         self.check()
@@ -248,8 +252,12 @@ class ImageModality:
             strips([caption for caption in captions for _ in range(count)], rows, output)
         else:
             grid(captions, [images[i * count : (i + 1) * count] for i in range(len(captions))], output)
-        for caption in captions:
-            console.print(caption, style="bold", markup=False)
+        for index, problem in enumerate(problems):
+            console.print(captions[index], style="bold", markup=False)
+            mine = list(images[index * count : (index + 1) * count])
+            for sample, line in enumerate(options.verdicts(problem, mine, None).scores, start=1):
+                if line:
+                    console.print(f"  sample {sample}: {line}", style="dim", markup=False, highlight=False)
         console.print(f"{len(images)} {'image' if len(images) == 1 else 'images'} written to {output}", soft_wrap=True)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:

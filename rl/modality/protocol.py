@@ -5,7 +5,7 @@ The loop, the generation, the learner and the actors ask it; none of them knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +32,20 @@ if TYPE_CHECKING:  # the driver asks about prompts and samplers, and needs no to
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """What is said of some completions of one problem."""
+
+    reference: str | None
+    """Its right answer, where the data have one."""
+    scores: list[str]
+    """A line for each completion: what it is worth, or why that is not known. Empty: there is no reward."""
+
+
+Judge = Callable[[Problem, Sequence[Any], "Sequence[list[int]] | None"], Verdicts]
+"""(problem, completions, their tokens) -> what is said of them."""
+
+
+@dataclass(frozen=True)
 class ShowOptions:
     """Arguments of `denoiserl sample`."""
 
@@ -41,6 +55,12 @@ class ShowOptions:
     steps: bool = False
     """Also the states on the way."""
     output: Path | None = None
+    short: bool = False
+    """Texts: the completions alone."""
+    judge: Judge | None = None
+
+    def verdicts(self, problem: Problem, outputs: Sequence[Any], ids: Sequence[list[int]] | None) -> Verdicts:
+        return Verdicts(None, [""] * len(outputs)) if self.judge is None else self.judge(problem, outputs, ids)
 
 
 @dataclass(frozen=True)

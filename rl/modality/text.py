@@ -159,9 +159,11 @@ class TextModality:
     def show(
         self, weights: PackedWeights | None, problems: list[Problem], options: ShowOptions, console: Console
     ) -> None:
-        """Every round of the unmasking is always shown."""
+        """Every round of the unmasking, or with `short` the completions alone; then reference and reward."""
         if options.steps or options.output is not None:
-            raise UserError("--steps and --output are for image models; text always shows each round on the terminal")
+            raise UserError(
+                "--steps and --output are for image models; text shows each round on the terminal, unless --short"
+            )
         import torch
 
         from models.lora import trainable_parameters
@@ -173,11 +175,20 @@ class TextModality:
         sampler = self.sampler(TicketKind.greedy if options.greedy else TicketKind.sampled)
         for problem in problems:
             request = sample_request(self.config.run.seed, [problem.id], [self.prompt(problem)], options.count, sampler)
-            (trajectory,), _, _ = worker.run(request)
+            (trajectory,), completions, _ = worker.run(request)
+            verdicts = options.verdicts(problem, completions.outputs, completions.ids)
             console.print(problem.prompt, style="bold", markup=False)
             for sample in range(options.count):
                 console.rule(f"sample {sample + 1} of {options.count}")
-                show_unmasking(trajectory, sample, self.tokenizer, self.spec.mask_id, console)
+                if options.short:
+                    console.print(completions.outputs[sample], markup=False, highlight=False)
+                else:
+                    show_unmasking(trajectory, sample, self.tokenizer, self.spec.mask_id, console)
+                if verdicts.scores[sample]:
+                    console.print(verdicts.scores[sample], style="cyan", markup=False, highlight=False)
+            if verdicts.reference is not None:
+                console.rule("reference")
+                console.print(verdicts.reference, markup=False, highlight=False)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         import torch

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OUTCOMES = {"solved": "solved/{}", "reward": "rewards/{}"}
 """Columns of evaluations.jsonl with every problem's outcome, by what it is of; of a term `terms/KIND/TERM`."""
 OF_TERM = "terms/"
+TEXTS = "texts/"
 
 
 class Checkpoint(NamedTuple):
@@ -95,7 +96,7 @@ class RunFolder:
     @property
     def evaluations(self) -> pd.DataFrame:
         """One row an evaluation, indexed by `update`, the updates done before; without the outcomes."""
-        outcomes = (OF_TERM, *(column.format("") for column in OUTCOMES.values()))
+        outcomes = (TEXTS, OF_TERM, *(column.format("") for column in OUTCOMES.values()))
         return _table(
             [
                 {name: value for name, value in row.items() if not name.startswith(outcomes)}

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cluster.objects import fetched
 from rewards.conversation import text_of
 from rewards.options import RewardOptions
 from rewards.scoring.scores import Failure, Logged
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.drawing.tensorboard import SAMPLES, shortened
 from rl.modality.protocol import Modality
 from rl.run.failures import malformed_counts
 from rl.run.scored import Scored, logged_metrics
 from rl.run.statistics import Estimate, mean_if_any, paired_difference, solve_rate
+from rollout.worker import Completions
 
 KINDS = ("greedy", "sampled")
+TEXTS = "texts/"
+"""Columns of evaluations.jsonl with the first completions of a kind, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,32 @@ class Evaluation:
             outcomes[f"rewards/{kind}"] = values.tolist()
             outcomes |= {f"terms/{kind}/{term}": each.tolist() for term, each in self.terms[kind].items()}
         return {"update": self.update, **self.metrics(), **outcomes}
+
+    def first_samples(self) -> Iterator[tuple[str, list[str], Completions, np.ndarray]]:
+        """Kind, prompts, completions and rewards of the first sample of each problem of the first ticket."""
+        for kind, first in self.first.items():
+            each = slice(None, None, first.ticket.samples)
+            yield (
+                kind,
+                self.prompts[kind][each],
+                Completions(fetched(first.completions).outputs[each]),
+                first.rewards[:, 0],
+            )
+
+    def texts(self) -> dict[str, list[dict[str, Any]]]:
+        """A few of them, shortened; none of images."""
+        return {
+            f"{TEXTS}{kind}": [
+                {
+                    "prompt": shortened(prompt),
+                    "completion": shortened(output),
+                    "reward": None if np.isnan(reward) else float(reward),
+                }
+                for prompt, output, reward in zip(prompts, completions.outputs, rewards, strict=True)
+            ][:SAMPLES]
+            for kind, prompts, completions, rewards in self.first_samples()
+            if isinstance(completions.outputs[0], str)
+        }
 
     def line(self) -> str:
         """Of each kind what is solved, the reward, and its terms where there are several."""

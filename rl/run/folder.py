@@ -31,6 +31,7 @@ from rich.console import Console
 from cluster.objects import fetched
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
+from configs.fields import leaves
 from configs.schema import Config
 from rewards.printable import printable
 from rewards.scoring.scores import Failure, Logged
@@ -41,7 +42,7 @@ from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.code_state import code_state
 from rl.run.continuing import check_continues, evaluation_identity
-from rl.run.evaluation import KINDS, Evaluation, summary_of
+from rl.run.evaluation import KINDS, TEXTS, Evaluation, summary_of
 from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.lock import FolderLock
@@ -50,7 +51,6 @@ from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimat
 from rl.run.start import Start
 from rl.run.written import check_written, written
 from rollout.trajectory import write_parquet
-from rollout.worker import Completions
 
 FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
 """Metrics that are measured before the first optimizer update."""
@@ -128,10 +128,14 @@ class Run:
         (self.folder / "code.json").write_text(json.dumps(code_state(), indent=2))
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
         self.metrics = MetricsWriter(self.folder)
+        board = self.metrics.tensorboard
+        board.options(leaves(self._identity["options"]))
         self.evaluations = Lines(self.folder / "evaluations.jsonl", self.first_update)
         self.failures = Lines(self.folder / "failures.jsonl", self.first_update - 1)
         self.starts = Lines(self.folder / "starts.jsonl", self.first_update)
         set_aside(self.folder, self.first_update)
+        for row in self.evaluations.rows:
+            board.evaluation(row, TEXTS, self.folder / "pictures")
         for said in (torn, self.evaluations.repaired, self.failures.repaired, self.starts.repaired):
             if said is not None:
                 self.note(said)
@@ -259,25 +263,18 @@ class Run:
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Raises RewardsFailed when too many samples could not be scored."""
-        self._check_failures(
-            evaluation.update,
-            "evaluation after update",
-            evaluation.failures,
-            evaluation.unscored,
-            evaluation.samples,
-        )
+        what = "evaluation after update"
+        self._check_failures(evaluation.update, what, evaluation.failures, evaluation.unscored, evaluation.samples)
         for kind, logged in evaluation.logged.items():
             for line in logged_notes(f"{kind} evaluation after update {evaluation.update}", logged):
                 self.note(line)
-        row = {**evaluation.row(), "identity": self._evaluation}
+        row = {**evaluation.row(), **evaluation.texts(), "identity": self._evaluation}
         self.evaluations.write(row)
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
-        for kind, first in evaluation.first.items():
-            each = slice(None, None, first.ticket.samples)  # the first sample of each problem
-            completions = Completions(fetched(first.completions).outputs[each])
-            folder = self._pictures(kind, evaluation.update)
-            self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
+        for kind, prompts, completions, _ in evaluation.first_samples():
+            self.modality.keep_pictures(prompts, completions, self._pictures(kind, evaluation.update))
+        self.metrics.tensorboard.evaluation(row, TEXTS, self.folder / "pictures")
         self.callbacks.on_evaluation(evaluation.update, row)
 
     def _pictures(self, kind: str, update: int) -> Path:
@@ -287,7 +284,7 @@ class Run:
         return any(row["update"] == update for row in self._comparable())
 
     def _comparable(self) -> list[dict[str, Any]]:
-        """The evaluations on the problems and with the samples of today's, in order."""
+        """The evaluations on today's problems and with today's samples, in order."""
         return [row for row in self.evaluations.rows if row.get("identity") == self._evaluation]
 
     # Going on

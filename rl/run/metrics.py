@@ -15,10 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
+from rl.drawing.tensorboard import TensorBoard
 from rl.run.lines import Row, read_lines, replace_lines
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
@@ -37,17 +34,16 @@ class MetricsWriter:
             may_be_nonfinite: metrics that are allowed to be NaN or infinite; they are written as null.
         """
         self._path = folder / "metrics.jsonl"
-        self._tensorboard_folder = folder / "tensorboard"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
         folder.mkdir(parents=True, exist_ok=True)
         rows = read_rows(self._path)
         replace_lines(self._path, map(_line, rows))  # without what a killed process left of a last line
         self._last_update = rows[-1]["update"] if rows else -1
-        shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
-        self._tensorboard = EventFileWriter(str(self._tensorboard_folder))
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        self.tensorboard = TensorBoard(folder / "tensorboard")
         for row in rows:
             self._show(row)
-        self._tensorboard.flush()
+        self.tensorboard.flush()
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
         """Append the row of an update.
@@ -65,17 +61,15 @@ class MetricsWriter:
         with self._path.open("a") as file:
             file.write(_line(row))
         self._show(row)
-        self._tensorboard.flush()
+        self.tensorboard.flush()
         self._last_update = update
         return row
 
     def close(self) -> None:
-        self._tensorboard.close()
+        self.tensorboard.close()
 
     def _show(self, row: Row) -> None:
-        """One event a row: fifty times fewer records than one a metric, so that a long record is rewritten quickly."""
-        values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
-        self._tensorboard.add_event(Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values)))
+        self.tensorboard.scalars(row["update"], row[CLOCK], {n: row[n] for n in row.keys() - {"update", CLOCK}})
 
     def _checked(self, update: int, name: str, value: float) -> int | float:
         if not isinstance(value, numbers.Real) or isinstance(value, bool):

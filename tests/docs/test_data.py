@@ -31,6 +31,6 @@ def test_rows_are_read_by_the_command_below_them(row: str, command: str, found: 
     assert list(data_problems(config)) == []
     (tmp_path / "a.jsonl").write_text(json.dumps(json.loads(row)))
     config.data.train.name = str(tmp_path / "a.jsonl")
-    problem = open_source(config.data.train)[0]
+    problem = open_source(config.data.train, answers=config.algorithm.advantage.offline)[0]
     assert (problem.prompt, *problem.responses) == found
     assert problem.conversation is not None

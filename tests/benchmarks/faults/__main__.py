@@ -48,8 +48,8 @@ def bench_in(root: Path) -> tuple[Bench, Path]:
 
 
 def soak(seed: int, indices: Iterable[int], root: Path) -> Iterator[Done]:
-    """Field, kind and fault of a run follow from (seed, index) alone; fields take turns. When a fault meets a run within
-    an update depends on the machine, too."""
+    """Field, kind and fault of a run follow from (seed, index) alone; fields take turns. The moment within an update
+    depends on the machine, too."""
     bench, whole = bench_in(root)
     for index in indices:
         began = time.perf_counter()

@@ -122,6 +122,14 @@ PUBLISHED = {
         reference.QWEN3,
         _qwen_sizes(16, tied=True, qkv_bias=False),
     ),
+    "a2d-qwen2": Published(
+        _qwen("a2d-qwen2", "A2DQwen2LMHeadModel", True), reference.QWEN2, _qwen_sizes(8, tied=True, qkv_bias=True)
+    ),
+    "a2d-llama": Published(
+        _qwen("a2d-llama", "A2DLlamaLMHeadModel", False, head_dim=8, attention_bias=False, mlp_bias=False),
+        reference.QWEN2,
+        _qwen_sizes(8, tied=False, qkv_bias=False),
+    ),
 }
 
 

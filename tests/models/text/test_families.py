@@ -19,6 +19,8 @@ PUBLISHED_NUMBERS = {
     "dream": (152064, 151666, 151643, {151643, 151645}, 1, None),
     "sdar": (151936, 151669, 151643, {151643, 151645}, 0, 4),
     "a2d-qwen3": (151936, 151669, 151643, {151643, 151645}, 0, None),
+    "a2d-qwen2": (151936, 151665, 151643, {151643, 151645}, 0, None),
+    "a2d-llama": (None, None, None, set(), 0, None),
 }
 
 # The fields of the published config.json that size the network, and the checkpoint's number of weights.
@@ -107,11 +109,32 @@ def test_recognised_by_model_type_by_architecture_and_by_name(name):
     assert recognise({"model_type": "qwen3"}, name) is family
 
 
-def test_unknown_family_lists_the_known_and_the_nearest():
-    with pytest.raises(CheckpointError, match=r"model_type='lada2'.*llada, mmada, dream.*did you mean 'llada'"):
-        recognise({"model_type": "lada2", "architectures": ["LLaDA2MoeModelLM"]})
-    with pytest.raises(CheckpointError, match=r"unknown model family 'sdr'.*did you mean 'sdar'"):
+def test_an_unknown_name_of_the_users_lists_the_known_and_the_nearest():
+    with pytest.raises(CheckpointError, match=r"unknown model family 'sdr'.*llada, mmada, dream.*did you mean 'sdar'"):
         recognise({"model_type": "llada"}, "sdr")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture", "what"),
+    [
+        ("llada2_moe", "LLaDA2MoeModelLM", "LLaDA 2, a mixture of experts"),
+        ("llada", "LLaDAMoEModelLM", "LLaDA-MoE, a mixture of experts"),
+        ("sdar_moe", "SDARMoeForCausalLM", "SDAR-MoE, a mixture of experts"),
+        ("Fast_dLLM_Qwen", "Fast_dLLM_QwenForCausalLM", "Fast-dLLM v2, which shifts"),
+        ("aurora_moe", "AuroraMoeModel", "by its name a mixture of experts"),
+        ("lada", "LadaModel", "of no known family; known families: llada, mmada"),
+    ],
+)
+def test_a_network_that_is_not_implemented_is_named_and_none_is_guessed(model_type, architecture, what):
+    with pytest.raises(CheckpointError, match=what) as refusal:
+        recognise({"model_type": model_type, "architectures": [architecture]})
+    assert "did you mean" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("plain", ["llama", "qwen2", "qwen3"])
+def test_an_autoregressive_checkpoint_is_told_the_way_in(plain):
+    with pytest.raises(CheckpointError, match=rf"autoregressive model.*model\.family=a2d-{plain}, .*block_length"):
+        recognise({"model_type": plain, "architectures": ["XForCausalLM"]})
 
 
 @pytest.mark.parametrize(
@@ -225,6 +248,7 @@ def test_impossible_tokens_are_refused(change, message):
         ),
         ("sdar", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
         ("a2d-qwen3", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
+        ("a2d-qwen2", "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"),
     ],
 )
 def test_chat_templates_render_the_published_prompts(name, expected):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from configs.errors import ConfigError
 from rl import Callback, compose, open_run, train
+from tests.documentation import ROOT
 from tests.rl.support.training import SMALL
 
 BASE = [*SMALL, "run.updates=4", "evaluation.every=3", "data.evaluation.size=4", "evaluation.samples=0"]
@@ -108,3 +111,34 @@ def test_on_ray_it_is_the_same_run(cluster, ended_early, tmp_path):
     assert [event[0] for event in seen.events][-2:] == ["checkpoint", "end"]
     assert on_ray.updates == 2
     assert on_ray.metrics["reward/mean"].tolist() == run.metrics["reward/mean"].tolist()[:2]
+
+
+def test_tensorboard_has_the_whole_run_also_when_it_went_on(ended_early, tmp_path):
+    _config, run, *_ = ended_early
+    shutil.copytree(run.path, tmp_path / "early")
+    train(compose(*BASE, f"run.folder={tmp_path}", "run.name=early"), verbose=False)
+    board = EventAccumulator(str(tmp_path / "early" / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [each.step for each in board.Scalars("reward/mean")] == [0, 1, 2, 3]
+    evaluated = open_run(tmp_path / "early").evaluations
+    for end in ("", "_low", "_high"):
+        name = f"evaluation/greedy/solve_rate{end}"
+        found = [(each.step, each.value) for each in board.Scalars(name)]
+        assert found == [(u, pytest.approx(value)) for u, value in evaluated[name].items()]
+    assert [each.step for each in board.Tensors("samples/greedy")] == list(evaluated.index)
+    assert "_hparams_/session_start_info" in board.Tags()["tensors"] + list(board.summary_metadata)
+    assert not [name for name in evaluated if name.startswith("texts/")]
+
+
+def test_every_number_is_explained(ended_early):
+    """docs/metrics.md has a row for each name, of a run and of the code; words in capitals stand for other names."""
+    _config, run, *_ = ended_early
+    page = (ROOT / "docs/metrics.md").read_text()
+    rows = [name for row in re.findall(r"^\| (`[^|]+) \|", page, re.M) for name in row.split(", ")]
+    patterns = [re.sub("[A-Z]{2,}", "[^/]+", row.strip("`")) for row in rows]
+    assert len(patterns) == len(set(rows))
+    names = {*run.metrics, *run.evaluations} - {"identity"}
+    where = [*(ROOT / "rl/algorithm").glob("*.py"), *(ROOT / "rl/learner").glob("*.py"), ROOT / "rl/run/folder.py"]
+    literal = re.compile(r'"((?:ratio|logp|nft|bound|preference|value|learner|groups|rollout|reward)/[a-z_]+)"')
+    names |= {name for file in where for name in literal.findall(file.read_text())} - {"reward/metric"}
+    assert len(names) > 50
+    assert [name for name in sorted(names) if not any(re.fullmatch(pattern, name) for pattern in patterns)] == []

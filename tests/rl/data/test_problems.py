@@ -17,12 +17,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from configs.compose import compose
 from configs.schema import DataOptions, SourceKind, SourceOptions
 from rewards.images.digits import digit_probability
 from rewards.mathematics.answer import math
 from rewards.reasoning import reasoning_gym
 from rl.data.problems import Mixture, Problems, open_source, open_training
 from rl.data.rows import DataError
+from rl.data.tickets import TicketKind
+from rl.driver.train import planned
 
 ROWS = [
     {"prompt": "one", "answer": "007", "tests": {"inputs": [[1, 2], [3]], "name": None}},
@@ -327,3 +330,37 @@ def test_the_verifiers_leave_problems_of_another_source_to_its_own(mixed: DataOp
 
 def test_one_source_is_no_mixture(mixed: DataOptions) -> None:
     assert isinstance(open_training(DataOptions(train=mixed.train)), Problems)
+
+
+FILES = ("jsonl", "captions", "mixed_cot", "pairs_jsonl", "image_pairs_jsonl", "mini_sudoku_pairs", "scene_pairs")
+
+
+@pytest.mark.parametrize("group", FILES)
+def test_reinforcement_learning_needs_no_answers_in_files(tmp_path: Path, group: str) -> None:
+    """They had to have the column `response`, which nothing but supervised training reads."""
+    rows = [{"prompt": "one", "answer": "1"}, {"prompt": "two", "answer": "2"}]
+    name = write_jsonl(tmp_path / "a.jsonl", rows)
+    also = ["data.also.plain.name=a.jsonl"] if group == "mixed_cot" else []
+    config = compose(["recipe=quickstart", f"data={group}", f"data.train.name={name}", *also, "data.evaluation.name=b"])
+    for source in config.config.data.training().values():
+        problems = open_source(replace(source, name=str(name)), answers=False)
+        assert [(p.prompt, p.responses, p.images) for p in problems] == [("one", (), ()), ("two", (), ())]
+    if config.config.data.train.kind is SourceKind.file and group != "captions":
+        with pytest.raises(DataError, match=r"response|reasoning|chosen"):
+            open_source(config.config.data.train)
+
+
+def test_the_fingerprint_is_the_same_whether_answers_are_read_or_not(tmp_path: Path) -> None:
+    rows = [{"prompt": "one", "response": "1"}]
+    options = file_source(write_jsonl(tmp_path / "a.jsonl", rows), response="{{ response }}")
+    assert open_source(options).fingerprint() == open_source(options, answers=False).fingerprint()
+
+
+def test_a_plan_of_reinforcement_learning_reads_no_answers(tmp_path: Path) -> None:
+    name = write_jsonl(tmp_path / "a.jsonl", [{"prompt": "1 + 1", "answer": "2"}] * 4)
+    words = ["recipe=quickstart", "data=jsonl", f"data.train.name={name}", "data.evaluation=null"]
+    words += ["evaluation.every=0", "reward=math"]
+    plan = planned(compose([*words, "rollout.prompts_per_update=4", "rollout.prompts_per_ticket=4"]))
+    assert plan.sources[TicketKind.train].problems[0].responses == ()
+    with pytest.raises(DataError, match="response"):
+        planned(compose([*words, "algorithm=sft"]))

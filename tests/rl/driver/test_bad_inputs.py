@@ -158,7 +158,7 @@ def test_a_long_prompt_is_named(denoiserl: CommandLine, model: Path, tmp_path: P
     rows = [{"prompt": "1", "response": "2"}] * 3 + [{"prompt": "1 " * 100, "response": "2"}]
     message = denoiserl.refuses(*training(model, tmp_path, *rows_of(tmp_path / "rows.jsonl", rows)))
     assert "the prompt of rows.jsonl/3 has" in message
-    assert "more than data.max_prompt_tokens=64: raise the limit or remove the problem" in message
+    assert "more than data.max_prompt_tokens=64: raise the limit, remove the problem, or leave out all" in message
 
 
 # The reward

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from configs.compose import PACKAGE, compose
 from configs.errors import UserError
 from configs.schema import Config, RunOptions
 from rewards.options import RewardOptions, RewardTerm
+from rl.gym import picture
 from rl.gym.rates import best_rates, choose_rates, read_rates
 from rl.gym.report import lines_of, markdown, merged, write_report
 from rl.gym.results import CANNOT_RUN, Result, fingerprint, read_result
@@ -253,6 +256,31 @@ def test_the_report_names_everyone(task, tmp_path):
     assert "- calm: not run yet" in text
     assert "- calm: a candidate (`algorithm.clip=0.1`)" in text
     assert all(one.name in text for one in everyone)
+
+
+def test_a_report_of_some_names_them_and_what_has_results(task, folder, tmp_path):
+    shutil.copytree(folder / "tiny", tmp_path / "tiny")
+    (file,) = write_report({"tiny": task}, [tmp_path], CONSOLE, only=["dpo"])
+    text = file.read_text()
+    assert "- dpo: left out: this task has no pairs" in text
+    assert "not run yet" not in text
+    assert "| trace_grpo |" in text
+
+
+def test_labels_of_the_picture_hide_neither_each_other_nor_a_point_nor_the_legend(tmp_path):
+    near = [result(f"algorithm_{i}", 0, [0] * 100, [1] * (50 - i // 2) + [0] * (50 + i // 2)) for i in range(12)]
+    lines = lines_of([dataclasses.replace(one, rows=1000.0 + i) for i, one in enumerate(near)])
+    figure = picture.drawn(lines, "title")
+    renderer = figure.canvas.get_renderer()
+    _, costs = figure.axes
+    boxes = [text.get_window_extent(renderer) for text in costs.texts]
+    assert len(boxes) >= 3
+    boxes.append(costs.get_legend().get_window_extent(renderer))
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    points = [costs.transData.transform((line.rows, line.gain.value)) for line in lines]
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    picture.draw(lines, "title", tmp_path / "gym.png")
+    assert (tmp_path / "gym.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_best_of_ours_is_compared_with_each_published_one():
