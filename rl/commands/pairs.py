@@ -22,6 +22,7 @@ from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
 from configs.schema import Config
+from rewards.printable import printable
 from rewards.scoring.scores import Failure
 from rl.commands.overwriting import ask_before_writing
 from rl.commands.policies import check_folder
@@ -76,7 +77,7 @@ def write_pairs(
         source.check_rewards(config.reward.terms)
     console = Console()
     for note in left_out:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        console.print(printable(note), style="yellow", markup=False, highlight=False)
     with generating(config, modality, sources, weights, console) as (generation, version):
         tally = draw_pairs(generation, config, version, output, gap, console)
     report(config, len(problems), output, gap, tally, console)
@@ -178,7 +179,7 @@ def _check(config: Config, output: Path, gap: float) -> None:
 
 def report(config: Config, problems: int, output: Path, gap: float, tally: Tally, console: Console) -> None:
     for line in failure_notes("pairs", tally.failures, config.reward, tally.unscored, tally.samples):
-        console.print(line, style="yellow", markup=False, highlight=False)
+        console.print(printable(line), style="yellow", markup=False, highlight=False)
     if tally.unfinished:
         console.print(
             f"{tally.unfinished} of {tally.samples} completions were cut off at rollout.sampler.max_new_tokens="

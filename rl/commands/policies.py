@@ -13,6 +13,7 @@ from rich.table import Table
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
+from rewards.printable import printable
 from rl.commands.judging import Judge
 from rl.commands.overwriting import ask_before_writing
 from rl.data.problems import Problem, open_source
@@ -47,7 +48,7 @@ def run_evaluation(
     source.check_rewards(config.reward.terms)
     console = Console()
     for note in left_out:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        console.print(printable(note), style="yellow", markup=False, highlight=False)
     sources = dict.fromkeys((TicketKind.greedy, TicketKind.sampled), source)
     with generating(config, modality, sources, weights, console) as (generation, version):
         evaluation = evaluate(generation, config, version)
@@ -59,7 +60,7 @@ def run_evaluation(
     notes = [*failure_notes("evaluation", evaluation.failures, config.reward, unscored, samples)]
     notes += [note for kind, logged in evaluation.logged.items() for note in logged_notes(f"{kind} evaluation", logged)]
     for line in notes:
-        console.print(line, style="yellow", markup=False, highlight=False)
+        console.print(printable(line), style="yellow", markup=False, highlight=False)
     if output is not None:
         output.write_text(json.dumps(evaluation.row(), indent=2))
         console.print(f"written to {output}", soft_wrap=True, markup=False)

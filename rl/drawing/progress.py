@@ -18,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rewards.printable import printable
+
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint", "other")
 """Where an update's time goes; stage s costs `seconds/s`, the whole update `seconds/update`."""
 RECENT = 20
@@ -129,7 +131,7 @@ class Progress:
         )
 
     def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+        self.console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
     def _recent_mean(self, stage: str) -> float:
         """Seconds an update, over the recent ones; a stage that an update did not have cost it nothing."""

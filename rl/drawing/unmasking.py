@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
+from rewards.printable import printable
 from rollout.trajectory import TextTrajectory
 
 MASKED = "░"
@@ -54,7 +55,7 @@ def _canvas(
 def _word(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     word = tokenizer.decode([token], skip_special_tokens=False)
     assert isinstance(word, str)
-    return word
+    return printable(word)
 
 
 def _style(probability: float) -> str:

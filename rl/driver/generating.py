@@ -12,6 +12,7 @@ from cluster.joining import joined
 from cluster.weights import PackedWeights, pack_weights
 from configs.schema import Config
 from models.lora import trainable_parameters
+from rewards.printable import printable
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.driver.generation import Generation
@@ -38,6 +39,10 @@ def generating(
         weights = pack_weights(0, trainable_parameters(modality.policy(torch.device("cpu"))))
     trial = trial_of(config, modality, sources)
     with joined(config.cluster), started(config, generating=True, learning=False, trial=trial) as processes:
-        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), console.print)
+
+        def note(text: str) -> None:
+            console.print(printable(text), style="yellow", markup=False, highlight=False)
+
+        generation = Generation(config, processes, modality, sources, lambda _: nullcontext(), note)
         generation.adopt(weights)
         yield generation, weights.version

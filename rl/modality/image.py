@@ -37,6 +37,7 @@ from models.images.value import ImageValue
 from models.lora import trainable_parameters
 from models.policy import Policy
 from rewards.differentiable import DifferentiableTotal
+from rewards.printable import printable
 from rl.algorithm.requirements import differentiates_reward
 from rl.compatibility import check
 from rl.data.image_columns import pixels
@@ -253,11 +254,11 @@ class ImageModality:
         else:
             grid(captions, [images[i * count : (i + 1) * count] for i in range(len(captions))], output)
         for index, problem in enumerate(problems):
-            console.print(captions[index], style="bold", markup=False)
+            console.print(printable(captions[index]), style="bold", markup=False)
             mine = list(images[index * count : (index + 1) * count])
             for sample, line in enumerate(options.verdicts(problem, mine, None).scores, start=1):
                 if line:
-                    console.print(f"  sample {sample}: {line}", style="dim", markup=False, highlight=False)
+                    console.print(printable(f"  sample {sample}: {line}"), style="dim", markup=False, highlight=False)
         console.print(f"{len(images)} {'image' if len(images) == 1 else 'images'} written to {output}", soft_wrap=True)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:

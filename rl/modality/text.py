@@ -17,6 +17,7 @@ from configs.schema import Config
 from models.files import find_checkpoint
 from models.text.description import check_weights, read_text_spec, read_tokenizer
 from models.text.spec import TextSpec
+from rewards.printable import printable
 from rl.compatibility import check
 from rl.data.encode import encode_prompt, encode_response
 from rl.data.problems import Problem
@@ -177,18 +178,18 @@ class TextModality:
             request = sample_request(self.config.run.seed, [problem.id], [self.prompt(problem)], options.count, sampler)
             (trajectory,), completions, _ = worker.run(request)
             verdicts = options.verdicts(problem, completions.outputs, completions.ids)
-            console.print(problem.prompt, style="bold", markup=False)
+            console.print(printable(problem.prompt), style="bold", markup=False)
             for sample in range(options.count):
                 console.rule(f"sample {sample + 1} of {options.count}")
                 if options.short:
-                    console.print(completions.outputs[sample], markup=False, highlight=False)
+                    console.print(printable(completions.outputs[sample]), markup=False, highlight=False)
                 else:
                     show_unmasking(trajectory, sample, self.tokenizer, self.spec.mask_id, console)
                 if verdicts.scores[sample]:
-                    console.print(verdicts.scores[sample], style="cyan", markup=False, highlight=False)
+                    console.print(printable(verdicts.scores[sample]), style="cyan", markup=False, highlight=False)
             if verdicts.reference is not None:
                 console.rule("reference")
-                console.print(verdicts.reference, markup=False, highlight=False)
+                console.print(printable(verdicts.reference), markup=False, highlight=False)
 
     def export(self, weights: PackedWeights, target: Path, adapter_only: bool, half: bool) -> str:
         import torch

@@ -68,6 +68,12 @@ def test_the_time_left_is_a_median() -> None:
     assert log.export_text().splitlines()[-1].endswith("20 s left")  # 10 updates of 2 s
 
 
+def test_escape_sequences_are_spelt_out() -> None:
+    log = console(terminal=False)
+    Progress("demo", updates=2, console=log).show_evaluation(0, "greedy \x1b[2J")
+    assert log.export_text() == "demo  held out after update 0: greedy \\x1b[2J\n"
+
+
 def test_the_start_is_shown_step_by_step() -> None:
     log = console(terminal=False)
     with Progress("demo", updates=2, console=log) as progress:
