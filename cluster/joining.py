@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ def joined(options: ClusterOptions) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with swept() if options.address is None else nullcontext({}) as marks:
+    of_ours: AbstractContextManager[dict[str, str]] = swept() if options.address is None else nullcontext({})
+    with of_ours as marks:
         try:
             with handlers_kept():  # Ray's own would end this process in the middle of whatever it does
                 _join(options.address, marks)
@@ -175,17 +176,16 @@ def _is_ray(process: psutil.Process) -> bool:
 
 @contextmanager
 def _out_of_reach() -> Iterator[None]:
-    """Ray's processes get sessions of their own. A signal to the whole process group, as a closed terminal and `timeout`
-    send it, would end them before this process could say what it has to, and it with them."""
+    """Ray's processes get sessions of their own. A signal to the whole process group, which a closed terminal or
+    `timeout` sends, would end them before this process could say what it has to, and it with them."""
     started = getattr(services, "ConsolePopen", None)  # not public
-    if started is None:
-        yield
-        return
-    services.ConsolePopen = partial(started, start_new_session=True)
+    if started is not None:
+        setattr(services, "ConsolePopen", partial(started, start_new_session=True))  # noqa: B010 - it is a class to mypy
     try:
         yield
     finally:
-        services.ConsolePopen = started
+        if started is not None:
+            setattr(services, "ConsolePopen", started)  # noqa: B010
 
 
 @contextmanager

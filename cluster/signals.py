@@ -37,6 +37,8 @@ class Signals:
         self.first: signal.Signals | None = None
         self.last_resort: Callable[[], None] | None = None
         """What is still to be done if the main thread does not react; called in another one."""
+        self._watched = False
+        self._since = 0.0
         self._reacted = False
         self._taken = False
         self._claim = threading.Lock()
@@ -44,9 +46,10 @@ class Signals:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         self._reacted = True
-        if self.first is not None and self._taken:  # once more, during the clean-up
-            raise KeyboardInterrupt
-        self.first = self.first or signal.Signals(number)
+        if self.first is None:
+            self.first, self._since = signal.Signals(number), time.monotonic()
+        elif not self._watched and time.monotonic() - self._since > SAME_SECONDS:
+            raise KeyboardInterrupt  # once more, in what may not be cut or in the clean-up
         self.check()
 
     def check(self) -> None:
@@ -72,6 +75,7 @@ class Signals:
 
     def watch(self, arrived: socket.socket) -> None:
         """Reads the numbers of signals as the interpreter writes them; ends when the other side is closed."""
+        self._watched = True
         began: float | None = None
         deadline: float | None = None
         number = 0

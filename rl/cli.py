@@ -262,16 +262,27 @@ PACKAGES = (*OTHERS, "rl")
 
 def main() -> None:
     """Runs a command. An exception class of this project carries a message that names the cause and the fix: it is
-    printed without a traceback. Exit code 2: the request was wrong and nothing was started; 1: the run failed."""
+    printed without a traceback. Exit code 2: the request was wrong and nothing was started; 1: the run failed; 128 and
+    its number: a signal has ended it."""
     if os.getcwd() not in sys.path:  # `python -m` has it; reward functions are looked up there, here and in the workers
         sys.path.append(os.getcwd())
-    try:
-        app()
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in PACKAGES:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
+    from cluster.signals import code_of, watched
+    from rl.storage.speaking import leave_quietly, unfailing
+
+    with watched() as signals:
+        try:
+            app()
+        except BaseException as error:  # Typer makes an exit of an interrupt
+            if signals.first is None:
+                if not isinstance(error, Exception) or type(error).__module__.partition(".")[0] not in PACKAGES:
+                    raise
+                print(f"error: {error}", file=unfailing(sys.stderr))
+                raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
+            print(f"ended by {signals.first.name}", file=unfailing(sys.stderr))
+            leave_quietly()
+            os._exit(code_of(signals.first))  # what libraries do at an exit may wait
+        finally:
+            leave_quietly()
 
 
 if __name__ == "__main__":

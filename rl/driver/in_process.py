@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from cluster.signals import listening
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import UserError
@@ -59,6 +60,17 @@ def train_in_process(
         before: the first evaluation, of a run whose policy was the same before training; it is not made again.
         shown: speak there of progress and of the end, as a run on Ray does.
     """
+    with listening():
+        return _trained(composed, console, before, callbacks, shown)
+
+
+def _trained(
+    composed: Composed,
+    console: Console | None,
+    before: dict[str, Any] | None,
+    callbacks: Sequence[Callback],
+    shown: bool,
+) -> Trained:
     config = composed.config
     if config.cluster.learners != 1:
         raise UserError(
@@ -69,12 +81,13 @@ def train_in_process(
     if before is not None:
         run.evaluations.write(before)
     try:
-        with process_group(), called_directly(config) as processes, run.progress if shown else nullcontext():
-            generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
-            learners = DirectLearners(config, processes.learners, run.note)
-            loop = plan.loop(config, plan.schedule, generation, learners, run)
-            loop.run_to_end()
-        summary = run.summarise()
+        with run.place.ending():
+            with process_group(), called_directly(config) as processes, run.progress if shown else nullcontext():
+                generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
+                learners = DirectLearners(config, processes.learners, run.note)
+                loop = plan.loop(config, plan.schedule, generation, learners, run)
+                loop.run_to_end()
+            summary = run.summarise()
         if shown:
             print_summary(run, summary)
         rows = read_rows(run.folder / "metrics.jsonl")

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.joining import joined
+from cluster.signals import listening
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.environment import check_environment
@@ -64,7 +65,15 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
 
     Args:
         console: where the run speaks; None is the terminal.
+
+    Raises:
+        KeyboardInterrupt: a signal has ended it.
     """
+    with listening():
+        return _trained(composed, console, callbacks)
+
+
+def _trained(composed: Composed, console: Console | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
     config = composed.config
     check_module_path()
     with collector_paused():
@@ -72,15 +81,16 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
     run = plan.new_run(console, callbacks)
     generating = plan.loop is Loop or TicketKind.greedy in plan.sources
     try:
-        with (
-            joined(config.cluster),
-            started(config, generating=generating, learning=True) as processes,
-            run.progress,
-        ):
-            generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
-            learners = Learners(config, processes.learners, run.note)
-            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
-        summary = run.summarise()
+        with run.place.ending():
+            with (
+                joined(config.cluster),
+                started(config, generating=generating, learning=True) as processes,
+                run.progress,
+            ):
+                generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
+                learners = Learners(config, processes.learners, run.note)
+                plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+            summary = run.summarise()
     finally:
         run.close()
     print_summary(run, summary)

@@ -15,13 +15,11 @@ runs/NAME/
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cluster.objects import fetched
+from cluster.signals import present
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.schema import Config
@@ -41,17 +40,20 @@ from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, Evaluation, summary_of
 from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
-from rl.run.lock import FolderLock
 from rl.run.metrics import MetricsWriter, read_rows
+from rl.run.place import Place
 from rl.run.progress import Progress
 from rl.run.sanity import sanity_table
 from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
 from rl.run.written import check_written, written
+from rl.storage.code import code_state
+from rl.storage.disk import replacing, writing
+from rl.storage.lock import FolderLock
+from rl.storage.speaking import unfailing
 from rollout.trajectory import write_parquet
 from rollout.worker import Completions
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
-LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
 FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
 """Metrics that are measured before the first optimizer update."""
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
@@ -83,17 +85,18 @@ class Run:
         self.callbacks = Callbacks(callbacks)
         self.config = config
         self.modality = modality
-        self.folder = Path(config.run.folder) / config.run.name
-        self.checkpoints = self.folder / "checkpoints"
-        self.console = console or Console()
+        self.place = Place(config.run, self.note)
+        self.folder, self.checkpoints = self.place.folder, self.place.checkpoints
+        self.console = console or Console(file=unfailing(sys.stdout))
         options = cast(dict[str, Any], OmegaConf.to_container(resolved, enum_to_str=True))
         self._identity = {"options": options, "what decides beside them": dict(decides)}
         self._evaluation = evaluation_identity(options)
-        with self._writable():
+        with self.place.starting():
             self._lock = FolderLock(self.folder)
         try:
             self.first_update = self._find_checkpoint()
-            with self._writable():
+            with self.place.starting():
+                self.place.remove_unfinished()
                 self._open(resolved)
         except BaseException:
             self._lock.release()
@@ -104,14 +107,7 @@ class Run:
         self.last = time.perf_counter()
         self.started = self.last
 
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
-            ) from error
+    # The files
 
     def _open(self, resolved: DictConfig) -> None:
         """The files of the folder, as a run up to the checkpoint would have left them."""
@@ -121,10 +117,16 @@ class Run:
             if self.config.run.resume:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts, texts and configurations
-        OmegaConf.save(resolved, self.folder / "config.yaml")
-        (self.folder / "code.json").write_text(json.dumps(_code_state(), indent=2))
+        if self._checkpoint is not None and self.first_update < self.config.run.updates:
+            self.place.expect_checkpoint()
+        for name, content in (
+            ("config.yaml", OmegaConf.to_yaml(resolved)),
+            ("code.json", json.dumps(code_state(), indent=2)),
+        ):
+            with replacing(self.folder / name) as file:
+                file.write_text(content)
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
-        self.metrics = MetricsWriter(self.folder)
+        self.metrics = MetricsWriter(self.folder, note=self.note)
         self.evaluations = Lines(self.folder / "evaluations.jsonl", self.first_update)
         self.failures = Lines(self.folder / "failures.jsonl", self.first_update - 1)
         set_aside(self.folder, self.first_update)
@@ -140,6 +142,7 @@ class Run:
         if self._in_stage:
             yield
             return
+        present().check()
         self._in_stage = True
         started = time.perf_counter()
         try:
@@ -232,15 +235,15 @@ class Run:
         if not kept:
             return
         folder = self.folder / "trajectories"
-        folder.mkdir(exist_ok=True)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
         trajectories = [
             trajectory.with_rewards(rewards)
             for ticket in kept
             for trajectory, rewards in zip(map(fetched, ticket.trajectories), ticket.rewards, strict=True)
         ]
-        unfinished = folder / f".u{update:06d}.parquet"  # whoever reads along sees whole files only
-        write_parquet(trajectories, unfinished)
-        unfinished.rename(folder / f"u{update:06d}.parquet")
+        with replacing(folder / f"u{update:06d}.parquet") as file:
+            write_parquet(trajectories, file)
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Raises RewardsFailed when too many samples could not be scored."""
@@ -262,7 +265,8 @@ class Run:
             each = slice(None, None, first.ticket.samples)  # the first sample of each problem
             completions = Completions(fetched(first.completions).outputs[each])
             folder = self._pictures(kind, evaluation.update)
-            self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
+            with self.place.dispensable("pictures"):
+                self.modality.keep_pictures(evaluation.prompts[kind][each], completions, folder)
         self.callbacks.on_evaluation(evaluation.update, row)
 
     def _pictures(self, kind: str, update: int) -> Path:
@@ -320,6 +324,7 @@ class Run:
             "advantages": advantages,
             "written": written(self.folder),
         }
+        self.place.expect_checkpoint()
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             from safetensors.torch import save_file  # with torch, which the driver needs for nothing else
 
@@ -341,12 +346,15 @@ class Run:
         """Write summary.json and the reward curve."""
         rows = read_rows(self.folder / "metrics.jsonl")
         summary = _costs(rows) | summary_of(self._comparable())
-        (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
+        with replacing(self.folder / "summary.json") as file:
+            file.write_text(json.dumps(summary, indent=2))
         if any("reward/mean" in row for row in rows):
             from rl.drawing.plots import reward_curve  # matplotlib is for the end
 
-            reward_curve(rows, self._comparable(), self.folder / "reward_curve.png")
-        self._compare_pictures()
+            with self.place.dispensable("the reward curve"), replacing(self.folder / "reward_curve.png") as file:
+                reward_curve(rows, self._comparable(), file)
+        with self.place.dispensable("pictures"):
+            self._compare_pictures()
         self.callbacks.on_end(summary)
         return summary
 
@@ -382,18 +390,3 @@ def _costs(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "max_logprob_gap": max((row["logp/max_error"] for row in rows if "logp/max_error" in row), default=None),
         "first_ratio_error": rows[0].get("ratio/max_error") if rows else None,
     }
-
-
-def _code_state() -> dict[str, Any]:
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": _git("status", "--porcelain"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    root = Path(__file__).parent
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -11,15 +11,17 @@ import math
 import numbers
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from rl.run.lines import Row, read_lines, replace_lines
+from rl.storage.disk import CannotWrite, append, writing
+from rl.storage.events import EventFile
 
 CLOCK = "seconds/clock"
 """When a row was written, in seconds since 1970: TensorBoard's wall time."""
@@ -28,24 +30,29 @@ CLOCK = "seconds/clock"
 class MetricsWriter:
     """`metrics.jsonl` is the record; the TensorBoard files are made from it, and made again when a run goes on."""
 
-    def __init__(self, folder: Path, may_be_nonfinite: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, may_be_nonfinite: Collection[str] = (), note: Callable[[str], None] = print
+    ) -> None:
         """
         Args:
             folder: the run folder; an earlier record there is continued.
             may_be_nonfinite: metrics that are allowed to be NaN or infinite; they are written as null.
+            note: is told once if the files of TensorBoard cannot be written; they are made again from the record.
         """
+        self._note = note
         self._path = folder / "metrics.jsonl"
         self._tensorboard_folder = folder / "tensorboard"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         rows = read_rows(self._path)
         replace_lines(self._path, map(_line, rows))  # without what a killed process left of a last line
         self._last_update = rows[-1]["update"] if rows else -1
         shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
-        self._tensorboard = EventFileWriter(str(self._tensorboard_folder))
-        for row in rows:
-            self._show(row)
-        self._tensorboard.flush()
+        self._tensorboard: EventFile | None = None
+        with self._dispensable():
+            self._tensorboard = EventFile(self._tensorboard_folder)
+        self._show(*rows)
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
         """Append the row of an update.
@@ -60,20 +67,35 @@ class MetricsWriter:
             )
         row = {"update": update, **{name: self._checked(update, name, metrics[name]) for name in metrics}}
         row[CLOCK] = time.time()
-        with self._path.open("a") as file:
-            file.write(_line(row))
+        append(self._path, _line(row))
         self._show(row)
-        self._tensorboard.flush()
         self._last_update = update
         return row
 
     def close(self) -> None:
-        self._tensorboard.close()
+        with self._dispensable():
+            if self._tensorboard is not None:
+                self._tensorboard.close()
 
-    def _show(self, row: Row) -> None:
+    @contextmanager
+    def _dispensable(self) -> Iterator[None]:
+        try:
+            with writing(self._tensorboard_folder):
+                yield
+        except CannotWrite as error:
+            self._tensorboard = None
+            self._note(f"TensorBoard is not told of the rest: {error}; its files are made again when the run goes on")
+
+    def _show(self, *rows: Row) -> None:
         """One event a row: fifty times fewer records than one a metric, so that a long record is rewritten quickly."""
-        values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
-        self._tensorboard.add_event(Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values)))
+        with self._dispensable():
+            if self._tensorboard is None:
+                return
+            for row in rows:
+                values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
+                event = Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values))
+                self._tensorboard.add_event(event)
+            self._tensorboard.flush()
 
     def _checked(self, update: int, name: str, value: float) -> int | float:
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
