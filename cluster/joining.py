@@ -21,7 +21,7 @@ from ray._private import worker as ray_worker
 
 from cluster.bounded import BoundedCall
 from cluster.options import ClusterOptions
-from cluster.signals import handlers_kept
+from cluster.signals import handlers_kept, present
 from cluster.sweeping import swept
 
 CONNECT_SECONDS = 5.0
@@ -156,7 +156,7 @@ def leave() -> None:
     ours = [process for process in psutil.Process().children(recursive=True) if _is_ray(process)]
     ending = BoundedCall(ray.shutdown)
     try:
-        ending.ends_within(SHUTDOWN_SECONDS)
+        ending.ends_within(present().patience(SHUTDOWN_SECONDS))
     finally:
         if not ending.over:
             for process in ours:

@@ -24,6 +24,7 @@ from typing import NoReturn
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REACTION_SECONDS = 3.0
 """For the main thread, from the first signal on."""
+CLEANUP_SECONDS = 3.0
 SAME_SECONDS = 0.5
 """A second signal so soon is the first one, which a wrapper has passed on."""
 SHOW_CURSOR = "\x1b[?25h"
@@ -63,6 +64,10 @@ class Signals:
         self._taken = True
         return self._claim.acquire(blocking=False)
 
+    def patience(self, seconds: float) -> float:
+        """How long to wait for others in a clean-up: so long, or less once a signal wants the program to end."""
+        return seconds if self.first is None else min(seconds, CLEANUP_SECONDS)
+
     @contextmanager
     def unbroken(self) -> Iterator[None]:
         """A signal is raised behind the block."""
@@ -88,6 +93,7 @@ class Signals:
                     continue
                 number = ours[-1]
                 if began is None:
+                    self.first = self.first or signal.Signals(number)  # a library may have taken our handler's place
                     began = time.monotonic()
                     deadline = began + REACTION_SECONDS
                 elif time.monotonic() - began > SAME_SECONDS:

@@ -278,7 +278,7 @@ def main() -> None:
                     raise
                 print(f"error: {error}", file=unfailing(sys.stderr))
                 raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
-            print(f"ended by {signals.first.name}", file=unfailing(sys.stderr))
+            print(f"ended by {signals.first.name}: the same command can be run again", file=unfailing(sys.stderr))
             leave_quietly()
             os._exit(code_of(signals.first))  # what libraries do at an exit may wait
         finally:

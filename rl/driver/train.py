@@ -84,6 +84,7 @@ def _trained(composed: Composed, console: Console | None, callbacks: Sequence[Ca
         with run.place.ending():
             with (
                 joined(config.cluster),
+                run.place.ending(),  # before Ray ends, which takes seconds
                 started(config, generating=generating, learning=True) as processes,
                 run.progress,
             ):

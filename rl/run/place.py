@@ -20,6 +20,7 @@ class Place:
         self._options = options
         self._note = note
         self._without: set[str] = set()
+        self._said = False
         self._size: int | None = None
 
     @contextmanager
@@ -33,15 +34,17 @@ class Place:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """What ends the block early, a disk or a signal, says how to go on."""
+        """What ends the block early, a disk or a signal, says how to go on; of several such blocks the inner one does."""
         try:
             yield
-        except CannotWrite as error:
-            error.args = (f"{error}; then {self.going_on()}",)
-            raise
-        except KeyboardInterrupt:
+        except BaseException as error:
             number = present().first
-            self._note(f"{'interrupted' if number is None else number.name}: {self.going_on()}")
+            if not self._said and isinstance(error, CannotWrite):
+                error.args = (f"{error}; then {self.going_on()}",)
+                self._said = True
+            elif not self._said and (number is not None or isinstance(error, KeyboardInterrupt)):
+                self._note(f"{'interrupted' if number is None else number.name}: {self.going_on()}")
+                self._said = True
             raise
 
     def going_on(self) -> str:

@@ -25,7 +25,9 @@ def old(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("old")
     with pytest.MonkeyPatch.context() as patch:
         for room in ("optimizer_state", "value_model"):
-            patch.setattr(f"rl.learner.{room}.save_state", lambda engine, files: save_as_deepspeed(engine, files.folder))
+            patch.setattr(
+                f"rl.learner.{room}.save_state", lambda engine, files: save_as_deepspeed(engine, files.folder)
+            )
         patch.setattr(checkpoint, "FORMAT", checkpoint.PICKLES)
         small_run(model, folder, "run.name=mine", "run.updates=2", *VALUED)
     return folder / "mine"
