@@ -22,10 +22,10 @@ def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterat
     """Room for all processes at once, or an error that says what is missing."""
     total = ray.cluster_resources()
     for resource in sorted({name for bundle in bundles for name in bundle}):
-        wanted, present = sum(bundle.get(resource, 0.0) for bundle in bundles), total.get(resource, 0.0)
-        if wanted > present + 1e-6:
+        wanted, there = sum(bundle.get(resource, 0.0) for bundle in bundles), total.get(resource, 0.0)
+        if wanted > there + 1e-6:
             raise ClusterError(
-                f"the job needs {wanted:g} {resource} ({len(bundles)} processes), the cluster has {present:g}: lower "
+                f"the job needs {wanted:g} {resource} ({len(bundles)} processes), the cluster has {there:g}: lower "
                 f"cluster.learners or cluster.rollout_workers, or join a larger cluster with cluster.address"
             )
     group = placement_group(bundles, strategy="PACK")
@@ -39,6 +39,5 @@ def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterat
             )
         yield group
     finally:
-        BoundedCall(remove_placement_group, group).ends_within(
-            present().patience(REMOVAL_SECONDS)
-        )  # else it goes with the job
+        # Else it goes with the job.
+        BoundedCall(remove_placement_group, group).ends_within(present().patience(REMOVAL_SECONDS))

@@ -34,7 +34,7 @@ class Place:
 
     @contextmanager
     def ending(self) -> Iterator[None]:
-        """What ends the block early, a disk or a signal, says how to go on; of several such blocks the inner one does."""
+        """What ends the block early, a disk or a signal, says how to go on, once."""
         try:
             yield
         except BaseException as error:
