@@ -11,8 +11,7 @@ import math
 import numbers
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from rl.run.lines import Row, read_lines, replace_lines
-from rl.storage.disk import CannotWrite, append, writing
+from rl.storage.disk import append, writing
 from rl.storage.events import EventFile
 
 CLOCK = "seconds/clock"
@@ -39,7 +38,6 @@ class MetricsWriter:
             may_be_nonfinite: metrics that are allowed to be NaN or infinite; they are written as null.
             note: is told once if the files of TensorBoard cannot be written; they are made again from the record.
         """
-        self._note = note
         self._path = folder / "metrics.jsonl"
         self._tensorboard_folder = folder / "tensorboard"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
@@ -49,10 +47,10 @@ class MetricsWriter:
         replace_lines(self._path, map(_line, rows))  # without what a killed process left of a last line
         self._last_update = rows[-1]["update"] if rows else -1
         shutil.rmtree(self._tensorboard_folder, ignore_errors=True)
-        self._tensorboard: EventFile | None = None
-        with self._dispensable():
-            self._tensorboard = EventFile(self._tensorboard_folder)
-        self._show(*rows)
+        self._tensorboard = EventFile(self._tensorboard_folder, note)
+        for row in rows:
+            self._show(row)
+        self._tensorboard.flush()
 
     def write(self, update: int, metrics: Mapping[str, float]) -> Row:
         """Append the row of an update.
@@ -69,33 +67,17 @@ class MetricsWriter:
         row[CLOCK] = time.time()
         append(self._path, _line(row))
         self._show(row)
+        self._tensorboard.flush()
         self._last_update = update
         return row
 
     def close(self) -> None:
-        with self._dispensable():
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+        self._tensorboard.close()
 
-    @contextmanager
-    def _dispensable(self) -> Iterator[None]:
-        try:
-            with writing(self._tensorboard_folder):
-                yield
-        except CannotWrite as error:
-            self._tensorboard = None
-            self._note(f"TensorBoard is not told of the rest: {error}; its files are made again when the run goes on")
-
-    def _show(self, *rows: Row) -> None:
+    def _show(self, row: Row) -> None:
         """One event a row: fifty times fewer records than one a metric, so that a long record is rewritten quickly."""
-        with self._dispensable():
-            if self._tensorboard is None:
-                return
-            for row in rows:
-                values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
-                event = Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values))
-                self._tensorboard.add_event(event)
-            self._tensorboard.flush()
+        values = [Summary.Value(tag=name, simple_value=row[name]) for name in row.keys() - {"update", CLOCK}]
+        self._tensorboard.add_event(Event(step=row["update"], wall_time=row[CLOCK], summary=Summary(value=values)))
 
     def _checked(self, update: int, name: str, value: float) -> int | float:
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
