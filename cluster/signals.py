@@ -46,12 +46,13 @@ class Signals:
         self._unbroken = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        self._reacted = True
-        if self.first is None:
-            self.first, self._since = signal.Signals(number), time.monotonic()
+        again, self._reacted = self._reacted, True
+        self.first = self.first or signal.Signals(number)
+        if not again:
+            self._since = time.monotonic()
+            self.check()
         elif not self._watched and time.monotonic() - self._since > SAME_SECONDS:
-            raise KeyboardInterrupt  # once more, in what may not be cut or in the clean-up
-        self.check()
+            raise KeyboardInterrupt  # in what may not be cut, too
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if a signal has arrived and nobody has acted upon it: what was raised may be lost,

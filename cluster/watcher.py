@@ -39,10 +39,13 @@ def marked(mark: str) -> list[int]:
 def sweep(mark: str) -> None:
     """Kill them, and what they still start meanwhile."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    while (found := marked(mark)) and time.monotonic() < deadline:
+    clean = 0
+    while clean < 2 and time.monotonic() < deadline:  # one that is just being executed has no environment for a moment
+        found = marked(mark)
         for process in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
+        clean = 0 if found else clean + 1
         time.sleep(0.02)
 
 
