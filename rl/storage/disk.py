@@ -46,7 +46,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError):
-            raise CannotWrite(path, error.strerror or str(error), error.errno) from error
+            cause = os.strerror(error.errno) if error.errno else str(error)  # libraries word it anew
+            raise CannotWrite(path, cause, error.errno) from error
         if found := _OF_RUST.search(str(error)):
             raise CannotWrite(path, os.strerror(int(found[1])), int(found[1])) from error
         raise
