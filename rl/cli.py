@@ -267,22 +267,26 @@ def main() -> None:
     if os.getcwd() not in sys.path:  # `python -m` has it; reward functions are looked up there, here and in the workers
         sys.path.append(os.getcwd())
     from cluster.signals import code_of, watched
-    from rl.storage.speaking import leave_quietly, unfailing
+    from rl.storage.speaking import flush_output, unfailing_output
 
-    with watched() as signals:
+    with watched() as signals, unfailing_output() as output:
         try:
             app()
         except BaseException as error:  # Typer makes an exit of an interrupt
-            if signals.first is None:
-                if not isinstance(error, Exception) or type(error).__module__.partition(".")[0] not in PACKAGES:
-                    raise
-                print(f"error: {error}", file=unfailing(sys.stderr))
+            if (number := signals.first) is not None:
+                print(f"ended by {number.name}: the same command can be run again", file=sys.stderr)
+                flush_output()
+                os._exit(code_of(number))  # what libraries do at an exit may wait
+            if isinstance(error, Exception) and type(error).__module__.partition(".")[0] in PACKAGES:
+                print(f"error: {error}", file=sys.stderr)
                 raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
-            print(f"ended by {signals.first.name}: the same command can be run again", file=unfailing(sys.stderr))
-            leave_quietly()
-            os._exit(code_of(signals.first))  # what libraries do at an exit may wait
+            output.flush()
+            if output.lost and isinstance(error, SystemExit) and not error.code and sys.argv[1:2] != ["train"]:
+                print(f"error: standard output cannot be written: {output.lost}", file=sys.stderr)
+                raise SystemExit(1) from None
+            raise
         finally:
-            leave_quietly()
+            flush_output()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A stream that never fails: what cannot be written there is lost, and the run that speaks goes on."""
+"""Streams that never fail: what cannot be written there is lost, and who speaks goes on."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 REFUSED = (OSError, ValueError)
@@ -14,15 +15,22 @@ REFUSED = (OSError, ValueError)
 class Unfailing:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost: str | None = None
+        """Why something could not be written first, where somebody may miss it: a reader that is gone does not."""
 
     def write(self, text: str) -> int:
-        with suppress(*REFUSED):
-            self._stream.write(text)
+        self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        with suppress(*REFUSED):
-            self._stream.flush()
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, step: Any) -> None:
+        try:
+            step()
+        except REFUSED as error:
+            if not isinstance(error, BrokenPipeError):
+                self.lost = self.lost or str(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -32,12 +40,24 @@ def unfailing(stream: TextIO) -> TextIO:
     return cast(TextIO, Unfailing(stream))
 
 
-def leave_quietly() -> None:
-    """Before a program ends: what standard streams still hold is written, or forgotten where it cannot be, which the
-    interpreter would complain about."""
-    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+@contextmanager
+def unfailing_output() -> Iterator[Unfailing]:
+    """Standard output and error are unfailing in the block; gives standard output."""
+    before = sys.stdout, sys.stderr
+    output = Unfailing(before[0])
+    sys.stdout, sys.stderr = cast(TextIO, output), unfailing(before[1])
+    try:
+        yield output
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def flush_output() -> None:
+    """Before the interpreter does: of what it cannot write it complains."""
+    for stream, descriptor in ((sys.__stdout__, 1), (sys.__stderr__, 2)):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except REFUSED:
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
