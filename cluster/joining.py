@@ -8,17 +8,21 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
+from ray._private import services
 from ray._private import worker as ray_worker
 
 from cluster.bounded import BoundedCall
 from cluster.options import ClusterOptions
+from cluster.signals import handlers_kept, present
+from cluster.sweeping import swept
 
 CONNECT_SECONDS = 5.0
 PROBE_SECONDS = 30.0
@@ -41,30 +45,35 @@ class ClusterError(RuntimeError):
 @contextmanager
 def joined(options: ClusterOptions) -> Iterator[None]:
     """A Ray cluster for the duration of the block: the given one, or one started here and stopped at the end."""
-    already = ray.is_initialized()
-    if not already:
-        _join(options.address)
-    try:
+    if ray.is_initialized():
         yield
-    finally:
-        if not already:
+        return
+    of_ours: AbstractContextManager[dict[str, str]] = swept() if options.address is None else nullcontext({})
+    with of_ours as marks:
+        try:
+            with handlers_kept():  # Ray's own would end this process in the middle of whatever it does
+                _join(options.address, marks)
+            yield
+        finally:
             leave()
 
 
-def _join(address: str | None) -> None:
+def _join(address: str | None, marks: Mapping[str, str]) -> None:
+    """
+    Args:
+        marks: variables for the processes that are started here.
+    """
     # Waiting threads sleep: spinning ones slow a job down twentyfold as soon as another program wants the core.
     # Modules of the current folder, such as a user's reward functions, can be imported everywhere.
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": os.pathsep.join(_module_path())}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # some of it speaks before it has read that
-    os.environ.setdefault(
-        "RAY_IGNORE_UNHANDLED_ERRORS", "1"
-    )  # of calls whose result nobody wants once a run has failed
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls that nobody waits for once a run has failed
     if address is None:
         # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
         # and the actors would wait for the agent that makes it. "local", because None would follow RAY_ADDRESS.
         try:
-            with _environment(variables):
+            with _environment({**variables, **marks}), _out_of_reach():
                 ray.init(address="local", include_dashboard=False, **quiet)
         except Exception as error:  # of many classes, for sockets, folders, ports and limits of this machine
             raise ClusterError(
@@ -169,7 +178,7 @@ def leave() -> None:
     ours = [process for process in psutil.Process().children(recursive=True) if _is_ray(process)]
     ending = BoundedCall(ray.shutdown)
     try:
-        ending.ends_within(SHUTDOWN_SECONDS)
+        ending.ends_within(present().patience(SHUTDOWN_SECONDS))
     finally:
         if not ending.over:
             for process in ours:
@@ -185,6 +194,20 @@ def _is_ray(process: psutil.Process) -> bool:
     except psutil.Error:
         return False
     return "/ray/" in command or command.startswith("ray::")
+
+
+@contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Ray's processes get sessions of their own. A signal to the whole process group, which a closed terminal or
+    `timeout` sends, would end them before this process could say what it has to, and it with them."""
+    started = getattr(services, "ConsolePopen", None)  # not public
+    if started is not None:
+        setattr(services, "ConsolePopen", partial(started, start_new_session=True))  # noqa: B010 - it is a class to mypy
+    try:
+        yield
+    finally:
+        if started is not None:
+            setattr(services, "ConsolePopen", started)  # noqa: B010
 
 
 @contextmanager

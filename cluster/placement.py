@@ -14,6 +14,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from cluster.bounded import BoundedCall
 from cluster.joining import ClusterError
 from cluster.options import ClusterOptions
+from cluster.signals import present
 
 REMOVAL_SECONDS = 10.0
 
@@ -78,4 +79,5 @@ def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterat
             )
         yield group
     finally:
-        BoundedCall(remove_placement_group, group).ends_within(REMOVAL_SECONDS)  # else it goes with the job
+        # Else it goes with the job.
+        BoundedCall(remove_placement_group, group).ends_within(present().patience(REMOVAL_SECONDS))

@@ -136,6 +136,10 @@ class RunOptions:
     """Updates between checkpoints; 0 never. Unit: updates."""
     keep_checkpoints: int = field(default=2, metadata={"resume": "may change"})
     """Newest checkpoints that are kept. Unit: checkpoints."""
+    snapshot_gib: float = field(default=2.0, metadata={"resume": "may change"})
+    """Largest state of the learners that is copied into memory after each update, so that a signal ends the run with a
+    checkpoint of the last completed one; with a larger state, or 0, the newest checkpoint on the disk is what is left.
+    Unit: GiB."""
     resume: bool = field(default=True, metadata={"resume": "may change"})
     """Go on from the newest complete checkpoint of the run folder, if there is one. False starts anew and keeps an
     earlier run of that name under NAME.1, NAME.2, ..."""

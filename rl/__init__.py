@@ -3,7 +3,7 @@
 The rooms below, each of which may import those behind it and none before:
 
 cli, gym, commands, api, driver, records, run, learner, modality, compatibility, likelihood, algorithm, data; drawing
-stands beside.
+and storage stand beside.
 """
 
 from __future__ import annotations

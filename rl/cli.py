@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
@@ -278,21 +278,41 @@ def _print_yaml(text: str) -> None:
 def main() -> None:
     """Runs a command. An exception class of this project carries a message that names the cause and the fix: it is
     printed without a traceback; those of libraries are told by `rl.commands.foreign`. Exit code 2: the request was
-    wrong and nothing was started; 1: the run failed."""
+    wrong and nothing was started; 1: the run failed; 128 and its number: a signal has ended it."""
     if os.getcwd() not in sys.path:  # `python -m` has it; reward functions are looked up there, here and in the workers
         sys.path.append(os.getcwd())
     # Hints of a library to its own callers, such as torchvision's absence; ours say what matters to a run.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ.get("COLUMNS") == "0":  # as some schedulers leave it; nothing would be printed
         del os.environ["COLUMNS"]
-    try:
-        app()
-    except Exception as error:
-        from rl.commands.foreign import is_ours, told
+    from cluster.signals import code_of, watched
+    from rl.storage.speaking import flush_output, unfailing_output
 
-        ours = is_ours(error)
-        print(f"error: {printable(str(error)) if ours else told(error)}", file=sys.stderr)
-        raise SystemExit(2 if ours and isinstance(error, ValueError) else 1) from None
+    with watched() as signals, unfailing_output() as output:
+        try:
+            app()
+        except BaseException as error:  # Typer makes an exit of an interrupt
+            if (number := signals.first) is not None:
+                print(f"ended by {number.name}: the same command can be run again", file=sys.stderr)
+                flush_output()
+                os._exit(code_of(number))  # what libraries do at an exit may wait
+            if isinstance(error, Exception):
+                _tell(error)
+            output.flush()
+            if output.lost and isinstance(error, SystemExit) and not error.code and sys.argv[1:2] != ["train"]:
+                print(f"error: standard output cannot be written: {output.lost}", file=sys.stderr)
+                raise SystemExit(1) from None
+            raise
+        finally:
+            flush_output()
+
+
+def _tell(error: Exception) -> NoReturn:
+    from rl.commands.foreign import is_ours, told
+
+    ours = is_ours(error)
+    print(f"error: {printable(str(error)) if ours else told(error)}", file=sys.stderr)
+    raise SystemExit(2 if ours and isinstance(error, ValueError) else 1) from None
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import json
 import os
 import pickle
 import resource
+import select
 import signal
 import socket
 import struct
@@ -120,6 +121,8 @@ def _die_with_parent() -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([lifeline], [], [], 0)[0]:  # it closed before, and nothing will be sent
+            os._exit(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a function that reads standard input gets its end, not a hang
 
 

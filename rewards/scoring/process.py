@@ -20,6 +20,7 @@ from typing import Any
 
 from rewards.options import RewardOptions
 from rewards.registry import RewardError, by_value, local_functions
+from rewards.scoring import keeper
 from rewards.scoring.child import BrokenConnection, read_message, write_message
 from rewards.scoring.printed import Printed
 
@@ -35,6 +36,7 @@ from rewards.scoring.child import main
 main()
 """
 """Not `python -m`: that would put the working directory, or this folder, in front of the parent's import path."""
+_KEEPER = ("-I", "-S", keeper.__file__)
 _OUR_FOLDER = str(Path(__file__).parents[2])
 
 
@@ -112,14 +114,17 @@ class ScoringProcess:
         self._local = by_value(local) if local else None
         self._socket, theirs = socket.socketpair()
         self._stream = self._socket.makefile("rwb")
+        memory = self._options.memory_gib
+        kept = [sys.executable, *_KEEPER, "-" if memory is None else str(memory)]
+        scoring = [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), _OUR_FOLDER]
         with theirs, self._output() as output:
             self._process = subprocess.Popen(
-                [sys.executable, *_FLAGS, "-c", _BOOTSTRAP, json.dumps(sys.path), _OUR_FOLDER, str(theirs.fileno())],
-                stdin=subprocess.PIPE,  # never written: the child is killed by the kernel when it closes
+                [*kept, *scoring, str(theirs.fileno())],
+                stdin=subprocess.PIPE,  # never written: when it closes, however, the keeper ends all that it keeps
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # killed as a group: a function may have started processes of its own
+                start_new_session=True,  # what a terminal sends to this process's group is not for it
             )
         limit = self._options.startup_timeout_seconds
         try:
@@ -210,8 +215,7 @@ class ScoringProcess:
     def _kill(self) -> None:
         assert self._process is not None
         assert self._socket is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.terminate()
         with contextlib.suppress(OSError):  # wakes our own reads and writes even if a stray process holds the other end
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -235,6 +239,8 @@ class ScoringProcess:
 
 
 def _how_it_ended(status: int | None) -> str:
+    if status == keeper.OVER_MEMORY:
+        return "was stopped: it and what it started held more than reward.memory_gib"
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         return f"was killed by {name} (out of memory, a crash in native code, or a broken connection)"

@@ -13,6 +13,7 @@ from configs.errors import UserError
 from rl.learner.deepspeed_files import TAG, UnreadableFiles, read_engine
 from rl.learner.old_policy import FILE as OLD_POLICY
 from rl.learner.optimizer_state import StateWriter
+from rl.learner.state_files import InFolder
 from rl.learner.value_model import FOLDER as VALUE
 from rl.run.checkpoint import (
     FORMAT,
@@ -27,7 +28,7 @@ from rl.run.checkpoint import (
     seal,
 )
 from rl.run.lines import free_name
-from rl.run.lock import FolderLock
+from rl.storage.lock import FolderLock
 
 KEPT = f".format-{PICKLES}"
 
@@ -93,7 +94,7 @@ def migrate(folder: Path) -> Path:
 
 def _convert(source: Path, target: Path, trained: Sequence[str] | None) -> None:
     state = read_engine(source, trained)
-    writer = StateWriter(target)
+    writer = StateWriter(InFolder(target))
     for name, parts in state.parameters.items():
         writer.add(name, parts)
     writer.finish(state.updates, state.adam_steps)

@@ -61,6 +61,7 @@ AT_LEAST = {
     "run.updates": 1,
     "run.checkpoint_every": 0,
     "run.keep_checkpoints": 1,
+    "run.snapshot_gib": 0,
     "run.keep_trajectories": 0,
 }
 ABOVE_ZERO = (

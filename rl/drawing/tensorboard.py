@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -17,7 +17,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 SAMPLES, CHARACTERS = 4, 1000
@@ -29,9 +28,19 @@ BUDGET = 64 * 2**20
 OPTION_CHARACTERS = 200
 
 
+class Writer(Protocol):
+    """What TensorBoard's `EventFileWriter` can do, and the run's own that no disk can end (`rl.storage.events`)."""
+
+    def add_event(self, event: Event) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class TensorBoard:
-    def __init__(self, folder: Path) -> None:
-        self._writer = EventFileWriter(str(folder))
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._left = BUDGET
         self._charted: set[str] = set()
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rl.learner.engine import Engine
     from rl.learner.groups import Group
     from rl.learner.parity import ParityCheck, Reference
+    from rl.learner.state_files import StateFiles
     from rollout.trajectory import Trajectory
 
 
@@ -239,13 +240,35 @@ class LearnerActor:
             return pack_weights(version, parameters) if self.rank == 0 else None
 
     def save(self, folder: str) -> None:
+        """Collective; rank 0 writes the files of `state`."""
+        from rl.learner.state_files import InFolder
+
+        self._save(InFolder(Path(folder)))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Collective; rank 0 returns the files of a checkpoint, (n,) uint8 by name."""
+        from rl.learner.state_files import InMemory
+
+        memory = InMemory()
+        self._save(memory)
+        return memory.files
+
+    def state_bytes(self) -> int:
+        """Of these files, about."""
+        from rl.learner.optimizer_state import state_bytes
+
+        old = sum(weight.nbytes for weight in self.old_policy.weights.values()) if self.old_policy else 0
+        value = state_bytes(self.value_model.engine) if self.value_model else 0
+        return state_bytes(self.engine) + old + value
+
+    def _save(self, files: StateFiles) -> None:
         from rl.learner.optimizer_state import save_state
 
-        save_state(self.engine, Path(folder))
+        save_state(self.engine, files)
         if self.old_policy is not None and self.rank == 0:
-            self.old_policy.save(Path(folder))
+            self.old_policy.save(files)
         if self.value_model is not None:
-            self.value_model.save(Path(folder))
+            self.value_model.save(files)
 
     def load(self, folder: str) -> None:
         from rl.learner.optimizer_state import load_state

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
+from cluster.signals import listening
 from cluster.weights import PackedWeights
 from configs.compose import Composed
 from configs.errors import RUN_FOLDER, UserError
@@ -63,6 +64,18 @@ def train_in_process(
         shown: speak there of progress and of the end, as a run on Ray does.
     """
     began = time.perf_counter()
+    with listening():
+        return _trained(composed, console, before, callbacks, shown, began)
+
+
+def _trained(
+    composed: Composed,
+    console: Console | None,
+    before: dict[str, Any] | None,
+    callbacks: Sequence[Callback],
+    shown: bool,
+    began: float,
+) -> Trained:
     config = composed.config
     if config.cluster.learners != 1:
         raise UserError(
@@ -75,14 +88,15 @@ def train_in_process(
     try:
         trial, printed = trial_of(config, plan.modality, plan.sources), run.folder / PRINTED
         calling = called_directly(config, trial=trial, printed=printed)
-        with process_group(), calling as processes, run.progress if shown else nullcontext():
-            run.start.done("everything is loaded")
-            run.start_is_over()
-            generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
-            learners = DirectLearners(config, processes.learners, run.note)
-            loop = plan.loop(config, plan.schedule, generation, learners, run)
-            loop.run_to_end()
-        summary = run.summarise()
+        with run.place.ending():
+            with process_group(), calling as processes, run.progress if shown else nullcontext():
+                run.start.done("everything is loaded")
+                run.start_is_over()
+                generation = DirectGeneration(config, processes, plan.modality, plan.sources, run.stage, run.note)
+                learners = DirectLearners(config, processes.learners, run.note)
+                loop = plan.loop(config, plan.schedule, generation, learners, run)
+                loop.run_to_end()
+            summary = run.summarise()
         if shown:
             print_summary(run, summary)
         rows = read_rows(run.folder / "metrics.jsonl")

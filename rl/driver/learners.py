@@ -48,6 +48,14 @@ class Learners:
         self._gather(calls, "return its weights")
         return calls["learner-0"]
 
+    def state_bytes(self) -> int:
+        """What a checkpoint holds of the learners, about."""
+        return self._call("count its state", "state_bytes", lambda rank: ())["learner-0"]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `save` would write now: (n,) uint8 by file name. It outlives the learners."""
+        return self._call("return its state", "state", lambda rank: ())["learner-0"]
+
     def save(self, folder: Path) -> None:
         self._call("save", "save", lambda rank: (str(folder),))
 

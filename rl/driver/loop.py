@@ -7,12 +7,16 @@ decides how early the schedule lets a ticket start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cluster.objects import fetched
-from cluster.weights import differing
+from cluster.signals import present
+from cluster.weights import PackedWeights, differing
 from configs.algorithm_options import AnchorOn
 from configs.schema import Config
 from rl.algorithm.advantages import AdvantageEstimator, normalised
@@ -25,6 +29,24 @@ from rl.driver.schedule import Schedule
 from rl.run.checkpoint import CheckpointError
 from rl.run.folder import Run
 from rl.run.scored import Scored
+from rl.storage.disk import CannotWrite, size
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint needs, in this process's memory, whatever becomes of the learners and of Ray."""
+
+    update: int
+    """Updates done."""
+    weights: Mapping[int, PackedWeights]
+    advantages: Mapping[str, Any]
+    state: Mapping[str, np.ndarray]
+    """The learners' files, by name."""
+
+    def write(self, folder: Path) -> None:
+        for name, content in self.state.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content.data)
 
 
 class Loop:
@@ -38,22 +60,56 @@ class Loop:
         self.run = run
         self.advantages = AdvantageEstimator(config.algorithm)
         self.update = 0
+        self.keeps_snapshots = False
+        self.snapshot: Snapshot | None = None
+        """Of the newest update that the learners have finished."""
+        self.completed: Snapshot | None = None
+        """Of the newest one that is recorded as well, until it is a checkpoint."""
+        self.unrecorded: tuple[dict[str, float], list[Scored]] | None = None
+        """Of an update that the learners have finished."""
 
     def run_to_end(self) -> None:
+        """
+        Raises:
+            KeyboardInterrupt: a signal wants the run to end; the last completed update is a checkpoint.
+        """
+        signals = present()
+        outer, signals.last_resort = signals.last_resort, self.keep_completed
+        try:
+            self.updates_to_end()
+        except BaseException as error:  # a signal to all processes may show as the end of another one first
+            if (isinstance(error, KeyboardInterrupt) or signals.first is not None) and signals.take():
+                self.keep_completed()
+            raise
+        finally:
+            signals.last_resort = outer
+
+    def updates_to_end(self) -> None:
         self.resume()
         self.run.callbacks.on_start(self.run.folder, self.update)
         if self.update not in self.generation.weights:
             self.publish()
+        self.prepare_checkpoints()
         self.evaluate_if_due()
         self.generation.stream(self.tickets())
         while not self.at_the_end:
             metrics, tickets = self.update_once()
             self.update += 1
             self.publish()
+            self.take_snapshot()
+            self.unrecorded = metrics, tickets
             self.evaluate_if_due()
-            self.run.record(self.update - 1, metrics, tickets)
+            with present().unbroken():
+                self.record()
             self.evaluate_if_due()  # if a callback has just ended the run
             self.checkpoint_if_due()
+
+    def record(self) -> None:
+        """The update that the learners have finished is a completed one."""
+        if self.unrecorded is not None:
+            recorded, self.unrecorded = self.unrecorded, None
+            self.run.record(self.update - 1, *recorded)
+            self.completed = self.snapshot
 
     @property
     def at_the_end(self) -> bool:
@@ -153,15 +209,56 @@ class Loop:
             evaluation = evaluate(self.generation, self.config, self.update)
         self.run.record_evaluation(evaluation)
 
+    def prepare_checkpoints(self) -> None:
+        """How large they will be: whether there is room for one, and whether one fits into memory."""
+        if self.config.run.checkpoint_every == 0 or self.at_the_end:
+            return
+        state, limit = self.learners.state_bytes(), self.config.run.snapshot_gib * 2**30
+        self.run.place.expect_checkpoint(state + fetched(self.generation.weights[self.update]).buffer.nbytes)
+        import safetensors.torch  # noqa: F401 - takes seconds, and a signal would wait for it
+
+        self.keeps_snapshots = state <= limit
+        if not self.keeps_snapshots:
+            self.run.note(
+                f"the learners' state takes {size(state)}, more than run.snapshot_gib={limit / 2**30:g}: a signal ends "
+                f"this run at its newest checkpoint"
+            )
+
+    def take_snapshot(self) -> None:
+        """After each update: in the middle of the next one nothing else has this one's state."""
+        if not self.keeps_snapshots:
+            return
+        with self.run.stage("weights"):
+            weights = {version: fetched(packed) for version, packed in self.generation.weights.items()}
+            self.snapshot = Snapshot(self.update, weights, self.advantages.state(), self.learners.state())
+
     def checkpoint_if_due(self) -> None:
         every = self.config.run.checkpoint_every
         if every == 0 or not (self.at_the_end or self.update % every == 0):
             return
-        with (
-            self.run.stage("checkpoint"),
-            self.run.new_checkpoint(self.update, self.generation.weights, self.advantages.state()) as folder,
-        ):
-            self.learners.save(folder)
+        with present().unbroken(), self.run.stage("checkpoint"):
+            if self.completed is not None:
+                self.write_completed()
+                return
+            weights, advantages = self.generation.weights, self.advantages.state()
+            with self.run.new_checkpoint(self.update, weights, advantages) as folder:
+                self.learners.save(folder)
+
+    def write_completed(self) -> None:
+        if (done := self.completed) is not None:
+            with self.run.new_checkpoint(done.update, done.weights, done.advantages) as folder:
+                done.write(folder)
+            self.completed = None
+
+    def keep_completed(self) -> None:
+        """At a signal. The next update may be anywhere: what the learners hold is not looked at."""
+        if not self.keeps_snapshots:
+            return
+        try:
+            self.record()
+            self.write_completed()
+        except CannotWrite as error:
+            self.run.note(f"the last completed update could not be written: {error}")
 
     def resume(self) -> None:
         if (checkpoint := self.run.resume_point()) is None:

@@ -27,8 +27,11 @@ class OfflineLoop(Loop):
     """Groups of the next update."""
 
     def run_to_end(self) -> None:
-        with ThreadPoolExecutor(1) as self.reader:
+        self.reader = ThreadPoolExecutor(1)
+        try:
             super().run_to_end()
+        finally:
+            self.reader.shutdown(wait=False, cancel_futures=True)  # what it reads may hang
 
     def update_once(self) -> tuple[dict[str, float], list[Scored]]:
         groups = self.groups_of(self.update) if self.following is None else self.following.result()

@@ -56,9 +56,9 @@ class Processes:
 @contextmanager
 def started(
     config: Config,
-    *,
     generating: bool,
     learning: bool,
+    *,
     trial: Trial | None = None,
     printed: Path | None = None,
     told: Callable[[str], None] = lambda step: None,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cluster.joining import joined
 from cluster.placement import bundles_of, check_this_machine
+from cluster.signals import listening
 from configs.algorithm_options import Schedule as LearningRateSchedule
 from configs.compose import Composed
 from configs.environment import check_environment
@@ -76,8 +77,18 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
 
     Args:
         console: where the run speaks; None is the terminal.
+
+    Raises:
+        KeyboardInterrupt: a signal has ended it.
     """
     began = time.perf_counter()
+    with listening():
+        return _trained(composed, console, callbacks, began)
+
+
+def _trained(
+    composed: Composed, console: Console | None, callbacks: Sequence[Callback], began: float
+) -> dict[str, Any]:
     config = composed.config
     check_module_path()
     cluster = config.cluster
@@ -89,19 +100,26 @@ def train(composed: Composed, console: Console | None = None, callbacks: Sequenc
     run.start.done("options, data and model files are checked")
     trial, printed = trial_of(config, plan.modality, plan.sources), run.folder / PRINTED
     try:
-        with ExitStack() as stack:
-            stack.enter_context(joined(config.cluster))
-            run.start.done("Ray is there")
-            starting = started(
-                config, generating=generates(config), learning=True, trial=trial, printed=printed, told=run.start.done
-            )
-            processes = stack.enter_context(starting)
-            run.start_is_over()
-            stack.enter_context(run.progress)
-            generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
-            learners = Learners(config, processes.learners, run.note)
-            plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
-        summary = run.summarise()
+        with run.place.ending():
+            with ExitStack() as stack:
+                stack.enter_context(joined(config.cluster))
+                run.start.done("Ray is there")
+                stack.enter_context(run.place.ending())  # before Ray ends, which takes seconds
+                starting = started(
+                    config,
+                    generating=generates(config),
+                    learning=True,
+                    trial=trial,
+                    printed=printed,
+                    told=run.start.done,
+                )
+                processes = stack.enter_context(starting)
+                run.start_is_over()
+                stack.enter_context(run.progress)
+                generation = Generation(config, processes, plan.modality, plan.sources, run.stage, run.note)
+                learners = Learners(config, processes.learners, run.note)
+                plan.loop(config, plan.schedule, generation, learners, run).run_to_end()
+            summary = run.summarise()
     except Exception as error:
         error.add_note(f"{RUN_FOLDER}{run.folder}")
         raise

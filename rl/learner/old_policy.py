@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from configs.algorithm_options import OldPolicyOptions
+from rl.learner.state_files import StateFiles
 
 FILE = "old_policy.safetensors"
 
@@ -50,8 +51,8 @@ class OldPolicy:
         """In the precision of the network."""
         return {name: self.weights[name].to(parameter.dtype) for name, parameter in self.parameters.items()}
 
-    def save(self, folder: Path) -> None:
-        save_file(self.weights, folder / FILE)
+    def save(self, files: StateFiles) -> None:
+        files.tensors(FILE, self.weights)
 
     def load(self, folder: Path) -> None:
         loaded = load_file(folder / FILE, device=str(next(iter(self.weights.values())).device))

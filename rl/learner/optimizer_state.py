@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rl.learner.engine import Engine
+from rl.learner.state_files import StateFiles
 
 DESCRIPTION = "optimizer.json"
 WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
@@ -31,9 +31,8 @@ class StateError(RuntimeError):
 class StateWriter:
     """Writes the files of one state, parameter by parameter."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+    def __init__(self, files: StateFiles) -> None:
+        self._to = files
         self._shard: dict[str, Tensor] = {}
         self._files: list[str] = []
 
@@ -47,24 +46,30 @@ class StateWriter:
     def finish(self, updates: int, adam_steps: float | None) -> None:
         self._flush()
         description = {"updates": updates, "adam_steps": adam_steps, "files": self._files}
-        (self._folder / DESCRIPTION).write_text(json.dumps(description))
+        self._to.text(DESCRIPTION, json.dumps(description))
 
     def _flush(self) -> None:
         if self._shard:
             self._files.append(f"optimizer-{len(self._files):05d}.safetensors")
-            save_file(self._shard, self._folder / self._files[-1])
+            self._to.tensors(self._files[-1], self._shard)
         self._shard.clear()
 
 
-def save_state(engine: Engine, folder: Path) -> None:
+def save_state(engine: Engine, files: StateFiles) -> None:
     """Collective; rank 0 writes."""
-    writer = StateWriter(folder) if dist.get_rank() == 0 else None
+    writer = StateWriter(files) if dist.get_rank() == 0 else None
     for name, parameter in _trained(engine):
         parts = {part: _whole(engine, parameter, part) for part in (WEIGHT, *MOMENTS)}
         if writer is not None:
             writer.add(name, {part: whole for part, whole in parts.items() if whole is not None})
     if writer is not None:
         writer.finish(engine.updates, _adam_steps(engine))
+
+
+def state_bytes(engine: Engine) -> int:
+    """What `save_state` writes, once there are moments and but for names."""
+    trained = (getattr(p, "ds_numel", p.numel()) for _, p in _trained(engine))
+    return sum(trained) * (1 + len(MOMENTS)) * torch.float32.itemsize
 
 
 def load_state(engine: Engine, folder: Path) -> None:

@@ -24,6 +24,7 @@ from rl.learner.engine import Engine
 from rl.learner.optimizer_state import load_state, save_state
 from rl.learner.optimizer_step import NOT_FINITE, learning_rate, optimizer_step
 from rl.learner.report import LearnerError
+from rl.learner.state_files import StateFiles
 from rl.likelihood.protocol import Likelihood, Replay
 from rl.modality.protocol import Modality
 
@@ -89,8 +90,8 @@ class ValueModel:
         entries = [entry for minibatch in minibatches for batch in minibatch for entry in batch]
         return self._metrics(losses / steps, entries)
 
-    def save(self, folder: Path) -> None:
-        save_state(self.engine, folder / FOLDER)
+    def save(self, files: StateFiles) -> None:
+        save_state(self.engine, files.within(FOLDER))
 
     def load(self, folder: Path) -> None:
         load_state(self.engine, folder / FOLDER)

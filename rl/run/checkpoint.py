@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from rl.storage.disk import flush, lives_elsewhere, writing
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
@@ -45,8 +46,8 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
         with new_checkpoint(root, 40, state={"update": 40, "seed": 0}, keep=2) as folder:
             ...  # any process may write files under `folder`
 
-    On an error the folder is removed and the error goes on; older checkpoints are as they were. Only one process may
-    write checkpoints to `root`.
+    On an error the folder is removed and the error goes on, as CannotWrite where the system refused a write; older
+    checkpoints are as they were. Only one process may write checkpoints to `root`.
 
     Args:
         update: number of updates done.
@@ -56,36 +57,31 @@ def new_checkpoint(root: Path, update: int, state: Mapping[str, Any], keep: int)
     if keep < 1:
         raise ValueError(f"keep={keep}: at least the checkpoint just written must stay")
     state = json.loads(json.dumps(state))  # Not JSON is an error now rather than after the weights have been written.
-    root.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(root)
     temporary = root / f"u{update:06d}.tmp-{os.getpid()}"
     final = root / f"u{update:06d}"
-    temporary.mkdir()
-    try:
-        yield temporary
-        seal(temporary, state)
-        if final.exists():  # A run that went back to an older checkpoint comes by here again.
-            _discard(final)
-        temporary.rename(final)
-        flush(root)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            free = shutil.disk_usage(root).free / 2**30
-            raise CheckpointError(
-                f"cannot write checkpoint {final}: {error}. {free:.1f} GiB are free there; make room or lower "
-                "run.keep_checkpoints, and start again: older checkpoints are as they were"
-            ) from error
-        raise
-    for old in complete_checkpoints(root)[keep:]:
-        _discard(old)
+    with writing(final):
+        root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(root)
+        temporary.mkdir()
+        try:
+            yield temporary
+            seal(temporary, state)
+            if final.exists():  # A run that went back to an older checkpoint comes by here again.
+                _discard(final)
+            temporary.rename(final)
+            flush(root)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        for old in complete_checkpoints(root)[keep:]:
+            _discard(old)
 
 
 def remove_leftovers(root: Path) -> None:
     """Remove what processes that no longer live left unfinished."""
     for folder in root.iterdir() if root.exists() else ():
         match = _LEFTOVER.fullmatch(folder.name)
-        if match and not _lives_elsewhere(int(match[1])):
+        if match and not lives_elsewhere(int(match[1])):
             shutil.rmtree(folder)
 
 
@@ -108,19 +104,6 @@ def seal(folder: Path, state: Mapping[str, Any]) -> None:
 def _discard(folder: Path) -> None:
     """Renamed first: a kill half-way leaves a leftover, not something that looks like a checkpoint."""
     shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}.old-{os.getpid()}")))
-
-
-def _lives_elsewhere(process: int) -> bool:
-    """Whether another process has this number. Our own number on a leftover is an earlier container's, not ours."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 # Reading
@@ -176,6 +159,11 @@ def complete_checkpoints(root: Path) -> list[Path]:
     """Folders of the checkpoints below `root`, newest first; none if there is no such folder."""
     found = [(int(match[1]), folder) for folder in root.glob("u*") if (match := _COMPLETE.fullmatch(folder.name))]
     return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def checkpoint_bytes(folder: Path) -> int:
+    """What a complete checkpoint takes on the disk."""
+    return sum(recorded["size"] for recorded in _read_manifest(folder, FORMAT)["files"].values())
 
 
 def check_whole(folder: Path, written_as: int) -> None:
@@ -244,12 +232,3 @@ def _crc32(path: Path) -> int:
 
 def _body_crc32(body: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(body, sort_keys=True).encode())
-
-
-def flush(path: Path) -> None:
-    """Force a file's contents, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

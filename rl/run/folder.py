@@ -17,6 +17,7 @@ runs/NAME/
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from cluster.objects import fetched
+from cluster.signals import present
 from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.fields import leaves
@@ -40,16 +42,19 @@ from rl.drawing.sanity import sanity_table
 from rl.modality.protocol import Judged, Modality
 from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
-from rl.run.code_state import code_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, TEXTS, Evaluation, summary_of
 from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
-from rl.run.lock import FolderLock
 from rl.run.metrics import STAGES, MetricsWriter, costs, read_rows
+from rl.run.place import Place
 from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
 from rl.run.start import Start
 from rl.run.written import check_written, written
+from rl.storage.code import code_state
+from rl.storage.disk import replacing, writing
+from rl.storage.lock import FolderLock
+from rl.storage.speaking import unfailing
 from rollout.trajectory import write_parquet
 
 FIRST_MINIBATCH = ("ratio/max_error", "logp/max_error")
@@ -85,17 +90,18 @@ class Run:
         self.callbacks = Callbacks(callbacks)
         self.config = config
         self.modality = modality
-        self.folder = Path(config.run.folder) / config.run.name
-        self.checkpoints = self.folder / "checkpoints"
-        self.console = console or Console()
+        self.place = Place(config.run, self.note)
+        self.folder, self.checkpoints = self.place.folder, self.place.checkpoints
+        self.console = console or Console(file=unfailing(sys.stdout))
         options = cast(dict[str, Any], OmegaConf.to_container(resolved, enum_to_str=True))
         self._identity = {"options": options, "what decides beside them": dict(decides)}
         self._evaluation = evaluation_identity(options)
-        with self._writable():
+        with self.place.starting():
             self._lock = FolderLock(self.folder)
         try:
             self.first_update = self._find_checkpoint()
-            with self._writable():
+            with self.place.starting():
+                self.place.remove_unfinished()
                 self._open(resolved)
         except BaseException:
             self._lock.release()
@@ -107,14 +113,7 @@ class Run:
         self.start = Start(self.last if began is None else began, self.progress.show_start)
         self._start_seconds: float | None = None
 
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"run folder {self.folder} cannot be written ({error}); choose another run.folder"
-            ) from error
+    # The files
 
     def _open(self, resolved: DictConfig) -> None:
         """The files of the folder, as a run up to the checkpoint would have left them."""
@@ -124,10 +123,16 @@ class Run:
             if self.config.run.resume:
                 self.note(f"{self.folder} has no checkpoint to go on from: what it holds is kept as {kept}")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts, texts and configurations
-        OmegaConf.save(resolved, self.folder / "config.yaml")
-        (self.folder / "code.json").write_text(json.dumps(code_state(), indent=2))
+        if self._checkpoint is not None and self.first_update < self.config.run.updates:
+            self.place.expect_checkpoint()
+        for name, content in (
+            ("config.yaml", OmegaConf.to_yaml(resolved)),
+            ("code.json", json.dumps(code_state(), indent=2)),
+        ):
+            with replacing(self.folder / name) as file:
+                file.write_text(content)
         _, torn = keep_until(self.folder / "metrics.jsonl", self.first_update - 1)
-        self.metrics = MetricsWriter(self.folder)
+        self.metrics = MetricsWriter(self.folder, note=self.note)
         board = self.metrics.tensorboard
         board.options(leaves(self._identity["options"]))
         self.evaluations = Lines(self.folder / "evaluations.jsonl", self.first_update)
@@ -148,6 +153,7 @@ class Run:
         if self._in_stage:
             yield
             return
+        present().check()
         self._in_stage = True
         started = time.perf_counter()
         try:
@@ -251,15 +257,15 @@ class Run:
         if not kept:
             return
         folder = self.folder / "trajectories"
-        folder.mkdir(exist_ok=True)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
         trajectories = [
             trajectory.with_rewards(rewards)
             for ticket in kept
             for trajectory, rewards in zip(map(fetched, ticket.trajectories), ticket.rewards, strict=True)
         ]
-        unfinished = folder / f".u{update:06d}.parquet"  # whoever reads along sees whole files only
-        write_parquet(trajectories, unfinished)
-        unfinished.rename(folder / f"u{update:06d}.parquet")
+        with replacing(folder / f"u{update:06d}.parquet") as file:
+            write_parquet(trajectories, file)
 
     def record_evaluation(self, evaluation: Evaluation) -> None:
         """Raises RewardsFailed when too many samples could not be scored."""
@@ -272,8 +278,9 @@ class Run:
         self.evaluations.write(row)
         self.progress.show_evaluation(evaluation.update, evaluation.line())
 
-        for kind, prompts, completions, _ in evaluation.first_samples():
-            self.modality.keep_pictures(prompts, completions, self._pictures(kind, evaluation.update))
+        with self.place.dispensable("pictures"):
+            for kind, prompts, completions, _ in evaluation.first_samples():
+                self.modality.keep_pictures(prompts, completions, self._pictures(kind, evaluation.update))
         self.metrics.tensorboard.evaluation(row, TEXTS, self.folder / "pictures")
         self.callbacks.on_evaluation(evaluation.update, row)
 
@@ -332,6 +339,7 @@ class Run:
             "advantages": advantages,
             "written": written(self.folder),
         }
+        self.place.expect_checkpoint()
         with new_checkpoint(self.checkpoints, update, state, self.config.run.keep_checkpoints) as folder:
             from safetensors.torch import save_file  # with torch, which the driver needs for nothing else
 
@@ -353,12 +361,15 @@ class Run:
         """Write summary.json and the reward curve."""
         rows = read_rows(self.folder / "metrics.jsonl")
         summary = costs(rows) | summary_of(self._comparable())
-        (self.folder / "summary.json").write_text(json.dumps(summary, indent=2))
+        with replacing(self.folder / "summary.json") as file:
+            file.write_text(json.dumps(summary, indent=2))
         if any("reward/mean" in row for row in rows):
             from rl.drawing.plots import reward_curve  # matplotlib is for the end
 
-            reward_curve(rows, self._comparable(), self.folder / "reward_curve.png")
-        self._compare_pictures()
+            with self.place.dispensable("the reward curve"), replacing(self.folder / "reward_curve.png") as file:
+                reward_curve(rows, self._comparable(), file)
+        with self.place.dispensable("pictures"):
+            self._compare_pictures()
         self.callbacks.on_end(summary)
         return summary
 

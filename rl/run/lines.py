@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from rl.storage.disk import append, replacing, writing
 
 Row = dict[str, Any]
 SUPERSEDED = "superseded"
@@ -30,12 +30,8 @@ def read_lines(path: Path) -> tuple[list[Row], str]:
 
 def replace_lines(path: Path, lines: Iterable[str]) -> None:
     """Write the file anew; whoever reads it, or finds it after a crash, has the old one or the new one, whole."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
+    with replacing(path) as temporary, temporary.open("w") as file:
         file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def keep_until(path: Path, last_update: int) -> tuple[list[Row], str | None]:
@@ -49,9 +45,9 @@ def keep_until(path: Path, last_update: int) -> tuple[list[Row], str | None]:
     later = [row for row in rows if row["update"] > last_update]
     if later or torn:
         beside = path.parent / SUPERSEDED / path.name
-        beside.parent.mkdir(exist_ok=True)
-        with beside.open("a", errors="surrogateescape") as file:
-            file.writelines([*(json.dumps(row) + "\n" for row in later), *([torn + "\n"] if torn else [])])
+        with writing(beside):
+            beside.parent.mkdir(exist_ok=True)
+        append(beside, "".join([*(json.dumps(row) + "\n" for row in later), *([torn + "\n"] if torn else [])]))
         replace_lines(path, (json.dumps(row) + "\n" for row in kept))
     said = f"{path.name}: a crash cut its last line off; what was left of it is in {SUPERSEDED}/" if torn else None
     return kept, said
@@ -70,8 +66,7 @@ class Lines:
 
     def write(self, row: Row) -> None:
         self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row, default=str) + "\n")
+        append(self.path, json.dumps(row, default=str) + "\n")
 
 
 def set_aside(folder: Path, first_update: int) -> None:
@@ -79,8 +74,9 @@ def set_aside(folder: Path, first_update: int) -> None:
     for path in sorted(folder.glob("trajectories/u*.parquet")):
         if int(path.stem[1:]) >= first_update:
             place = folder / SUPERSEDED / "trajectories"
-            place.mkdir(parents=True, exist_ok=True)
-            path.rename(free_name(place / path.name, path.suffix))
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+                path.rename(free_name(place / path.name, path.suffix))
 
 
 def free_name(path: Path, suffix: str = "") -> Path:

@@ -11,12 +11,14 @@ import math
 import numbers
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rl.drawing.tensorboard import TensorBoard
 from rl.run.lines import Row, read_lines, replace_lines
+from rl.storage.disk import append, writing
+from rl.storage.events import EventFile
 
 STAGES = ("rollout", "reward", "learn", "weights", "evaluate", "checkpoint")
 """What the seconds of an update are counted for, as `seconds/STAGE`; `seconds/other` is the rest of them."""
@@ -27,20 +29,24 @@ CLOCK = "seconds/clock"
 class MetricsWriter:
     """`metrics.jsonl` is the record; the TensorBoard files are made from it, and made again when a run goes on."""
 
-    def __init__(self, folder: Path, may_be_nonfinite: Collection[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, may_be_nonfinite: Collection[str] = (), note: Callable[[str], None] = print
+    ) -> None:
         """
         Args:
             folder: the run folder; an earlier record there is continued.
             may_be_nonfinite: metrics that are allowed to be NaN or infinite; they are written as null.
+            note: is told once if the files of TensorBoard cannot be written; they are made again from the record.
         """
         self._path = folder / "metrics.jsonl"
         self._may_be_nonfinite = frozenset(may_be_nonfinite)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         rows = read_rows(self._path)
         replace_lines(self._path, map(_line, rows))  # without what a killed process left of a last line
         self._last_update = rows[-1]["update"] if rows else -1
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        self.tensorboard = TensorBoard(folder / "tensorboard")
+        self.tensorboard = TensorBoard(EventFile(folder / "tensorboard", note))
         for row in rows:
             self._show(row)
         self.tensorboard.flush()
@@ -58,8 +64,7 @@ class MetricsWriter:
             )
         row = {"update": update, **{name: self._checked(update, name, metrics[name]) for name in metrics}}
         row[CLOCK] = time.time()
-        with self._path.open("a") as file:
-            file.write(_line(row))
+        append(self._path, _line(row))
         self._show(row)
         self.tensorboard.flush()
         self._last_update = update

@@ -73,6 +73,6 @@ def test_a_run_starts_its_own_ray_though_there_is_another_on_the_machine(monkeyp
     """Without `local` Ray joins the latest cluster that someone started there, or the one that RAY_ADDRESS names."""
     started: list[dict[str, Any]] = []
     monkeypatch.setattr(joining.ray, "init", lambda **options: started.append(options))
-    joining._join(None)
-    joining._join("auto")
+    joining._join(None, {})
+    joining._join("auto", {})
     assert [options["address"] for options in started] == ["local", "auto"]

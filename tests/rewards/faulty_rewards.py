@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import struct
@@ -150,3 +151,18 @@ def speaks_of_another(completions, log_malformed, **kwargs):
 
 def without_kwargs(completions):
     return [1.0 for _ in completions]
+
+
+def leaves_a_daemon(completions, **kwargs):
+    """Starts a process in a session of its own, and writes its id into the file that the sample names."""
+    daemon = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    with open(completions[0], "w") as file:
+        file.write(str(daemon.pid))
+    return [1.0]
+
+
+def shares_memory(completions, **kwargs):
+    """Half a GiB that no limit of a process's data counts."""
+    held = mmap.mmap(-1, 1 << 29)
+    held[::4096] = b"x" * (1 << 17)
+    time.sleep(1000)

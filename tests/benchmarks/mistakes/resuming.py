@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from configs.fields import may_change
 from models.tiny.create import main as create
-from rl.run.lock import FolderLock
+from rl.storage.lock import FolderLock
 from tests.benchmarks.mistakes.configuration import another_value, every_leaf, named
 from tests.benchmarks.mistakes.judge import Mistake
 from tests.benchmarks.mistakes.truth import rewards_are, same_run, same_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -19,6 +20,18 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as caught:
         cli.main()
     return int(caught.value.code or 0)
+
+
+def test_output_that_is_lost_fails_what_has_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115 - to close it fails as well
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert run(patch, "config", "recipe=quickstart") == 1
+    assert capsys.readouterr().err == "error: standard output cannot be written: [Errno 28] No space left on device\n"
+    with suppress(OSError):
+        full.close()
 
 
 def test_config_prints_valid_yaml_with_its_sources(

@@ -15,7 +15,7 @@ from tests.rl.learner.test_deepspeed_files import Touches, save_as_deepspeed
 from tests.rl.support.command_line import CommandLine
 from tests.rl.support.training import assert_same_weights, small_run
 
-FEW = ["rollout.prompts_per_update=2", "data.train.size=8", "run.keep_trajectories=0"]
+FEW = ["rollout.prompts_per_update=2", "data.train.size=8", "run.keep_trajectories=0", "run.snapshot_gib=0"]
 VALUED = ["algorithm=tracerl_value", "algorithm.minibatches=2", "algorithm.value.optimizer.learning_rate=1e-3", *FEW]
 
 
@@ -24,8 +24,10 @@ def old(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with a value model that stopped after two of four updates, its checkpoint in format 1."""
     folder = tmp_path_factory.mktemp("old")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rl.learner.optimizer_state.save_state", save_as_deepspeed)
-        patch.setattr("rl.learner.value_model.save_state", save_as_deepspeed)
+        for room in ("optimizer_state", "value_model"):
+            patch.setattr(
+                f"rl.learner.{room}.save_state", lambda engine, files: save_as_deepspeed(engine, files.folder)
+            )
         patch.setattr(checkpoint, "FORMAT", checkpoint.PICKLES)
         small_run(model, folder, "run.name=mine", "run.updates=2", *VALUED)
     return folder / "mine"

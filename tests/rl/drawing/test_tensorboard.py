@@ -10,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_ndarray
 
 from rl.drawing import tensorboard
@@ -45,7 +46,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def shown(tmp_path: Path, pictures: Path) -> EventAccumulator:
-    board = TensorBoard(tmp_path / "board")
+    board = TensorBoard(EventFileWriter(str(tmp_path / "board")))
     board.options({"algorithm.clip": 0.2, "model.path": "tiny/block", "run.resume": True, "reward.terms": ["a"]})
     board.evaluation(ROW, "texts/", pictures)
     board.evaluation({**ROW, "update": 20}, "texts/", pictures)

@@ -19,8 +19,8 @@ from models.tiny.create import main as create
 from rl.driver.in_process import Trained, train_in_process
 from rl.run.callback import Callback
 from rl.run.checkpoint import MANIFEST, CheckpointError, read_state, seal
-from rl.run.lock import FolderLock
 from rl.run.metrics import read_rows
+from rl.storage.lock import FolderLock
 from tests.rl.support.training import SMALL
 
 ONE_UPDATE = ["run.updates=1", "run.checkpoint_every=1", "rollout.prompts_per_update=2"]

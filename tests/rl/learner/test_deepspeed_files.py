@@ -11,6 +11,7 @@ import torch
 from rl.learner.deepspeed_files import MODEL, TAG, UnreadableFiles, read_engine
 from rl.learner.engine import Engine
 from rl.learner.optimizer_state import StateWriter, load_state
+from rl.learner.state_files import InFolder
 from tests.rl.learner.test_optimizer_state import engine_of, seen, train
 from tests.rl.support.ranks import on_two_ranks
 
@@ -24,7 +25,7 @@ def save_as_deepspeed(engine: Engine, folder: Path) -> None:
 
 
 def migrated(old: Path, new: Path) -> None:
-    state, writer = read_engine(old, TRAINED), StateWriter(new)
+    state, writer = read_engine(old, TRAINED), StateWriter(InFolder(new))
     for name, parts in state.parameters.items():
         writer.add(name, parts)
     writer.finish(state.updates, state.adam_steps)

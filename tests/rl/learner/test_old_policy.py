@@ -8,6 +8,7 @@ from torch import nn
 
 from configs.algorithm_options import OldPolicyOptions
 from rl.learner.old_policy import OldPolicy
+from rl.learner.state_files import InFolder
 
 
 def moved(network: nn.Module, by: float) -> None:
@@ -66,7 +67,7 @@ def test_it_survives_a_file(tmp_path):
     network = nn.Linear(3, 2)
     old = OldPolicy(dict(network.named_parameters()), OldPolicyOptions())
     moved(network, 1.0)
-    old.save(tmp_path)
+    old.save(InFolder(tmp_path))
     other = OldPolicy(dict(network.named_parameters()), OldPolicyOptions())
     assert not torch.equal(other.weights["bias"], old.weights["bias"])
     other.load(tmp_path)

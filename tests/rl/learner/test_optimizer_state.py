@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from configs.algorithm_options import OptimizerOptions
 from rl.learner.engine import Engine
 from rl.learner.optimizer_state import StateError, load_state, save_state
+from rl.learner.state_files import InFolder
 from tests.rl.support.ranks import on_two_ranks
 
 OPTIONS = OptimizerOptions(learning_rate=0.05, weight_decay=0.1, max_grad_norm=1.0)
@@ -60,7 +61,7 @@ def there_and_back(zero_stage: int, bf16: bool, folder: Path, rank: int = 0) -> 
     those that the latter had when it had been loaded; the frozen ones are the same in all."""
     straight = engine_of(zero_stage, bf16)
     train(straight, range(2), rank)
-    save_state(straight, folder)
+    save_state(straight, InFolder(folder))
     at_the_save = seen(straight)
     train(straight, range(2, 4), rank)
     resumed = engine_of(zero_stage, bf16)
@@ -88,7 +89,7 @@ def test_the_files_are_fp32_numbers_by_parameter_name_in_every_layout(rank, tmp_
         engine = engine_of(zero_stage, bf16=False)
         train(engine, range(2))
         folder = tmp_path / str(zero_stage)
-        save_state(engine, folder)
+        save_state(engine, InFolder(folder))
         assert sorted(path.name for path in folder.iterdir()) == ["optimizer-00000.safetensors", "optimizer.json"]
         saved[zero_stage] = load_file(folder / "optimizer-00000.safetensors")
         assert json.loads((folder / "optimizer.json").read_text())["updates"] == 2
@@ -110,7 +111,7 @@ def test_large_states_are_cut_into_files(rank, tmp_path, monkeypatch):
 
 def test_what_was_never_updated_is_saved_without_moments(rank, tmp_path):
     engine = engine_of(0, False)
-    save_state(engine, tmp_path)
+    save_state(engine, InFolder(tmp_path))
     again = engine_of(0, False, seed=1)
     load_state(again, tmp_path)
     expected = seen(engine)
@@ -120,7 +121,7 @@ def test_what_was_never_updated_is_saved_without_moments(rank, tmp_path):
 
 @pytest.mark.parametrize("change", ["width", "names"])
 def test_another_model_is_refused(rank, tmp_path, change):
-    save_state(engine_of(0, False), tmp_path)
+    save_state(engine_of(0, False), InFolder(tmp_path))
     other = engine_of(0, False, width=6 if change == "width" else 7)
     if change == "names":
         other.module.first.bias.requires_grad_(False)

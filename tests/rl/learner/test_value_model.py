@@ -18,6 +18,7 @@ from rl.learner.engine import Engine
 from rl.learner.groups import Group
 from rl.learner.learner import Learner
 from rl.learner.report import LearnerError
+from rl.learner.state_files import InFolder
 from rl.learner.value_model import ValueModel
 from rl.likelihood.protocol import micro_batches
 from rl.likelihood.text import TextReplay
@@ -227,7 +228,7 @@ def test_it_resumes_where_it_stopped(tmp_path):
     straight = model()
     for update in range(2):
         train(straight, update)
-    straight.save(tmp_path)
+    straight.save(InFolder(tmp_path))
     third = train(straight, 2)
     resumed = model()
     resumed.load(tmp_path)

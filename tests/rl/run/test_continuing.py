@@ -107,7 +107,7 @@ DECIDE_NOTHING = {
     *(f"cluster.{name}" for name in ("address", "rollout_workers", "reward_workers", "cpus")),
     *("cluster.startup_timeout_seconds", "cluster.step_timeout_seconds"),
     *(f"run.{name}" for name in ("name", "folder", "updates", "checkpoint_every", "keep_checkpoints", "resume")),
-    "run.keep_trajectories",
+    *("run.keep_trajectories", "run.snapshot_gib"),
 }
 
 

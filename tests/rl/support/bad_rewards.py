@@ -3,6 +3,7 @@ imports it again, after each sample that hangs."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import Any
 
@@ -30,3 +31,14 @@ def not_a_number(completions: list[str], **columns: Any) -> list[float]:
 
 def always_raises(completions: list[Any], **columns: Any) -> list[float]:
     raise KeyError("no such thing")
+
+
+def leaves_a_daemon(completions: list[str], **columns: Any) -> list[float]:
+    """The share of characters below 'A', and a process in a session of its own."""
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return [sum(character < "A" for character in text) / max(len(text), 1) for text in completions]
+
+
+def leaves_a_daemon_and_fails(completions: list[str], **columns: Any) -> list[float]:
+    leaves_a_daemon(completions)
+    raise ValueError("no score")

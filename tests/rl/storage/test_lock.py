@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import UserError
-from rl.run.lock import FolderLock
+from rl.storage.lock import FolderLock
 
 
 def lock_file(folder: Path) -> Path:
@@ -34,7 +34,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_name(tmp_path: Path) -> 
 def test_another_process_is_seen_and_a_killed_one_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     program = (
-        f"import pathlib; from rl.run.lock import FolderLock; FolderLock(pathlib.Path({str(folder)!r})); "
+        f"import pathlib; from rl.storage.lock import FolderLock; FolderLock(pathlib.Path({str(folder)!r})); "
         "print(1, flush=True); input()"
     )
     other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -105,7 +105,7 @@ def test_a_lock_that_is_just_being_written_there_is_waited_for(tmp_path: Path, m
     lock = FolderLock(folder)
     whole = lock_file(folder).read_text()
     lock_file(folder).write_text("")
-    monkeypatch.setattr("rl.run.lock.time.sleep", lambda seconds: lock_file(folder).write_text(whole))
+    monkeypatch.setattr("rl.storage.lock.time.sleep", lambda seconds: lock_file(folder).write_text(whole))
     with pytest.raises(UserError, match="is in use"):
         FolderLock(folder)
     lock.release()

@@ -1,4 +1,4 @@
-"""Which code a run was made by."""
+"""What code a run was made with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "transformers", "deepspeed", "ray", "peft")
 
 
 def code_state() -> dict[str, Any]:
-    """For code.json; commit and changes are None where the code does not lie in a git repository."""
+    """Commit, uncommitted changes, versions."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": _git("status", "--porcelain"),
