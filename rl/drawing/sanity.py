@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
@@ -32,7 +33,7 @@ def checks(tolerance: float) -> dict[str, Check]:
         "ratio/mean": Check("importance ratio, mean", 1.0, tolerance),
         "ratio/max_error": Check("importance ratio, largest |ratio - 1|", 0.0, tolerance),
         "ratio/clip_fraction": Check("fraction of ratios clipped", 0.0, 0.0),
-        "logp/max_error": Check("log-probability, largest |recorded - recomputed|", 0.0, tolerance),
+        "logp/max_error": Check("log-probability, recorded - replayed", 0.0, tolerance),
         "kl/behaviour": Check("KL to the policy that generated", 0.0, tolerance),
         "kl/reference": Check("KL to the reference, which is still itself", 0.0, tolerance),
     }
@@ -44,7 +45,7 @@ def sanity_table(values: Mapping[str, float], tolerance: float = 1e-5) -> Table:
     Args:
         values: metrics of the first update; the known ones among them are shown.
     """
-    table = Table(title="Before the first update", title_justify="left")
+    table = Table(title="Before the first update", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("check")
     table.add_column("measured", justify="right")
     table.add_column("expected", justify="right")

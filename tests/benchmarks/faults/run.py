@@ -132,8 +132,19 @@ class Run:
         for process in left:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        leftovers += [f"/dev/shm/{name}" for name in sorted(set(os.listdir("/dev/shm")) - self.before)]
+        psutil.wait_procs(left, timeout=5)
+        new = sorted(set(os.listdir("/dev/shm")) - self.before)
+        leftovers += [f"/dev/shm/{name}" for name in new if not _in_use(f"/dev/shm/{name}")]
         return Ended(code, self.log.read_text(errors="replace"), ended - self.began, leftovers)
+
+
+def _in_use(segment: str) -> bool:
+    """By something else that runs on this machine: nothing of the run lives any more."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if segment in Path(f"/proc/{process.pid}/maps").read_text():
+                return True
+    return False
 
 
 def _named(process: psutil.Process) -> str:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rl.drawing.progress import Progress, duration, sparkline
-from rl.drawing.sanity import failed, sanity_table
+from rl.drawing.sanity import checks, failed, sanity_table
 
 
 def row(number: int, /, **seconds: float) -> dict[str, float]:
@@ -136,6 +136,13 @@ def rendered(values: dict[str, float]) -> list[str]:
     paper = console(terminal=False)
     paper.print(sanity_table(values))
     return paper.export_text().splitlines()
+
+
+def test_the_table_of_the_first_update_fits_a_terminal() -> None:
+    values = {**dict.fromkeys(checks(0.02), 1.2345678e-07), "ratio/mean": 1.0000001}
+    paper = console(terminal=False, width=80)
+    paper.print(sanity_table(values, 0.02))
+    assert len(paper.export_text().splitlines()) == len(values) + 5  # a title, the head, its rule, two margins
 
 
 def test_a_sound_first_update_is_all_ok() -> None:
