@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -58,7 +59,7 @@ def joined(options: ClusterOptions) -> Iterator[None]:
             leave()
 
 
-def _join(address: str | None, marks: Mapping[str, str]) -> None:
+def _join(address: str | None, marks: Mapping[str, str] = MappingProxyType({})) -> None:
     """
     Args:
         marks: variables for the processes that are started here.

@@ -7,15 +7,19 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from rl.storage.disk import lives_elsewhere
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """Answers of file systems that have no hard links: FAT, some network and FUSE mounts."""
 BEING_WRITTEN = 1.0
 """Seconds: between the creation of a lock there and its write."""
+LEFT_BEHIND = 60.0
+"""Seconds: what takes a moment is not under way any more."""
 SAME_START = 3.0
 """Seconds: a process's start is counted from the machine's, which a corrected clock moves a little."""
 
@@ -36,6 +40,7 @@ class FolderLock:
         self._path = folder.with_name(f".{folder.name}.lock")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._me = _this_process()
+        self._remove_unfinished()
         while not self._taken():
             owner = self._owner()
             if owner is not None and _may_live(owner):
@@ -45,6 +50,15 @@ class FolderLock:
                     f"ended, remove {self._path}"
                 )
             self._remove_stale()
+
+    def _remove_unfinished(self) -> None:
+        """What processes that were killed as they took the lock left beside it, long ago: another host's may live."""
+        for path in self._path.parent.glob(f"{self._path.name}.*"):
+            number = path.name.removeprefix(f"{self._path.name}.").removeprefix("stale-")
+            if number.isdigit() and not lives_elsewhere(int(number)):
+                with suppress(OSError):
+                    if time.time() - path.stat().st_mtime > LEFT_BEHIND:
+                        path.unlink()
 
     def _taken(self) -> bool:
         """Whole or not there: written beside and linked to its name, which fails where there is one."""

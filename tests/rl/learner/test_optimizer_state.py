@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from configs.algorithm_options import OptimizerOptions
 from rl.learner.engine import Engine
-from rl.learner.optimizer_state import StateError, load_state, save_state
-from rl.learner.state_files import InFolder
+from rl.learner.optimizer_state import StateError, load_state, save_state, state_bytes
+from rl.learner.state_files import InFolder, InMemory
 from tests.rl.support.ranks import on_two_ranks
 
 OPTIONS = OptimizerOptions(learning_rate=0.05, weight_decay=0.1, max_grad_norm=1.0)
@@ -91,9 +91,15 @@ def test_the_files_are_fp32_numbers_by_parameter_name_in_every_layout(rank, tmp_
         folder = tmp_path / str(zero_stage)
         save_state(engine, InFolder(folder))
         assert sorted(path.name for path in folder.iterdir()) == ["optimizer-00000.safetensors", "optimizer.json"]
+        memory = InMemory()
+        save_state(engine, memory.within("value"))
+        assert {name: content.tobytes() for name, content in memory.files.items()} == {
+            f"value/{path.name}": path.read_bytes() for path in folder.iterdir()
+        }
         saved[zero_stage] = load_file(folder / "optimizer-00000.safetensors")
         assert json.loads((folder / "optimizer.json").read_text())["updates"] == 2
     trained = ("first.weight", "first.bias", "last.weight")
+    assert state_bytes(engine) == sum(tensor.nbytes for tensor in saved[3].values())
     for tensors in saved.values():
         assert tensors.keys() == {f"{name}/{part}" for name in trained for part in ("weight", "exp_avg", "exp_avg_sq")}
         for name, tensor in tensors.items():

@@ -15,6 +15,7 @@ import rl.driver.loop
 import rl.learner.learner
 from configs.compose import compose
 from rl.driver.in_process import train_in_process
+from tests.rl.storage.test_disk import no_file_above
 from tests.rl.support.training import SMALL, assert_same_weights, metrics
 
 RUN = ["run.updates=2", "run.checkpoint_every=2", "rollout.prompts_per_update=2", "data.train.size=8", "run.name=mine"]
@@ -91,6 +92,14 @@ def test_an_update_that_only_waits_for_its_evaluation_is_completed(
     interrupted(model, tmp_path, *SEVERAL_STEPS, *EVALUATED, number=signal.SIGTERM)
     assert names(tmp_path / "mine") == ["u000001"]
     assert metrics(tmp_path / "mine") == metrics(straight)[:1]
+
+
+def test_a_full_disk_at_the_signal_is_said(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rl.learner.learner, "optimizer_step", at_call(2, rl.learner.learner.optimizer_step))
+    with no_file_above(20_000):
+        said = interrupted(model, tmp_path)
+    assert f"the last completed update could not be written: cannot write {tmp_path}/mine/checkpoints/u000001: " in said
+    assert names(tmp_path / "mine") == []
 
 
 def test_before_the_first_update_is_done_there_is_nothing_to_keep(

@@ -119,3 +119,16 @@ def test_other_errors_of_the_file_system_are_not_taken_for_missing_links(tmp_pat
     with pytest.raises(OSError, match="full"):
         FolderLock(tmp_path / "mine")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_left_half_taken_is_removed(tmp_path: Path) -> None:
+    lock = lock_file(tmp_path / "mine")
+    old, stale, young, other = (
+        lock.with_name(f"{lock.name}.{end}") for end in ("99999999", "stale-99999998", "9", "x")
+    )
+    for path in (old, stale, young, other):
+        path.write_text("{}")
+    for path in (old, stale):
+        os.utime(path, (0, 0))
+    FolderLock(tmp_path / "mine").release()
+    assert sorted(tmp_path.iterdir()) == sorted([young, other])
