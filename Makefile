@@ -5,7 +5,7 @@ PYTEST := $(BIN)/python -m pytest
 TWO_WORKERS := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-slow coverage mutants mistakes lowest evidence lint picture docs bases clean
+.PHONY: help quickstart quickstart-image test test-slow coverage mutants mistakes faults lowest evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -34,7 +34,10 @@ lowest: .venv/installed  ## the quickstarts with every library at its lowest dec
 mistakes: .venv/installed  ## a hundred short runs with one random mistake each: all must end right or be refused by name
 	$(BIN)/python -m tests.benchmarks.mistakes --runs 100 --seed 0
 
-evidence: coverage mutants mistakes lowest  ## what takes long and shows most, before a release: further seeds and all of these
+faults: .venv/installed  ## a hundred short runs with one random fault each: all must end right or by name and leave nothing
+	$(BIN)/python -m tests.benchmarks.faults --runs 100 --seed 0
+
+evidence: coverage mutants mistakes faults lowest  ## what takes long and shows most, before a release: further seeds and all of these
 	$(PYTEST) -m evidence
 
 lint: .venv/installed  ## ruff, mypy, import direction, and whether the picture of the rooms is that of the imports
