@@ -57,11 +57,17 @@ def starts_processes(file: Path) -> bool:
     return re.search(r"\bcluster(: None)?[,)\n]|mark\.processes", file.read_text()) is not None
 
 
+ALONE = ("tests/test_quickstart.py",)
+"""Files whose tests start processes for minutes, and share none with others."""
+
+
 class _ByFile(LoadScopeScheduling):
     """Files whose tests start processes are one worker's, so that there is one Ray; of the others each file is."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file in ALONE:
+            return file
         return "processes" if starts_processes(self.config.rootpath / file) else file
 
 
