@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 
 @contextmanager
@@ -18,3 +20,8 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def import_ahead(module: str) -> None:
+    """In a thread, while this one waits for processes; whoever imports it later waits for the rest."""
+    threading.Thread(target=import_module, args=(module,), daemon=True, name=f"import {module}").start()

@@ -215,7 +215,7 @@ class Loop:
             return
         state, limit = self.learners.state_bytes(), self.config.run.snapshot_gib * 2**30
         self.run.place.expect_checkpoint(state + fetched(self.generation.weights[self.update]).buffer.nbytes)
-        import safetensors.torch  # noqa: F401 - takes seconds, and a signal would wait for it
+        import safetensors.torch  # noqa: F401 - under way since the start; a signal would wait for it
 
         self.keeps_snapshots = state <= limit
         if not self.keeps_snapshots:

@@ -31,7 +31,7 @@ from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.data.too_long import kept
 from rl.driver.generation import Generation
-from rl.driver.imports import collector_paused
+from rl.driver.imports import collector_paused, import_ahead
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
@@ -104,6 +104,8 @@ def _trained(
             with ExitStack() as stack:
                 stack.enter_context(joined(config.cluster))
                 run.start.done("Ray is there")
+                if config.run.checkpoint_every:
+                    import_ahead("safetensors.torch")  # for checkpoints; a signal must not wait for it
                 stack.enter_context(run.place.ending())  # before Ray ends, which takes seconds
                 starting = started(
                     config,
@@ -222,7 +224,8 @@ def print_summary(run: Run, summary: dict[str, Any]) -> None:
         console.print(table)
         console.print("[dim]95 % intervals; the gain is paired over the same problems[/]")
     stages = summary["stage_seconds"]
-    console.print("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05))
+    costs = ", ".join(f"{name} {value:.1f}" for name, value in stages.items() if value >= 0.05)
+    console.print(f"seconds: {costs}", soft_wrap=True)
     console.print(f"run folder: {run.folder}", soft_wrap=True, markup=False)
 
 

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ten_faults_cost_no_more_than_they_must(tmp_path: Path) -> None:
-    done = list(soak(1, range(10), tmp_path))
-    assert [story(each, 1) for each in done if each.verdict.faults] == []
+    done = list(soak(12, range(10), tmp_path))
+    assert [story(each, 12) for each in done if each.verdict.faults] == []
     assert {each.field for each in done} == set(FIELDS)
-    counted = summary(done, 1, 1.0)
+    counted = summary(done, 12, 1.0)
     assert (counted["runs"], counted["tracebacks"], counted["leftovers"]) == (10, 0, 0)
 
 
