@@ -108,7 +108,7 @@ class RewardActor:
 
     def try_out(self, trial: Trial) -> None:
         """Raises RewardError if a term cannot score it."""
-        self.worker.try_out(_request(trial.completions, trial.prompts, trial.columns))
+        self.worker.try_out(replace(_request(trial.completions, trial.prompts, trial.columns), update=0))
 
     def score(
         self,

@@ -10,6 +10,7 @@ from configs.compose import compose
 from rl.data.problems import open_training
 from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
+from rl.driver.actors import RewardActor
 from rl.modality.choice import modality_of
 from rl.modality.trial import Trial, trial_of
 
@@ -43,3 +44,14 @@ def test_nothing_is_tried_where_nothing_is_scored_or_nobody_wants_it(tmp_path: P
     data.write_text('{"prompt": "p", "response": "r"}\n')
     rows = ["data=jsonl", f"data.train.name={data}", "data.evaluation=null", "evaluation.every=0"]
     assert trial("recipe=quickstart", "algorithm=sft", *rows) is None
+
+
+def test_a_function_is_called_as_in_a_run() -> None:
+    """With the number of an update, for instance, which some functions look at."""
+    function = "reward.terms.answer.function=tests.rl.support.rewards.update_number"
+    options = ["recipe=quickstart", "data.train.size=64", function, "reward.terms.answer.args={}"]
+    found = trial(*options)
+    assert found is not None
+    actor = RewardActor(compose(options).config)
+    actor.try_out(found)
+    actor.worker.close()

@@ -22,3 +22,7 @@ def logged_share_of_ones(completions: list[str], log_metric: Any, **columns: Any
     log_metric("seen", float(len(completions)))
     log_metric("ratio", float("nan"))
     return share_of_ones(completions)
+
+
+def update_number(completions: list[str], trainer_state: Any, **columns: Any) -> list[float]:
+    return [float(trainer_state.global_step)] * len(completions)
