@@ -90,40 +90,33 @@ def driver_killed(bench: Bench, rng: random.Random) -> Fault:
 
 
 def process_killed(bench: Bench, rng: random.Random) -> Fault:
-    kind = rng.choice(KILLABLE)
-    run = Run(folder := bench.folder(), bench.options())
-    moment = _at_a_moment(run, rng)
-    hit = _one(run, kind, rng)
-    if hit is not None:
-        with suppress(psutil.Error):
-            hit.kill()
-    return Fault(f"SIGKILL of {kind if hit else 'nothing'} {moment}", run.end(), (0, 1), folder)
+    run, what = _struck(bench, rng, signal.SIGKILL)
+    return Fault(what, run.end(), (0, 1), run.folder)
 
 
 def process_frozen(bench: Bench, rng: random.Random) -> Fault:
-    kind = rng.choice(KILLABLE)
-    run = Run(folder := bench.folder(), bench.options())
-    moment = _at_a_moment(run, rng)
-    hit = _one(run, kind, rng)
-    if hit is not None:
-        with suppress(psutil.Error):
-            hit.suspend()
-    return Fault(f"SIGSTOP of {kind if hit else 'nothing'} {moment}", run.end(), (0, 1), folder)
+    run, what = _struck(bench, rng, signal.SIGSTOP)
+    return Fault(what, run.end(), (0, 1), run.folder)
 
 
 def frozen_and_interrupted(bench: Bench, rng: random.Random) -> Fault:
     """Ctrl-C of somebody whose run has stopped."""
+    run, what = _struck(bench, rng, signal.SIGSTOP)
+    time.sleep(rng.uniform(0.5, 3.0))
+    run.process.send_signal(signal.SIGINT)
+    return Fault(f"{what}, then SIGINT", run.end(60.0), (0, 1, 130), run.folder)
+
+
+def _struck(bench: Bench, rng: random.Random, number: signal.Signals) -> tuple[Run, str]:
+    """A run, one process of which has got a signal at a random moment; and that in words."""
     kind = rng.choice(KILLABLE)
-    run = Run(folder := bench.folder(), bench.options())
+    run = Run(bench.folder(), bench.options())
     moment = _at_a_moment(run, rng)
     hit = _one(run, kind, rng)
     if hit is not None:
         with suppress(psutil.Error):
-            hit.suspend()
-    time.sleep(rng.uniform(0.5, 3.0))
-    run.process.send_signal(signal.SIGINT)
-    what = f"SIGSTOP of {kind if hit else 'nothing'} {moment}, then SIGINT"
-    return Fault(what, run.end(60.0), (0, 1, 130), folder)
+            hit.send_signal(number)
+    return run, f"{number.name} of {kind if hit else 'nothing'} {moment}"
 
 
 def _one(run: Run, kind: str, rng: random.Random) -> psutil.Process | None:
