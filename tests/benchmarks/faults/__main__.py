@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -90,6 +91,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, nargs="+", help="these runs alone, whatever --runs says")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` and `nohup` have them ignored by runs, too
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     began, done = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="f") as folder:
         for each in soak(arguments.seed, arguments.only or range(arguments.runs), Path(folder)):
