@@ -77,7 +77,7 @@ def signalled(bench: Bench, rng: random.Random) -> Fault:
         with suppress(ProcessLookupError):
             run.process.send_signal(number)
     what = f"{signal.Signals(number).name}{' twice' if again else ''} {moment}"
-    ended = run.end(60.0)
+    ended = run.end(90.0)
     early = (-number,) if ended.seconds < 5 else ()  # before Python runs our first line
     return Fault(what, ended, (BY_SIGNAL[number], 0, *early), folder)
 
@@ -104,7 +104,7 @@ def frozen_and_interrupted(bench: Bench, rng: random.Random) -> Fault:
     run, what = _struck(bench, rng, signal.SIGSTOP)
     time.sleep(rng.uniform(0.5, 3.0))
     run.process.send_signal(signal.SIGINT)
-    return Fault(f"{what}, then SIGINT", run.end(60.0), (0, 1, 130), run.folder)
+    return Fault(f"{what}, then SIGINT", run.end(90.0), (0, 1, 130), run.folder)
 
 
 def _struck(bench: Bench, rng: random.Random, number: signal.Signals) -> tuple[Run, str]:

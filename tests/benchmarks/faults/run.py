@@ -27,13 +27,13 @@ OPTIONS = [
     "reward.terms.answer.function=tests.benchmarks.faults.rewards.slow_share_of_ones",
     f"run.updates={UPDATES}",
     "run.checkpoint_every=1",
-    "rollout.timeout_seconds=10",
+    "rollout.timeout_seconds=20",
     "reward.timeout_seconds=2",
-    "cluster.step_timeout_seconds=15",
-    "cluster.startup_timeout_seconds=60",
+    "cluster.step_timeout_seconds=30",
+    "cluster.startup_timeout_seconds=120",
     "run.name=x",
 ]
-DEADLINE = 150.0
+DEADLINE = 300.0
 """Seconds until a run must have ended, whatever happens to it: every wait of these options, one after the other."""
 AFTER_END = 10.0
 """Seconds after which nothing of an ended run may live."""
