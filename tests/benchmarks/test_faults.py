@@ -77,7 +77,7 @@ def test_what_stays_behind_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_run_that_does_not_end_is_ended_and_late(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     run = Run(tmp_path / "runs", wrap=[sys.executable, "-c", "import time; time.sleep(99)"])
-    ended = run.end(seconds=0.1)
+    ended = run.end(within=0.1)
     assert (ended.code, ended.leftovers) == (None, [])
     assert run.process.returncode == -signal.SIGKILL
 

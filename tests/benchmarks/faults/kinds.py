@@ -17,6 +17,8 @@ import psutil
 from tests.benchmarks.faults.run import Ended, Run
 
 BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+AFTER_SIGNAL = 45.0
+"""Seconds in which a run has ended that was told to; frozen processes of Ray take eleven of a quiet machine."""
 KILLABLE = ("ray::RolloutActor", "ray::RewardActor", "ray::LearnerActor", "rewards.scoring", "raylet", "gcs_server")
 """Parts of the command lines of a run's processes; those of Ray's own end the run."""
 
@@ -77,7 +79,7 @@ def signalled(bench: Bench, rng: random.Random) -> Fault:
         with suppress(ProcessLookupError):
             run.process.send_signal(number)
     what = f"{signal.Signals(number).name}{' twice' if again else ''} {moment}"
-    ended = run.end(90.0)
+    ended = run.end(AFTER_SIGNAL)
     early = (-number,) if ended.seconds < 5 else ()  # before Python runs our first line
     return Fault(what, ended, (BY_SIGNAL[number], 0, *early), folder)
 
@@ -104,7 +106,7 @@ def frozen_and_interrupted(bench: Bench, rng: random.Random) -> Fault:
     run, what = _struck(bench, rng, signal.SIGSTOP)
     time.sleep(rng.uniform(0.5, 3.0))
     run.process.send_signal(signal.SIGINT)
-    return Fault(f"{what}, then SIGINT", run.end(90.0), (0, 1, 130), run.folder)
+    return Fault(f"{what}, then SIGINT", run.end(AFTER_SIGNAL), (0, 1, 130), run.folder)
 
 
 def _struck(bench: Bench, rng: random.Random, number: signal.Signals) -> tuple[Run, str]:

@@ -117,10 +117,14 @@ class Run:
         path = self.folder / "x/metrics.jsonl"
         return path.read_text().count("\n") if path.exists() else 0
 
-    def end(self, seconds: float = DEADLINE) -> Ended:
-        """Waits, and says what stayed behind. Ends what did not end."""
+    def end(self, within: float | None = None) -> Ended:
+        """Waits, and says what stayed behind. Ends what did not end.
+
+        Args:
+            within: seconds from now; None is the deadline of a whole run.
+        """
         try:
-            code: int | None = self.process.wait(max(1.0, self.began + seconds - time.monotonic()))
+            code: int | None = self.process.wait(within or max(1.0, self.began + DEADLINE - time.monotonic()))
         except subprocess.TimeoutExpired:
             code = None
             self.process.kill()
