@@ -85,4 +85,7 @@ class Place:
             check_room(self.checkpoints, self._size, "a checkpoint")
 
     def _newest(self) -> Path | None:
-        return next(iter(complete_checkpoints(self.checkpoints)), None)
+        try:
+            return next(iter(complete_checkpoints(self.checkpoints)), None)
+        except OSError:  # a folder that cannot be read, which is why somebody asks
+            return None

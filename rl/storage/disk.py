@@ -23,6 +23,7 @@ _ADVICE = {
     errno.EROFS: "mount it so that it can be written",
     errno.EACCES: "give this user the right to write there",
     errno.EPERM: "give this user the right to write there",
+    errno.ENAMETOOLONG: "choose a shorter run.name or run.folder",
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
 }
 
@@ -159,4 +160,4 @@ def lives_elsewhere(process: int) -> bool:
 
 def _existing(path: Path) -> Path:
     """The folder that a file lies in or will lie in, or the nearest one that is there."""
-    return next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+    return next(parent for parent in (path, *path.absolute().parents) if os.path.isdir(parent))  # whatever the name

@@ -14,7 +14,9 @@ ALL_MAY_FAIL = "reward.max_failed_fraction=1.0"
 
 
 def function(name: str, **arguments: object) -> list[str]:
-    return [f"{TERM}.function={REWARDS}.{name}", *(f"{TERM}.args.{key}={value}" for key, value in arguments.items())]
+    """Not tried before the start, which would find the most: what a run makes of them is looked at."""
+    given = [f"{TERM}.args.{key}={value}" for key, value in arguments.items()]
+    return [f"{TERM}.function={REWARDS}.{name}", "reward.try_first=false", *given]
 
 
 def a_bad_value(workshop: Workshop, rng: random.Random) -> Mistake:

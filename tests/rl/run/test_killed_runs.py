@@ -103,9 +103,8 @@ def _is_of(process: psutil.Process, run: Program) -> bool:
 
 
 def test_a_run_that_fails_leaves_nothing(model: Path, tmp_path: Path) -> None:
-    run = Program(
-        model, tmp_path, "reward.terms.answer.function=tests.rl.support.bad_rewards.leaves_a_daemon_and_fails"
-    )
+    function = "reward.terms.answer.function=tests.rl.support.bad_rewards.leaves_a_daemon_and_fails"
+    run = Program(model, tmp_path, function, "reward.try_first=false")
     code, said = run.ends()
     assert code == 1
     assert "could not be scored" in said

@@ -100,6 +100,16 @@ def test_each_cause_has_its_way_out(tmp_path: Path, number: int, advice: str) ->
     assert str(caught.value).endswith(f"B are free in {tmp_path}{after}")
 
 
+def test_a_name_that_no_folder_takes_is_said_too(tmp_path: Path) -> None:
+    """Looking for the room beside it fails in the same way."""
+    path = tmp_path / ("x" * 300) / "metrics.jsonl"
+    with (
+        pytest.raises(CannotWrite, match=rf"File name too long\. .* are free in {tmp_path}: choose a shorter"),
+        writing(path),
+    ):
+        path.parent.mkdir()
+
+
 def test_what_is_no_write_goes_on_as_itself(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), writing(tmp_path):
         raise ZeroDivisionError
