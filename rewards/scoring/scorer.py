@@ -67,7 +67,7 @@ class Scorer:
             for name, term in self._options.terms.items():
                 call = _TermCall(self._process, self._options, name, _Pace(), request, columns, None)
                 try:
-                    call.tried(self._options.timeout_seconds)
+                    call.at_once()
                 except _PROBLEMS as error:
                     raise RewardError(
                         f"reward.terms.{name}: {term.function} was called once before the start, on a row of the data "
@@ -195,7 +195,7 @@ class _TermCall:
         if count == 1:
             return self._one_at_a_time()
         try:
-            values = self._values(list(range(count)))
+            values = self.at_once()
             return dict(zip(self._reported, np.array(values), strict=True))
         except _PROBLEMS as error:
             logger.warning(
@@ -238,16 +238,12 @@ class _TermCall:
                 )
         return dict(zip(self._reported, values, strict=True))
 
-    def tried(self, seconds: float) -> None:
-        """One call with all samples; raises one of `_PROBLEMS`."""
-        self._values(list(range(len(self._request.completions))), seconds)
+    def at_once(self) -> list[list[float]]:
+        """Values of all samples in one call, as `_values` has them; raises one of `_PROBLEMS`."""
+        return self._values(list(range(len(self._request.completions))))
 
-    def _values(self, indices: list[int], seconds: float | None = None) -> list[list[float]]:
-        """Values of some samples in one call, of each that is reported; None and failures become NaN.
-
-        Args:
-            seconds: deadline of the call; None is the usual one.
-        """
+    def _values(self, indices: list[int]) -> list[list[float]]:
+        """Values of some samples in one call, of each that is reported; None and failures become NaN."""
         request = self._request
         arguments = {
             "prompts": [request.prompts[i] for i in indices],
@@ -256,7 +252,7 @@ class _TermCall:
             "columns": {name: [column[i] for i in indices] for name, column in self._columns.items()},
             "update": request.update,
         }
-        reply = self._process.call(self._name, arguments, seconds or self._deadline(len(indices)))
+        reply = self._process.call(self._name, arguments, self._deadline(len(indices)))
         scores = [reply["values"]] if "values" in reply else list(reply["criteria"].values())
         if len(scores[0]) != len(indices):
             raise _WrongLength(len(scores[0]), len(indices))

@@ -69,11 +69,6 @@ KNOWN = (
     ),
     Known(
         "ray",
-        r"AF_UNIX path length|socket path",
-        "The path of Ray's folder is too long for its sockets: set TMPDIR (or RAY_TMPDIR) to a short one, such as /tmp",
-    ),
-    Known(
-        "ray",
         r"",
         "Ray's processes could not do their work. See whether they are alive (`ray status`), and its logs in "
         "/tmp/ray/session_latest/logs; the same command goes on from the last checkpoint",

@@ -98,6 +98,7 @@ class Generation:
         self.deadlines = {"rollout": seconds, "reward": max(seconds, 4 * sample)}
         """Seconds, by kind of job. A reward worker needs one sample's deadline for a batch that hangs, another one to
         find the sample."""
+        self.answer_seconds = ANSWERED * self.deadlines["reward"]
         self._attempts: dict[TicketKey, int] = {}
         self._scored: dict[TicketKey, Scored] = {}
 
@@ -171,9 +172,8 @@ class Generation:
             name = self._idle["reward"].popleft()
             ticket = job.ticket
             prompts, columns = self._columns(ticket)
-            seconds = ANSWERED * self.deadlines["reward"]
             call = self.processes.reward[name].score
-            scores = call.remote(job.references[-2], prompts, columns, ticket.update, seconds)
+            scores = call.remote(job.references[-2], prompts, columns, ticket.update, self.answer_seconds)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:

@@ -26,7 +26,7 @@ from configs.errors import RUN_FOLDER, UserError
 from configs.schema import Config
 from rl.data.tickets import Ticket
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
-from rl.driver.generation import ANSWERED, Generation, key
+from rl.driver.generation import Generation, key
 from rl.driver.learners import Learners
 from rl.driver.processes import PRINTED, Processes
 from rl.driver.train import planned, print_summary
@@ -169,8 +169,7 @@ class DirectGeneration(Generation):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
             prompts, columns = self._columns(ticket)
-            seconds = ANSWERED * self.deadlines["reward"]
-            scores, steps = reward.score(completions, prompts, columns, ticket.update, seconds)
+            scores, steps = reward.score(completions, prompts, columns, ticket.update, self.answer_seconds)
         return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 
 
