@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+FAST := not slow and not evidence and not system and not judge
 TWO_WORKERS := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-slow coverage mutants mistakes faults lowest evidence lint picture docs bases clean
+.PHONY: help quickstart quickstart-image test test-slow test-system coverage mutants mistakes faults lowest evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -17,13 +18,16 @@ quickstart-image: .venv/installed  ## the same for images: scenes of coloured sh
 	$(BIN)/denoiserl train recipe=quickstart_image run.resume=false
 
 test: .venv/installed lint  ## lint, types, import direction and every test but the slow ones
-	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/fast.xml -m "not slow and not evidence"
+	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/fast.xml -m "$(FAST)"
 
 test-slow: .venv/installed  ## the slow tests
-	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/slow.xml -m "slow"
+	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/slow.xml -m "slow and not system and not judge"
+
+test-system: .venv/installed  ## what needs the system: sandboxes under bubblewrap and namespaces
+	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/system.xml -m "system and not evidence"
 
 coverage: .venv/installed  ## lines that the fast tests reach in their own processes, of the six packages; less than 92 % fails
-	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "not slow and not evidence"
+	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "$(FAST)"
 
 mutants: .venv/installed  ## break the formulas on purpose and count how often the tests notice: about 20 minutes
 	$(BIN)/python -m tests.mutants --page docs/evidence/mutants.md --least 0.9
