@@ -8,6 +8,7 @@ from pathlib import PurePath
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlOptions, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
+from rewards.options import Per
 from rewards.registry import COMPLETIONS
 from rl.algorithm.advantages import OFFLINE_ADVANTAGES
 from rl.algorithm.requirements import differentiates_reward
@@ -18,7 +19,18 @@ COMPARED_ELSEWHERE = (AdvantageKind.batch, AdvantageKind.running, AdvantageKind.
 """Advantages that compare a sample with others than those of its group, or with none."""
 
 
-OWN_METRICS = ("mean", "std", "solve_rate", "unscored", "unscored_estimates", "metric", "malformed")
+OWN_METRICS = (
+    "mean",
+    "std",
+    "solve_rate",
+    "unscored",
+    "unscored_estimates",
+    "metric",
+    "malformed",
+    "failed",
+    "paid",
+    "weight",
+)
 """What follows `reward/` in the metrics of a run, beside the names of terms."""
 
 
@@ -87,8 +99,13 @@ def _rewards(config: Config) -> Iterator[str]:
     if config.reward.solved_at is None:
         yield from _unsolved(config)
     for name, term in config.reward.terms.items():
-        if name in OWN_METRICS or name.startswith(("metric/", "malformed/")):
+        if name in OWN_METRICS or name.startswith(("metric/", "malformed/", "failed/", "paid/", "weight/")):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
+        if term.per is Per.group and config.algorithm.advantage is AdvantageKind.per_step:
+            yield (
+                f"reward.terms.{name}.per=group compares finished samples, and advantage=per_step scores estimates of "
+                f"their steps too, which have no group; use per=sample or another advantage"
+            )
         scored = COMPLETIONS.get(term.function, modality)
         if scored != modality:
             yield (

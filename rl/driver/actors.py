@@ -28,6 +28,7 @@ from rewards.registry import RewardError
 from rewards.scoring.scores import ScoreRequest, Scores
 from rewards.scoring.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
+from rl.data.tickets import Ticket, TicketKind
 from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
@@ -115,7 +116,7 @@ class RewardActor:
         completions: Completions,
         prompts: list[Prompt],
         columns: dict[str, list[Any]],
-        update: int,
+        ticket: Ticket,
         seconds: float,
     ) -> tuple[Scores, np.ndarray | None]:
         """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates.
@@ -123,7 +124,13 @@ class RewardActor:
         Args:
             seconds: what the caller waits; samples that have not been scored by then are counted as not tried.
         """
-        request = replace(_request(completions, prompts, columns), update=update, seconds=seconds)
+        request = replace(
+            _request(completions, prompts, columns),
+            groups=[index // ticket.samples for index in range(len(prompts))],
+            update=ticket.update,
+            learning=ticket.kind is TicketKind.train,
+            seconds=seconds,
+        )
         if completions.estimates is None:
             return self.worker.score(request), None
         return score_steps(self.worker, request, completions.estimates)

@@ -94,7 +94,7 @@ class Generation:
         self._restarts: dict[ray.ObjectRef, Restart] = {}
         self._workers = {"rollout": processes.rollout, "reward": processes.reward}
         self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
-        seconds, sample = config.rollout.timeout_seconds, config.reward.timeout_seconds
+        seconds, sample = config.rollout.timeout_seconds, config.reward.longest_seconds
         self.deadlines = {"rollout": seconds, "reward": max(seconds, 4 * sample)}
         """Seconds, by kind of job. A reward worker needs one sample's deadline for a batch that hangs, another one to
         find the sample."""
@@ -173,7 +173,7 @@ class Generation:
             ticket = job.ticket
             prompts, columns = self._columns(ticket)
             call = self.processes.reward[name].score
-            scores = call.remote(job.references[-2], prompts, columns, ticket.update, self.answer_seconds)
+            scores = call.remote(job.references[-2], prompts, columns, ticket, self.answer_seconds)
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:

@@ -169,7 +169,7 @@ class DirectGeneration(Generation):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
             prompts, columns = self._columns(ticket)
-            scores, steps = reward.score(completions, prompts, columns, ticket.update, self.answer_seconds)
+            scores, steps = reward.score(completions, prompts, columns, ticket, self.answer_seconds)
         return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 
 
