@@ -39,18 +39,15 @@ def loop_of(reward: RewardOptions, algorithm: AlgorithmOptions) -> Loop:
 
 
 @pytest.mark.parametrize(
-    ("missing", "groups"), [(Missing.drop_sample, ["first", "second"]), (Missing.drop_group, ["second"])]
+    ("missing", "groups", "unknown"),
+    [(Missing.drop_sample, ["first", "second"], 1), (Missing.drop_group, ["second"], 3)],
 )
-def test_an_incomplete_group_is_left_out_if_it_is_to_be(missing: Missing, groups: list[str]) -> None:
+def test_an_incomplete_group_is_left_out_if_it_is_to_be(missing: Missing, groups: list[str], unknown: int) -> None:
     ticket = scored([0.0, 1.0, NAN, 0.0, 1.0, 1.0])
-    loop = loop_of(RewardOptions(missing=missing, solved_at=1.0), AlgorithmOptions(filter_zero_variance=False))
+    loop = loop_of(RewardOptions(missing=missing), AlgorithmOptions())
     assert [group.trajectory for group in loop.groups([ticket])] == groups
-    teaching = [
-        loop.advantages.admits(*group)
-        for group in loop_of(RewardOptions(missing=missing), AlgorithmOptions()).outcomes([ticket])
-    ]
-    assert teaching[1]
-    assert np.isnan(ticket.compared(ticket.rewards, missing)).sum() == (3 if missing is Missing.drop_group else 1)
+    assert [loop.advantages.admits(*group) for group in loop.outcomes([ticket])] == [len(groups) == 2, True]
+    assert np.isnan(ticket.compared(ticket.rewards, missing)).sum() == unknown
 
 
 def test_terms_are_compared_by_what_is_paid_and_by_the_weights_of_their_update() -> None:
