@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Optional
 
 from omegaconf import MISSING
@@ -11,6 +12,27 @@ if TYPE_CHECKING:
     Weights = dict[str, float]
 else:  # while a configuration is composed, null takes out what a file brought along
     Weights = dict[str, Optional[float]]  # noqa: UP045
+
+
+class Per(Enum):
+    """What a reward function can score alone."""
+
+    sample = "sample"
+    """One sample, whatever else is in the batch."""
+    group = "group"
+    """All samples of a prompt together, as a comparison of each with the others. The function is told in `groups`, the
+    number of each sample's group, which belong together, and never gets a part of one."""
+
+
+class Missing(Enum):
+    """What a sample without a score costs."""
+
+    drop_sample = "drop_sample"
+    """Itself: the others of its group are compared without it."""
+    drop_group = "drop_group"
+    """Its group: comparisons are among as many samples everywhere."""
+    stop = "stop"
+    """The run."""
 
 
 @dataclass
@@ -23,15 +45,38 @@ class RewardTerm:
     """Pass each completion as a list of one chat message, as TRL does for conversational datasets."""
     args: dict[str, Any] = field(default_factory=dict)
     """Extra keyword arguments of the function."""
+    per: Per = Per.sample
+    """What the function can score alone."""
+    timeout_seconds: Optional[float] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    """Deadline of one sample of this term, or of one group; null is `reward.timeout_seconds`. Unit: seconds."""
+    clip: Optional[tuple[float, float]] = None  # noqa: UP045
+    """What the sum counts of the term is limited to these bounds; null has none. Of criteria, each. Unit: of the
+    term."""
+    requires: Weights = field(default_factory=dict)
+    """Gates: the term pays nothing, 0, on a sample on which one of these other terms, or TERM/CRITERION, is below its
+    number. A gate that does not apply to the sample holds nothing back, one that failed costs the sample."""
+    start_weight: Optional[float] = None  # noqa: UP045
+    """The weight at the first update, from which it moves to `weight` in a straight line over `weight_updates`; null is
+    `weight` all the time. Evaluations always use `weight`. Unit: 1."""
+    weight_updates: Optional[int] = None  # noqa: UP045
+    """After so many updates the weight is `weight`. Unit: updates."""
     criteria: Weights = field(default_factory=dict)
     """Of a function that returns several scores of a sample by name: the weight of each, within the term's own. Every
     criterion is reported as TERM/CRITERION. Empty for a function that returns one number a sample. Unit: 1."""
 
-    def weights(self, name: str) -> dict[str, float]:
+    def weight_at(self, update: int | None) -> float:
+        """Of the term in the sum that this update learns from; None: in an evaluation."""
+        if update is None or self.start_weight is None or not self.weight_updates:
+            return self.weight
+        done = min(1.0, update / self.weight_updates)
+        return (1 - done) * self.start_weight + done * self.weight
+
+    def weights(self, name: str, update: int | None = None) -> dict[str, float]:
         """What the term is reported as, with its weight in the sum: `name`, or a `name/criterion` for each."""
+        weight = self.weight_at(update)
         if not self.criteria:
-            return {name: self.weight}
-        return {f"{name}/{criterion}": self.weight * weight for criterion, weight in self.criteria.items()}
+            return {name: weight}
+        return {f"{name}/{criterion}": weight * of for criterion, of in self.criteria.items()}
 
 
 if TYPE_CHECKING:
@@ -61,12 +106,30 @@ class RewardOptions:
     without a mark that means success; rewards are reported either way. Unit: rewards."""
     solved_by: Optional[str] = None  # noqa: UP045
     """Term of the reward, or TERM/CRITERION, that `solved_at` is about, without its weight; null is the total."""
+    missing: Missing = Missing.drop_sample
+    """What a sample without a score costs."""
     max_failed_fraction: float = field(default=0.05, metadata={"resume": "may change"})
     """The run stops when more than this fraction of an update's samples could not be scored. Unit: share of an
     update."""
 
-    def weights(self) -> dict[str, float]:
-        """The weight in the sum of everything that is reported."""
+    def weights(self, update: int | None = None) -> dict[str, float]:
+        """The weight of everything that is reported, in the sum of this update; None: in an evaluation."""
         return {
-            reported: weight for name, term in self.terms.items() for reported, weight in term.weights(name).items()
+            reported: weight
+            for name, term in self.terms.items()
+            for reported, weight in term.weights(name, update).items()
         }
+
+    def term_of(self, reported: str) -> str:
+        """Name of the term that is reported so."""
+        return next(name for name, term in self.terms.items() if reported in (name, *term.weights(name)))
+
+    def seconds_of(self, name: str) -> float:
+        """Deadline of one sample of a term."""
+        seconds = self.terms[name].timeout_seconds
+        return self.timeout_seconds if seconds is None else seconds
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest deadline of one sample."""
+        return max([self.timeout_seconds, *(self.seconds_of(name) for name in self.terms)])

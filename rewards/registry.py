@@ -1,7 +1,8 @@
 """Which reward functions have a name, and how a name or a dotted path becomes a function.
 
 A reward function has TRL's signature: `f(prompts, completions, completion_ids, **columns) -> list[float | None]`. It is
-called with keyword arguments only, and with more of them than it may want, so it must accept `**kwargs`.
+called with keyword arguments only, and with more of them than it may want, so it must accept `**kwargs`. A function of
+one `completion`, as the library verifiers has them, becomes such a one (`rewards.rubric`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from rewards.options import RewardTerm
+from rewards.rubric import Rubric, in_style_of_verifiers
 
 RewardFunction = Callable[..., Any]
 
@@ -51,7 +53,17 @@ process sends them there by value."""
 LOCAL = "__main__."
 """Paths of what a notebook or a script defines begin with this."""
 
-RESERVED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "log_malformed")
+RESERVED = (
+    "prompts",
+    "completions",
+    "completion_ids",
+    "groups",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+    "log_malformed",
+    "log_failed",
+)
 """Keyword arguments that the caller fills in; neither a dataset column nor an option may be called like one."""
 
 OURS = ("cluster", "configs", "models", "rewards", "rl", "rollout")
@@ -71,8 +83,9 @@ def resolve(name: str) -> RewardFunction:
         RewardError: unknown name, path that does not import, or something that cannot be called as a reward function.
     """
     if name in GIVEN:
-        check_function(name, GIVEN[name])
-        return GIVEN[name]
+        function = _adapted(GIVEN[name])
+        check_function(name, function)
+        return function
     path = REGISTERED.get(name, name)
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
@@ -100,8 +113,13 @@ def resolve(name: str) -> RewardFunction:
             f"reward function {name!r}: {module_name!r} has no usable {attribute!r} "
             f"({type(error).__name__}: {error}); {_nearest(attribute, dir(module), 'names it has')}{_clash(name)}"
         ) from error
+    function = _adapted(function)
     check_function(name, function)
     return function
+
+
+def _adapted(function: Any) -> Any:
+    return Rubric(function) if in_style_of_verifiers(function) else function
 
 
 def check_clash(name: str, term: RewardTerm, columns: Collection[str]) -> None:
@@ -148,9 +166,10 @@ def resolve_term(name: str, term: RewardTerm) -> RewardFunction:
     if taken:
         raise RewardError(f"reward.terms.{name}.args: {', '.join(taken)} is filled in by the trainer; remove it")
     try:
-        return resolve(term.function)
+        function = resolve(term.function)
     except RewardError as error:
         raise RewardError(f"reward.terms.{name}: {error}") from error
+    return function.named if isinstance(function, Rubric) and term.criteria else function
 
 
 def local_functions(names: Iterable[str]) -> dict[str, RewardFunction]:

@@ -10,9 +10,7 @@ process that handled model output has written. Standard output stays free for wh
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
-import inspect
 import json
 import os
 import pickle
@@ -22,23 +20,16 @@ import signal
 import socket
 import struct
 import sys
-import time
-import traceback
 from io import BufferedRWPair
-from types import SimpleNamespace
-from typing import Any
 
-from rewards.conversation import messages_of, text_of
-from rewards.options import RewardOptions, RewardTerm
+from rewards.options import RewardOptions
 from rewards.printable import printable
 from rewards.registry import GIVEN, RewardError, RewardFunction, resolve_term
-from rewards.scoring.returned import read
+from rewards.scoring.calling import answer
 
 _HEADER = struct.Struct(">4sQQ")
 _MARK = b"drl1"
 """In front of each message, so that what a function wrote into the connection is not taken for one."""
-_MESSAGE_LIMIT = 2000
-"""Characters of an exception's text that are kept."""
 
 
 class BrokenConnection(Exception):
@@ -95,7 +86,7 @@ def main() -> None:
             number, message = read_message(stream)
         except EOFError:
             return
-        reply = _answer(message, functions, options.terms)
+        reply = answer(message, functions, options.terms)
         if os.getpid() != here:  # a function forked and both of them came back: one request has one answer
             os._exit(1)
         write_message(stream, number, json.dumps(reply).encode())
@@ -131,67 +122,3 @@ def _limit_memory(gib: float | None) -> None:
         limit, hard = int(gib * 2**30), resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _answer(message: bytes, functions: dict[str, RewardFunction], terms: dict[str, RewardTerm]) -> dict[str, Any]:
-    """What `read` makes of the result, with `"metrics"`, `"malformed"`, `"seconds"`; or `{"exception": text}`."""
-    started = time.monotonic()
-    metrics: list[tuple[str, float]] = []
-    malformed: list[tuple[int, str, str]] = []
-    try:
-        name, arguments = pickle.loads(message)
-        result = _call(functions[name], terms[name], arguments, metrics, malformed)
-        beside = {"metrics": metrics, "malformed": malformed, "seconds": time.monotonic() - started}
-        return {**read(result, terms[name]), **beside}
-    except BaseException as error:  # sys.exit() in a reward function costs its sample, too
-        return {"exception": _describe(error)}
-
-
-def _call(
-    function: RewardFunction,
-    term: RewardTerm,
-    arguments: dict[str, Any],
-    metrics: list[tuple[str, float]],
-    malformed: list[tuple[int, str, str]],
-) -> Any:
-    prompts, completions = arguments["prompts"], arguments["completions"]
-    if term.conversational:
-        prompts = [messages_of(prompt) for prompt in prompts]
-        completions = [[{"role": "assistant", "content": completion}] for completion in completions]
-    else:
-        prompts = [text_of(prompt) for prompt in prompts]
-    update = arguments["update"]
-    count = len(completions)
-
-    def log_malformed(index: int, what: str, why: str) -> None:
-        if not 0 <= int(index) < count:  # a negative one would be somebody else's
-            raise ValueError(f"log_malformed was told of sample {index}, and there are samples 0 to {count - 1}")
-        malformed.append((int(index), printable(str(what)), printable(str(why)[:_MESSAGE_LIMIT])))
-
-    result = function(
-        prompts=prompts,
-        completions=completions,
-        completion_ids=arguments["completion_ids"],
-        trainer_state=None if update is None else SimpleNamespace(global_step=update),
-        log_extra=lambda column, values: None,
-        log_metric=lambda metric, value: metrics.append((printable(str(metric)), float(value))),
-        log_malformed=log_malformed,
-        **arguments["columns"],
-        **term.args,
-    )
-    return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
-
-
-async def _wait(result: Any) -> Any:
-    return await result
-
-
-def _describe(error: BaseException) -> str:
-    """What was raised and where, in one line or a few."""
-    try:
-        text = "".join(traceback.format_exception_only(type(error), error))
-    except Exception as second:  # its own text cannot be made
-        text = f"{type(error).__name__}, whose text raises {type(second).__name__}"
-    text = printable(text.strip()[:_MESSAGE_LIMIT])
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{text} ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else text

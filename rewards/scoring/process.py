@@ -59,6 +59,10 @@ class FunctionRaised(Exception):
     """The reward function raised; the scoring process is fine."""
 
 
+class ServiceDown(Exception):
+    """The reward function raised `Unavailable`."""
+
+
 class ScoringProcess:
     """One child process that holds the imported reward functions.
 
@@ -161,17 +165,17 @@ class ScoringProcess:
         """One call of one term's function; starts the process again if the last call lost it.
 
         Returns:
-            `values`, a float or None each, as many as the function returned; `metrics`, (name, value) pairs; `seconds`
-            that the function took.
+            `values`, a float or None each, as many as the function returned; `metrics`, (name, value) pairs;
+            `malformed` and `failed` samples, as the function told of them; `seconds` that it took.
 
         Raises:
-            DeadlinePassed, Crashed: the process is gone. FunctionRaised: it is not.
+            DeadlinePassed, Crashed: the process is gone. FunctionRaised, ServiceDown: it is not.
         """
         payload = pickle.dumps((term, arguments))
         self.start()
         reply = self._exchange(payload, seconds)
         if "exception" in reply:
-            raise FunctionRaised(reply["exception"])
+            raise (ServiceDown if reply.get("unavailable") else FunctionRaised)(reply["exception"])
         return reply
 
     def _exchange(self, payload: bytes, seconds: float) -> dict[str, Any]:

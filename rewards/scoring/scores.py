@@ -10,11 +10,38 @@ import numpy as np
 
 from rewards.conversation import Prompt
 
+Status = Literal["ok", "not_applicable", "timeout", "error", "invalid"]
+"""What became of one score. Nothing but `ok` has a number."""
+
 FailureKind = Literal[
-    "exception", "timeout", "crash", "not_finite", "wrong_length", "not_applicable", "not_tried", "malformed"
+    "exception",
+    "timeout",
+    "crash",
+    "not_finite",
+    "wrong_length",
+    "not_applicable",
+    "not_tried",
+    "malformed",
+    "error",
+    "invalid",
+    "unavailable",
 ]
 MALFORMED: FailureKind = "malformed"
 """The one kind that is no failure of the reward but of the sample: a verifier cannot read its text, and paid 0."""
+
+STATUS: dict[FailureKind, Status] = {
+    "exception": "error",
+    "timeout": "timeout",
+    "crash": "error",
+    "not_finite": "invalid",
+    "wrong_length": "invalid",
+    "not_applicable": "not_applicable",
+    "not_tried": "error",
+    "malformed": "ok",
+    "error": "error",
+    "invalid": "invalid",
+    "unavailable": "error",
+}
 
 
 @dataclass
@@ -27,8 +54,13 @@ class ScoreRequest:
     completion_ids: list[list[int]] | None = None
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """Columns of the dataset, N values each: each is a keyword argument of every reward function."""
+    groups: list[int] | None = None
+    """Number of the group that each sample belongs to, for functions that compare; those of a group stand together.
+    None: all of them are one."""
     update: int | None = None
     """Update number, which functions read as `trainer_state.global_step`; `trainer_state` is None without it."""
+    learning: bool = False
+    """Whether the update learns from the sum: then its weights are those of the update (`RewardTerm.start_weight`)."""
     seconds: float | None = None
     """What the caller waits for an answer. A call that might end later is not begun, and its samples are `not_tried`.
     None: there is no such limit."""
@@ -88,11 +120,36 @@ class Logged:
 
 
 @dataclass
-class Scores:
-    total: np.ndarray
-    """(N,) float64: the weighted sum of the terms that apply; NaN where the sample could not be scored."""
+class TermScores:
+    """What each term of a request says, for itself."""
+
     terms: dict[str, np.ndarray]
-    """Term, or term/criterion -> (N,) float64, unweighted; NaN where it failed or does not apply."""
+    """Term, or term/criterion -> (N,) float64, as the function returned it; NaN where it failed or does not apply."""
     failures: list[Failure]
     metrics: dict[str, Logged] = field(default_factory=dict)
     """The scalars that functions passed to TRL's `log_metric`, by name."""
+
+
+@dataclass
+class Scores:
+    """What the terms say together."""
+
+    total: np.ndarray
+    """(N,) float64: the weighted sum of the terms that apply; NaN where the sample could not be scored."""
+    terms: dict[str, np.ndarray]
+    """As in `TermScores`, unweighted."""
+    failures: list[Failure]
+    metrics: dict[str, Logged] = field(default_factory=dict)
+    paid: dict[str, np.ndarray] = field(default_factory=dict)
+    """(N,) what the sum counts of each term that has a part in it, unweighted: `terms` behind gates, within clips."""
+
+    @property
+    def statuses(self) -> dict[str, list[Status]]:
+        """(N,) what became of each score, for everything in `terms`."""
+        found: dict[str, list[Status]] = {}
+        for name, values in self.terms.items():
+            about = {f.index: STATUS[f.kind] for f in self.failures if name == f.term or name.startswith(f"{f.term}/")}
+            found[name] = [
+                "ok" if known else about.get(i, "not_applicable") for i, known in enumerate(~np.isnan(values))
+            ]
+        return found

@@ -14,7 +14,8 @@ from configs.schema import Config
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
 from rewards.scoring import scorer
-from rewards.scoring.child import _call
+from rewards.scoring.calling import Told, call
+from rewards.scoring.process import FunctionRaised
 from rewards.scoring.returned import read
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import ScoreRequest, Scores
@@ -116,7 +117,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scores]:
                     term, answer = terms[name]
                     values = read(answer(arguments["completions"]), term)
                 except TypeError as error:
-                    raise scorer.FunctionRaised(str(error)) from error
+                    raise FunctionRaised(str(error)) from error
                 return {**values, "metrics": [], "malformed": [], "seconds": 0.0}
 
         monkeypatch.setattr(scorer, "ScoringProcess", lambda options, printed: Here())
@@ -241,5 +242,5 @@ def test_prompts_are_messages_or_text_as_the_function_wants_them(conversational:
         "columns": {},
         "update": None,
     }
-    _call(function, RewardTerm("math", conversational=conversational), arguments, [], [])
+    call(function, RewardTerm("math", conversational=conversational), arguments, Told(samples=2))
     assert seen == prompts

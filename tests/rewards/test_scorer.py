@@ -15,8 +15,9 @@ import pytest
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
 from rewards.scoring.process import ScoringProcess
-from rewards.scoring.scorer import LOST_LIMIT, Scorer
+from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import Logged, ScoreRequest
+from rewards.scoring.term_call import LOST_LIMIT
 
 TIMEOUT = 0.5
 FAULTY = "tests.rewards.faulty_rewards.faulty"
@@ -221,7 +222,7 @@ def test_a_function_slower_than_the_deadline_of_a_batch_is_learnt(scorer_of):
 
 def test_many_hangs_take_bounded_time(scorer_of, monkeypatch):
     assert LOST_LIMIT < 32
-    monkeypatch.setattr("rewards.scoring.scorer.LOST_LIMIT", 4)
+    monkeypatch.setattr("rewards.scoring.term_call.LOST_LIMIT", 4)
     scorer = scorer_of(faulty="tests.rewards.faulty_rewards.faulty", timeout=0.05)
     scores = scorer.score(request_of(*["hang"] * 200, "good"))
     kinds = [failure.kind for failure in scores.failures]

@@ -14,6 +14,7 @@ from rewards.scoring import scorer
 from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import Failure, Logged, ScoreRequest, Scores
+from rewards.scoring.term_call import LOST_LIMIT
 
 NAN = float("nan")
 
@@ -157,12 +158,12 @@ def test_only_lost_processes_count_towards_the_limit(scripted):
         raise FunctionRaised("no") if completions[0] != "hang" else DeadlinePassed("late")
 
     script = Script(answer)
-    completions = ["raise"] * 40 + ["hang"] * (scorer.LOST_LIMIT - 1) + ["raise", "hang", "raise", "hang"]
+    completions = ["raise"] * 40 + ["hang"] * (LOST_LIMIT - 1) + ["raise", "hang", "raise", "hang"]
     found = scripted(script, task=1.0).score(request_of(*completions))
     kinds = [failure.kind for failure in found.failures]
-    lost = ["timeout"] * (scorer.LOST_LIMIT - 1)
+    lost = ["timeout"] * (LOST_LIMIT - 1)
     assert kinds == ["exception"] * 40 + lost + ["exception", "timeout", "not_tried", "not_tried"]
-    assert f"after {scorer.LOST_LIMIT} samples" in found.failures[-1].message
+    assert f"after {LOST_LIMIT} samples" in found.failures[-1].message
     assert len(script.calls) == 1 + len(completions) - 2  # the batch, and all but the last two
 
 
