@@ -19,11 +19,19 @@ from cluster.signals import present
 REMOVAL_SECONDS = 10.0
 
 
-def bundles_of(options: ClusterOptions, learners: int, workers: int) -> list[dict[str, float]]:
-    """What each process needs: learners, then rollout workers."""
-    return [_bundle(options.cpus, options.learner_gpus)] * learners + [
-        _bundle(options.cpus, options.rollout_gpus)
-    ] * workers
+def bundles_of(
+    options: ClusterOptions, learners: int, workers: int, judge: tuple[float, int] | None = None
+) -> list[dict[str, float]]:
+    """What each process needs: learners, then rollout workers, then the judge.
+
+    Args:
+        judge: CPUs and GPUs of one that is served; None is none.
+    """
+    return [
+        *[_bundle(options.cpus, options.learner_gpus)] * learners,
+        *[_bundle(options.cpus, options.rollout_gpus)] * workers,
+        *([] if judge is None else [_bundle(*judge)]),
+    ]
 
 
 def _bundle(cpus: float, gpus: int) -> dict[str, float]:
@@ -42,7 +50,7 @@ def check_room(bundles: list[dict[str, float]], present: Mapping[str, float], wh
         if wanted <= there + 1e-6:
             continue
         if resource == "GPU" and there == 0:
-            advice = "set cluster.learner_gpus=0 and cluster.rollout_gpus=0 to use processors"
+            advice = "set cluster.learner_gpus=0, cluster.rollout_gpus=0 (and judge.gpus=0) to use processors"
         else:
             advice = "lower cluster.learners or cluster.rollout_workers"
         raise ClusterError(

@@ -133,3 +133,31 @@ class RewardOptions:
     def longest_seconds(self) -> float:
         """The longest deadline of one sample."""
         return max([self.timeout_seconds, *(self.seconds_of(name) for name in self.terms)])
+
+
+@dataclass
+class JudgeOptions:
+    model: str = MISSING
+    """Folder, or hub id, of the model that judges."""
+    python: str = field(default=MISSING, metadata={"resume": "may change"})
+    """Interpreter of the environment that has vLLM, such as .venv-judge/bin/python: vLLM wants versions of its own."""
+    args: list[str] = field(default_factory=list)
+    """Further words of the command line of `vllm serve`, such as [--dtype, bfloat16, --max-model-len, "4096"]."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Further variables of its environment, such as VLLM_CPU_KVCACHE_SPACE: "1". Not for secrets: the run folder keeps
+    them."""
+    cpus: float = field(default=1.0, metadata={"resume": "may change"})
+    """CPUs that Ray reserves for it. Unit: CPUs."""
+    gpus: int = field(default=0, metadata={"resume": "may change"})
+    """GPUs that Ray reserves for it. Unit: GPUs."""
+    threads: Optional[int] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    """Computing threads; null is vLLM's own choice. Unit: threads."""
+    startup_seconds: float = field(default=600.0, metadata={"resume": "may change"})
+    """Deadline of one start; after three that fail the run stops. Unit: seconds."""
+    unhealthy_seconds: float = field(default=60.0, metadata={"resume": "may change"})
+    """It is started again when it does not say that it is well for so long. Unit: seconds."""
+
+    @property
+    def needs(self) -> tuple[float, int]:
+        """CPUs and GPUs."""
+        return self.cpus, self.gpus

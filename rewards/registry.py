@@ -29,6 +29,9 @@ REGISTERED = {
     "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
     "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
+    "judge": "rewards.judge.rubric.judge",
+    "judge_win_rate": "rewards.judge.win_rate.judge_win_rate",
+    "remote_reward_model": "rewards.remote.reward_model.remote_reward_model",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -43,6 +46,7 @@ COMPLETIONS = {
     "digit_log_probability": "image",
     "brightness": "image",
     "text_image_similarity": "image",
+    "remote_reward_model": "text",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
@@ -139,6 +143,11 @@ def check_columns(name: str, term: RewardTerm, columns: Collection[str]) -> None
     given = {*columns} - {*GIVEN_ANYWAY}
     check_clash(name, term, given)
     function = resolve_term(name, term)
+    if (check := getattr(function, "check", None)) is not None:  # of functions that can say more before the start
+        try:
+            check(term.args, given)
+        except ValueError as error:
+            raise RewardError(f"reward.terms.{name}.args: {error}") from error
     try:
         parameters = inspect.signature(function, follow_wrapped=False).parameters.values()  # that is how it is called
     except ValueError:  # one that is written in C and does not say

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlOptions, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
+from rewards.judge.terms import judge_problems
 from rewards.options import Per
 from rewards.registry import COMPLETIONS
 from rl.algorithm.advantages import OFFLINE_ADVANTAGES
@@ -37,6 +38,7 @@ OWN_METRICS = (
 def run_problems(config: Config) -> Iterator[str]:
     yield from _rollout(config)
     yield from _rewards(config)
+    yield from judge_problems(config.reward, config.judge)
     yield from _evaluation(config)
     yield from _cluster(config)
     yield from _name(config.run.name)

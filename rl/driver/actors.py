@@ -8,7 +8,7 @@ either.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from configs.algorithm_options import ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.conversation import Prompt
+from rewards.judge.terms import placed
 from rewards.registry import RewardError
 from rewards.scoring.scores import ScoreRequest, Scores
 from rewards.scoring.worker import RewardWorker
@@ -34,12 +35,14 @@ from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
 from rl.modality.choice import modality_of
 from rl.modality.trial import Trial
+from rl.serving.judge import FOLDER, Whereabouts
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
 if TYPE_CHECKING:
     import torch
 
     from models.policy import Policy
+    from rewards.judge.server import Served
     from rl.learner.engine import Engine
     from rl.learner.groups import Group
     from rl.learner.parity import ParityCheck, Reference
@@ -97,14 +100,21 @@ class RolloutActor:
 class RewardActor:
     """Scores a ticket's completions under deadlines."""
 
-    def __init__(self, config: Config, printed: Path | None = None) -> None:
+    def __init__(self, config: Config, printed: Path | None = None, judge: Callable[[], Served] | None = None) -> None:
         """
         Args:
             printed: file for what reward functions print; None leaves that to this process's own output.
+            judge: says where the judge of the run is.
         """
-        self.worker = RewardWorker(config.reward, printed)
+        folder = None if printed is None else printed.parents[1] / FOLDER
+        name = "0" if printed is None else printed.stem
+        self.whereabouts = None if judge is None else Whereabouts(judge, folder, name)
+        served = None if self.whereabouts is None else self.whereabouts.file
+        self.worker = RewardWorker(placed(config.reward, folder, served), printed)
 
     def ready(self) -> None:
+        if self.whereabouts is not None:
+            self.whereabouts.start()
         self.worker.ready()
 
     def try_out(self, trial: Trial) -> None:

@@ -26,6 +26,7 @@ from rl.data.tickets import Ticket, TicketKind, sample_uid
 from rl.driver.processes import ActorDied, Processes, result_of
 from rl.modality.protocol import Modality, recording_of
 from rl.run.scored import Scored
+from rl.serving.judge import Watch
 from rollout.worker import Origin, RolloutRequest
 
 MAX_ATTEMPTS = 3
@@ -99,6 +100,7 @@ class Generation:
         """Seconds, by kind of job. A reward worker needs one sample's deadline for a batch that hangs, another one to
         find the sample."""
         self.answer_seconds = ANSWERED * self.deadlines["reward"]
+        self._watch = Watch(processes.judge, note)
         self._attempts: dict[TicketKey, int] = {}
         self._scored: dict[TicketKey, Scored] = {}
 
@@ -177,6 +179,7 @@ class Generation:
             self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
 
     def _wait_for_any(self) -> None:
+        self._watch.look()
         done, _ = ray.wait([*self._jobs, *self._restarts], num_returns=1, timeout=TICK_SECONDS)
         for reference in done:
             if reference in self._restarts:

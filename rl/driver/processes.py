@@ -18,12 +18,14 @@ from configs.errors import UserError
 from configs.schema import Config
 from models.parts import PartError
 from models.text.families import CheckpointError
+from rewards.judge.server import JudgeError
 from rewards.registry import RewardError
 from rl.data.rows import DataError
 from rl.driver.actors import LearnerActor, RewardActor, RolloutActor
 from rl.driver.travel import travelling
 from rl.modality.trial import Trial
 from rl.run.start import Arrivals
+from rl.serving.judge import FOLDER, JudgeActor, asked_on_ray
 from rollout.trajectory import TrajectoryError
 
 TRIED = "the first call of the rewards"
@@ -51,6 +53,8 @@ class Processes:
     rollout: dict[str, Any]
     reward: dict[str, Any]
     learners: dict[str, Any]
+    judge: Any | None = None
+    """The owner of the judge that the run serves."""
 
 
 @contextmanager
@@ -74,7 +78,8 @@ def started(
     sent = travelling(config)
     learners = cluster.learners if learning else 0
     workers = cluster.rollout_workers if generating else 0
-    bundles = bundles_of(cluster, learners, workers)
+    served = config.judge if workers else None
+    bundles = bundles_of(cluster, learners, workers, None if served is None else served.needs)
     with reserved(bundles, cluster) as group:
 
         def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
@@ -86,14 +91,20 @@ def started(
                 max_restarts=restarts,
             )
 
+        judge = None
+        if served is not None:
+            log = printed and printed.absolute().parent / FOLDER / "server.txt"
+            owner = actor(JudgeActor, "judge", learners + workers, served.gpus, -1)
+            judge = owner.options(num_cpus=served.cpus, max_concurrency=8).remote(served, log)
         # Rewards run in a child process of their own and are not worth a core.
         reward = {
             f"reward-{i}": ray.remote(RewardActor)
             .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
-            .remote(sent, printed and printed.absolute() / f"reward-{i}.txt")
+            .remote(sent, printed and printed.absolute() / f"reward-{i}.txt", judge and asked_on_ray(judge))
             for i in range(cluster.reward_workers if generating else 0)
         }
         processes = Processes(
+            judge=judge,
             reward=reward,
             learners={
                 f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
@@ -109,20 +120,27 @@ def started(
             },
         )
         try:
-            _make_ready(processes, cluster.startup_timeout_seconds, trial, told)
+            starting = 0.0 if served is None else served.startup_seconds
+            seconds = max(cluster.startup_timeout_seconds, starting)
+            _make_ready(processes, seconds, trial, told)
             yield processes
-        except (DataError, RewardError, CheckpointError, TrajectoryError, PartError) as error:
+        except (DataError, RewardError, JudgeError, CheckpointError, TrajectoryError, PartError) as error:
             raise RunFailed(str(error)) from error
         finally:
             for handles in (processes.rollout, processes.reward, processes.learners):
                 for handle in handles.values():
                     ray.kill(handle)
+            if judge is not None:
+                ray.kill(judge)  # and with it what it started
 
 
 def _make_ready(processes: Processes, seconds: float, trial: Trial | None, told: Callable[[str], None]) -> None:
     kinds = {"reward": processes.reward, "rollout": processes.rollout, "learner": processes.learners}
+    kinds |= {} if processes.judge is None else {"judge": {"judge": processes.judge}}
     arrived = Arrivals(kinds, told)
     waiting = {name: handle.ready.remote() for name, handle in (processes.reward | processes.rollout).items()}
+    if processes.judge is not None:
+        waiting["judge"] = processes.judge.ready.remote()
     if trial is not None and processes.reward:
         waiting[TRIED] = next(iter(processes.reward.values())).try_out.remote(trial)
     if processes.learners:
