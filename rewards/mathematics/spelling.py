@@ -23,6 +23,7 @@ _SIGNS = {
     "∩": r"\cap ",
     "∈": r"\in ",
     "±": r"\pm ",
+    "∅": r"\emptyset ",
     "…⋯": r"\ldots ",
     "√": r"\sqrt ",
     "\N{PRIME}\N{RIGHT SINGLE QUOTATION MARK}": "'",
@@ -34,8 +35,11 @@ _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|thinspace|enspace|displaystyle|limits)(?![A-Za-z]))|\\[hm]space\{[^{}]*\}|~"
 )
 _NAMED = re.compile(
-    r"(?<![A-Za-z\\])(?:arc(?:sin|cos|tan|cot|sec|csc)|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|max|min|"
+    r"(?<![A-Za-z\\])(?:arc(?:sin|cos|tan|cot|sec|csc)|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|max|min(?!\s*$)|"
     r"gcd|lcm|det|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi|pi|infty)(?![A-Za-z])"
+)
+_UNSEEN = re.compile(
+    r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\checkmark(?![a-z])|\\(?:scriptstyle|textstyle)(?![a-z])"
 )
 _WRAPPED = re.compile(r"\\(?:mathbf|mathit|bm|boldsymbol|mathrm|textbf|text|textrm|mbox)\s*\{\s*([-\d.,/]+)\s*\}")
 _OPERATOR = re.compile(r"\\(?:text|textrm|mbox|mathrm)\s*\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])")
@@ -59,7 +63,9 @@ def plain_spelling(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"\\[dtc](frac|binom)(?![a-z])", r"\\\1", text.replace("{,}", ",").replace("**", "^"))
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?|\\(?:big|Big|bigg|Bigg)[lr]?(?![a-z])", "", text)
-    text = _SPACES.sub(" ", text)
+    text = _UNSEEN.sub(" ", _SPACES.sub(" ", text)).replace(r"\varnothing", r"\emptyset")
+    text = re.sub(r"\\colon(?![a-z])", ":", text)
+    text = re.sub(r"\\pi\s*(?=\()", r"\\pi \\cdot ", text)  # \pi(2) is no function of 2
     text = _WRAPPED.sub(r"\1", text)
     text = _OPERATOR.sub(",", text)
     text = re.sub(r",\s*,", ",", text)
