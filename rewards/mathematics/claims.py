@@ -49,7 +49,7 @@ _OFFERED = re.compile(
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(
-    r"^[\s$)\]\\*]*(?:,\s*)?(?:(?:or|perhaps|maybe|possibly)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
+    r"^[\s$()\]\\*]*(?:,\s*)?(?:(?:or|perhaps|maybe|possibly)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
     r"|(?:is\s+)?(?:not|wrong|incorrect)\b|\?)",
     re.IGNORECASE,
 )
@@ -67,9 +67,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class _Marked:
+    """Places in a text: a copy of every box would be too much where they lie in each other."""
+
     start: int
     end: int
-    content: str
+    inner_start: int
+    inner_end: int
+
+    def content(self, text: str) -> str:
+        return text[self.inner_start : self.inner_end]
 
 
 def claims_of(completion: str) -> list[Claim]:
@@ -94,7 +100,7 @@ def reference_of(text: str) -> str:
     boxes the last is the reference."""
     marked = _marked(text)
     if marked:
-        return bare(_unwrapped(marked[-1].content))
+        return bare(_unwrapped(marked[-1].content(text)))
     marks = list(_MARK.finditer(text))
     return bare(text[marks[-1].end() :].strip() if marks else text)
 
@@ -112,7 +118,7 @@ def _marked_claims(text: str) -> list[Claim]:
             continue
         offered = not kept and _OFFERED.search(before[-_BESIDE:])
         doubted = last and _DOUBTED.search(text[each.end : each.end + _BESIDE])
-        content = "" if denied or offered or doubted else bare(_unwrapped(each.content))
+        content = "" if denied or offered or doubted else bare(_unwrapped(each.content(text)))
         kept.append(Claim.of(content))
     return kept
 
@@ -136,16 +142,16 @@ def _marked(text: str) -> list[_Marked]:
                 start = opened.pop()[1]
                 while boxes and boxes[-1].start > start.start():
                     boxes.pop()
-                boxes.append(_Marked(start.start(), token.end(), text[start.end() : token.start()]))
+                boxes.append(_Marked(start.start(), token.end(), start.end(), token.start()))
     if opened and (not boxes or opened[-1][1].start() > boxes[-1].end):
-        boxes.append(_Marked(opened[-1][1].start(), len(text), ""))
+        boxes.append(_Marked(opened[-1][1].start(), len(text), len(text), len(text)))
     tags = []
     starts = list(_TAG.finditer(text))
     for place, start in enumerate(starts):
         following = starts[place + 1].start() if place + 1 < len(starts) else len(text)
         end = _END_OF_TAG.search(text, start.end(), following)
-        content = text[start.end() : end.start()] if end else ""
-        tags.append(_Marked(start.start(), end.end() if end else following, content))
+        inside = (start.end(), end.start()) if end else (following, following)
+        tags.append(_Marked(start.start(), end.end() if end else following, *inside))
     places = [box.start for box in boxes]
     tags = [tag for tag in tags if bisect(places, tag.start) == bisect(places, tag.end)]
     return sorted([*boxes, *tags], key=lambda each: each.start)[-_MARKED_LIMIT:]

@@ -7,9 +7,13 @@ wherever they stand in them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import re
+import signal
+import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -41,9 +45,46 @@ _POINTS = 3
 """Random points at which formulas that `verify` calls equal must be equal."""
 
 
-def equal(completions: list[tuple[Written, Written]], **_: Any) -> list[float]:
-    """One of the constants above for each pair (reference, answer); the signature is that of a reward function."""
-    return [_verdict(gold, given) for gold, given in completions]
+class _TimeIsUp(BaseException):
+    """Not an Exception, of which sympy catches many."""
+
+
+def equal(completions: list[tuple[Written, Written]], seconds: list[float] | None = None, **_: Any) -> list[float]:
+    """One of the constants above for each pair (reference, answer); the signature is that of a reward function.
+
+    Args:
+        seconds: that each pair may take. A loop in Python ends then, and the process goes on; whoever owns the process
+            kills it for what does not end by itself, such as the product of two large integers.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    verdicts = []
+    for place, (gold, given) in enumerate(completions):
+        with _alarm(seconds[place] if seconds else None):
+            verdicts.append(_verdict(gold, given))
+    return verdicts
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raises TimeoutError; outside of a main thread, which alone hears signals, it does nothing."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: Any) -> None:
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _TimeIsUp:
+        raise TimeoutError("no answer in time") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _verdict(gold: Written, given: Written) -> float:

@@ -51,7 +51,7 @@ _JOINED = re.compile(r"(?<![A-Za-z\\])(and|or)(?![A-Za-z])|\\(land|lor|wedge|vee
 _INEQUALITY = re.compile(r"[<>]|\\(?:l|g|n)(?:e|t|eq|eqslant)(?![a-z])")
 _INNER_DEGREE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?")
 _BASE = re.compile(
-    r"^\(?(\d[0-9A-Za-z]*|[0-9A-Fa-f]+(?=\)?\s*_\s*\{?\s*16))\)?\s*_\s*(?:\{\s*(?:\\text\{)?(\w+)\}*|(\w+))$"
+    r"^\(?(\d[0-9A-Za-z]*|[0-9A-Fa-f]+(?=\)?\s*_\s*\{?\s*16))\)?\s*_\s*(?:\{\s*\(?(?:\\text\{)?(\w+)\)?\}*|(\w+))$"
 )
 _CONGRUENCE = re.compile(
     r"^(?:(.*)(?:\\equiv|\\cong)(.*?)(?:\\[pb]?mod|\(?\s*(?:\\text\{)?\s*(?:\\[pb]?mod|mod)\b\s*\}?)|"

@@ -12,6 +12,7 @@ _SHORT_UNIT = re.compile(
     r"[cmdk]?m|[mk]?g|[mck]?[lL]|mi|ft|in|yd|lbs?|oz|hrs?|min|m?sec|ms|[mk]ph|(?:k?m|cm|ft)/[hs]|[br]pm|kWh?|[kMG]?Hz|"
     r"k?Pa|mol|gal|qt|pts?|sq|cu|am|pm"
 )
+_LETTERS = re.compile(r"[A-Za-z]+\.?(?:\s*[/^ .-]\s*(?:[A-Za-z]+\.?|-?\d(?!\d)))*")
 _NO_UNIT = re.compile(
     r"\b(?:not?|less|more|fewer|greater|least|most|than|or|and|if|plus|minus|times|over|squared|cubed|factorial|choose|"
     r"divided|by|dozen|half|mod|modulo|otherwise)\b",
@@ -110,6 +111,8 @@ def _sign(word: str) -> str:
 
 def _is_unit(words: str, bare: bool) -> bool:
     """Short bare words are products of variables (`xy`) unless they are signs of units."""
+    if not _LETTERS.fullmatch(words.strip()):
+        return False
     first = re.split(r"[ /]", words.strip())[0]
     known = _SHORT_UNIT.fullmatch(words) or _SHORT_UNIT.fullmatch(first) or len(first) > 3
     return (not bare or bool(known)) and not _NO_UNIT.search(words)

@@ -12,7 +12,7 @@ _HALF = r"\s*(?:\\text\s*\{\s*)?[AaPp]\.?\s?[Mm]\.?\s*\}?"
 _DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4}|\d{1,2}:\d\d:\d\d")
 _TIME = re.compile(rf"\d{{1,2}}:[0-5]\d(?:{_HALF})?|\d{{1,2}}{_HALF}")
 _NAMED_DATE = re.compile(
-    rf"(?:{_MONTHS})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?|\d{{1,2}}\s+(?:{_MONTHS})(?:\s+\d{{4}})?"
+    rf"(?:{_MONTHS})\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:[,\s]\s*\d{{4}})?|\d{{1,2}}\s+(?:{_MONTHS})(?:\s+\d{{4}})?"
     rf"|(?:{_MONTHS})\s+\d{{4}}",
     re.IGNORECASE,
 )
@@ -20,7 +20,8 @@ _PROSE = re.compile(
     r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)+|[A-Za-z]{3,}|\(?[A-J]\)?|\\(?:text|mathrm|mbox|textrm)\s*\{[^{}]*\}"
 )
 _FONT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|textit|mathit)\s*\{([^{}]*)\}")
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|\.|:)?")
+_CHOICE = re.compile(r"\(?([A-J])(?:(?:\)|\.|:)(?:\\?\s+(.*))?)?", re.DOTALL)
+_CHOICE_AT_ALL = re.compile(r"\b[A-J]\b|\b(?:or|and|not|nor)\b")
 _NUMBERS = {
     **{"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9},
     **{"ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16},
@@ -56,7 +57,7 @@ def letters(text: str) -> str:
     """Text for comparison of words: without capitals, an article and the brackets of a choice."""
     text = words(text)
     choice = _CHOICE.fullmatch(text)
-    if choice:
+    if choice and not _CHOICE_AT_ALL.search(choice[2] or ""):
         return choice[1].casefold()
     text = re.sub(r"(\d)\s*([ap])\.?\s?m\b\.?", r"\1\2m", text.strip("().").casefold())
     return re.sub(r"^(?:an?|the)\s+(?=\w{2})", "", text)
