@@ -64,6 +64,10 @@ class Stay:
     filter: int
     """Descriptor with the filter of system calls."""
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return ENVIRONMENT | ({"LD_LIBRARY_PATH": self.runtime.libraries} if self.runtime.libraries else {})
+
     def harness(self, folder: str) -> list[str]:
         return [self.runtime.executable, *_FLAGS, "-c", _BOOT_HARNESS, str(self.work), folder]
 
@@ -99,7 +103,7 @@ class Bubblewrap:
             command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         else:
             command += ["--unshare-user"]
-        for variable, value in ENVIRONMENT.items():
+        for variable, value in stay.environment.items():
             command += ["--setenv", variable, value]
         shown = (*stay.runtime.shown, (str(_INSIDE), f"{_HARNESS}/inside"))
         for folder in _parents([target for _, target in shown] + ["/dev/null"]):
@@ -133,7 +137,7 @@ class Namespaces:
             "filter": seccomp.program().hex(),
             "keep_uid": os.geteuid() != 0,
             "command": stay.harness(_HARNESS),
-            "environment": ENVIRONMENT,
+            "environment": stay.environment,
         }
         user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
         command = [self.path, *user, "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--"]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rewards.sandbox import levels, seccomp
 from rewards.sandbox.guard import REASONS
-from rewards.sandbox.levels import BOOT, ENVIRONMENT, OUR_FOLDER, Level, Stay
+from rewards.sandbox.levels import BOOT, OUR_FOLDER, Level, Stay
 from rewards.sandbox.limits import Limits
 from rewards.sandbox.runtime import Runtime
 
@@ -79,7 +79,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=said,
             pass_fds=(work.fileno(), filtering.fileno()),
-            env=ENVIRONMENT,
+            env=stay.environment,
             cwd="/",
             start_new_session=True,
         )

@@ -52,6 +52,8 @@ class Runtime:
     """Folders in these that stay empty."""
     links: tuple[tuple[str, str], ...]
     """Target, path."""
+    libraries: str
+    """`LD_LIBRARY_PATH` of who looked, without which some interpreters do not start; empty is none."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -108,6 +110,7 @@ def _runtime(found: dict[str, list[str]], folders: list[str]) -> Runtime:
         tuple(sorted(shown.items(), key=lambda pair: pair[1])),  # a folder before what lies in it
         tuple(folder for folder in hidden if os.path.isdir(folder)),
         tuple(links),
+        os.environ.get("LD_LIBRARY_PATH", ""),
     )
 
 

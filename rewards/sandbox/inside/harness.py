@@ -27,6 +27,8 @@ _DESCRIPTORS = 64
 
 
 def main(work: int, report: int) -> NoReturn:
+    with contextlib.suppress(PermissionError):  # it leads a group already
+        os.setsid()  # signals to a process group reach those outside of a namespace, too
     header, ends = _read(work)
     sys.path += header["path"]
     if header["filter"] is not None:
@@ -208,6 +210,7 @@ class Harness:
         if process:
             return process
         try:
+            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             null = os.open(_NULL, os.O_RDWR)
