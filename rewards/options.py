@@ -101,6 +101,9 @@ class RewardOptions:
     memory_gib: Optional[float] = field(default=8.0, metadata={"resume": "may change"})  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux. Unit: GiB."""
+    allow_weak_sandbox: bool = field(default=False, metadata={"resume": "may change"})
+    """Let rewards of code run programs under limits of processes and a filter of system calls alone where this user can
+    make no namespaces: such a program can read what this user can. Otherwise the run is refused there."""
     solved_at: Optional[float] = None  # noqa: UP045
     """A sample counts as solved when its reward reaches this. Null: nothing is counted as solved, as for a reward
     without a mark that means success; rewards are reported either way. Unit: rewards."""
