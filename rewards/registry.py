@@ -27,6 +27,8 @@ REGISTERED = {
     "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
     "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
+    "ocr": "rewards.reading.rapid.ocr",
+    "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -41,6 +43,8 @@ COMPLETIONS = {
     "digit_log_probability": "image",
     "brightness": "image",
     "text_image_similarity": "image",
+    "ocr": "image",
+    "ocr_tesseract": "image",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
