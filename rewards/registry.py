@@ -27,6 +27,9 @@ REGISTERED = {
     "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
     "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
+    "clip_score": "rewards.images.preferences.clip_score",
+    "pick_score": "rewards.images.preferences.pick_score",
+    "hps_v2": "rewards.images.preferences.hps_v2",
     "ocr": "rewards.reading.rapid.ocr",
     "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
 }
@@ -43,6 +46,9 @@ COMPLETIONS = {
     "digit_log_probability": "image",
     "brightness": "image",
     "text_image_similarity": "image",
+    "clip_score": "image",
+    "pick_score": "image",
+    "hps_v2": "image",
     "ocr": "image",
     "ocr_tesseract": "image",
 }

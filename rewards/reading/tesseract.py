@@ -1,7 +1,7 @@
 """The text in a picture, read by Tesseract: the engine that only measures.
 
-A policy that finds out what the rewarded engine takes for a letter gains nothing from another kind of engine: what rises
-in `ocr` and not in `ocr_tesseract` is no text. It is a program of the system, started for each picture.
+A policy that finds out what the rewarded engine takes for a letter gains nothing from another kind of engine: what
+rises in `ocr` and not in `ocr_tesseract` is no text. It is a program of the system, started for each picture.
 """
 
 from __future__ import annotations

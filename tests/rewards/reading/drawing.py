@@ -55,7 +55,7 @@ def prompt(word: str) -> str:
 
 
 def shown(count: int) -> tuple[list[str], list[np.ndarray]]:
-    """That many words, and a legible picture of each: all fonts, letters of 22 to 44 pixels, pictures of 192 and 256."""
+    """That many words and a legible picture of each: all fonts, letters of 22 to 44 pixels, 192 or 256 in all."""
     chosen, random = words(count), np.random.default_rng(1)
     pictures = [
         drawn(word, (192, 256)[index % 2], random.uniform(22, 44), FONTS[index % len(FONTS)], seed=index)

@@ -42,7 +42,7 @@ def test_text_beside_the_text_costs_only_where_it_should():
 
 
 def test_how_small_a_text_can_be():
-    """The same words an eighth of the picture high: read at 128 pixels, never at 32, as docs/picture_rewards.md says."""
+    """Letters an eighth of the picture high: read at 128 pixels, never at 32, as docs/picture_rewards.md says."""
 
     def mean(side: int) -> float:
         chosen = words(5)
@@ -56,7 +56,7 @@ def test_how_small_a_text_can_be():
 
 @pytest.mark.slow
 def test_a_policy_of_larger_pictures_learns_to_be_read():
-    """REINFORCE on how a word is drawn at 96 pixels: the height of its letters and its contrast, unreadable at first."""
+    """REINFORCE on how a word is drawn at 96 pixels, its letters' height and contrast: unreadable at first."""
     random = np.random.default_rng(0)
     mean = np.array([0.25, 0.25])  # shares of the largest letters, and of full contrast
     history = []
