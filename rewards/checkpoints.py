@@ -72,6 +72,6 @@ def check_preprocessing(reward: str, choice: str) -> None:
     """Raises ValueError where `args.preprocessing` is neither `published` nor `folder`."""
     if choice not in ("published", "folder"):
         raise ValueError(
-            f"the reward `{reward}` has preprocessing={choice!r}: choose published, or folder for what the checkpoint's "
-            f"own preprocessor_config.json says"
+            f"the reward `{reward}` has preprocessing={choice!r}: choose published, or folder for what the "
+            f"checkpoint's own preprocessor_config.json says"
         )

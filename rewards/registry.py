@@ -30,6 +30,8 @@ REGISTERED = {
     "clip_score": "rewards.images.preferences.clip_score",
     "pick_score": "rewards.images.preferences.pick_score",
     "hps_v2": "rewards.images.preferences.hps_v2",
+    "image_reward": "rewards.images.image_reward.image_reward",
+    "aesthetic": "rewards.images.aesthetic.aesthetic",
     "ocr": "rewards.reading.rapid.ocr",
     "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
 }
@@ -49,6 +51,8 @@ COMPLETIONS = {
     "clip_score": "image",
     "pick_score": "image",
     "hps_v2": "image",
+    "image_reward": "image",
+    "aesthetic": "image",
     "ocr": "image",
     "ocr_tesseract": "image",
 }

@@ -1,8 +1,8 @@
 """How a picture becomes what a network sees: resized, cropped or padded, and normalised, as the network was published.
 
-A network's score is worth nothing on pictures of another kind than it learned from. The values are those of the published
-pipelines, which round to bytes on the way; the gradient is that of the same operations without rounding. So what is
-evaluated, what is differentiated and what the authors report is one number.
+A network's score is worth nothing on pictures of another kind than it learned from. The values are those of the
+published pipelines, which round to bytes on the way; the gradient is that of the same operations without rounding. So
+what is evaluated, what is differentiated and what the authors report is one number.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def of_folder(folder: Path) -> Preprocessing:
     """What a checkpoint's `preprocessor_config.json` says.
 
     Raises:
-        ValueError: it is not there, or describes something else than a bicubic resize of the shorter edge, a crop of the
-            middle and a normalisation.
+        ValueError: it is not there, or describes something else than a bicubic resize of the shorter edge, a crop of
+            the middle and a normalisation.
     """
     file = folder / CONFIG
     if not file.is_file():

@@ -48,7 +48,7 @@ def test_the_pixels_are_the_published_ones(shape):
 
 
 @pytest.mark.parametrize("name", REWARDS)
-@pytest.mark.parametrize("shape", tiny_clip.SHAPES)
+@pytest.mark.parametrize("shape", [(150, 301), (224, 224)])
 def test_it_is_the_published_pipeline(name, shape, folder):
     images = [tiny_clip.noise(shape, seed) for seed in range(2)]
     found = REWARDS[name](completions=images, prompts=PROMPTS, path=str(folder))
@@ -139,11 +139,11 @@ def changed(folder: Path, target: Path, **values: object) -> str:
         ({"rescale_factor": 1 / 127.5}, "has rescale_factor=0.0078"),
     ],
 )
-@pytest.mark.parametrize("name", REWARDS)
-def test_other_preprocessing_is_refused(name, values, message, folder, tmp_path):
+def test_other_preprocessing_is_refused(values, message, folder, tmp_path):
     path = changed(folder, tmp_path / "other", **values)
-    with pytest.raises(ValueError, match=message):
-        REWARDS[name](completions=[tiny_clip.noise((64, 64))], prompts=["a cat"], path=path)
+    for reward in REWARDS.values():
+        with pytest.raises(ValueError, match=message):
+            reward(completions=[tiny_clip.noise((64, 64))], prompts=["a cat"], path=path)
 
 
 def test_other_preprocessing_is_used_where_it_is_asked_for(folder, tmp_path):

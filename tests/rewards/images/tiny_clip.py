@@ -53,7 +53,7 @@ def middle(image: np.ndarray, nearest: bool = False) -> Tensor:
     height, width = image.shape[:2]
     tall, wide = (int(224 * side / min(height, width)) for side in (height, width))
     resized = np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.BICUBIC))
-    half = [int(round((side - 224) / 2.0)) if nearest else (side - 224) // 2 for side in (tall, wide)]
+    half = [round((side - 224) / 2.0) if nearest else (side - 224) // 2 for side in (tall, wide)]
     cut = resized[half[0] : half[0] + 224, half[1] : half[1] + 224].astype(np.float32) / 255
     return torch.from_numpy(((cut - MEAN) / STD).transpose(2, 0, 1)[None].copy())
 
