@@ -32,6 +32,8 @@ REGISTERED = {
     "hps_v2": "rewards.images.preferences.hps_v2",
     "image_reward": "rewards.images.image_reward.image_reward",
     "aesthetic": "rewards.images.aesthetic.aesthetic",
+    "safety": "rewards.images.safety.safety",
+    "geneval": "rewards.geneval.reward.geneval",
     "ocr": "rewards.reading.rapid.ocr",
     "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
 }
@@ -53,6 +55,8 @@ COMPLETIONS = {
     "hps_v2": "image",
     "image_reward": "image",
     "aesthetic": "image",
+    "safety": "image",
+    "geneval": "image",
     "ocr": "image",
     "ocr_tesseract": "image",
 }
