@@ -35,6 +35,15 @@ REGISTERED = {
     "judge": "rewards.judge.rubric.judge",
     "judge_win_rate": "rewards.judge.win_rate.judge_win_rate",
     "remote_reward_model": "rewards.remote.reward_model.remote_reward_model",
+    "clip_score": "rewards.images.preferences.clip_score",
+    "pick_score": "rewards.images.preferences.pick_score",
+    "hps_v2": "rewards.images.preferences.hps_v2",
+    "image_reward": "rewards.images.image_reward.image_reward",
+    "aesthetic": "rewards.images.aesthetic.aesthetic",
+    "safety": "rewards.images.safety.safety",
+    "geneval": "rewards.geneval.reward.geneval",
+    "ocr": "rewards.reading.rapid.ocr",
+    "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -53,6 +62,15 @@ COMPLETIONS = {
     "brightness": "image",
     "text_image_similarity": "image",
     "remote_reward_model": "text",
+    "clip_score": "image",
+    "pick_score": "image",
+    "hps_v2": "image",
+    "image_reward": "image",
+    "aesthetic": "image",
+    "safety": "image",
+    "geneval": "image",
+    "ocr": "image",
+    "ocr_tesseract": "image",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
