@@ -44,6 +44,17 @@ REGISTERED = {
     "geneval": "rewards.geneval.reward.geneval",
     "ocr": "rewards.reading.rapid.ocr",
     "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
+    "countdown": "rewards.checks.countdown.countdown",
+    "countdown_shaped": "rewards.checks.countdown.countdown_shaped",
+    "sudoku": "rewards.checks.sudoku.sudoku",
+    "sudoku_shaped": "rewards.checks.sudoku.sudoku_shaped",
+    "json_schema": "rewards.checks.json_schema.json_schema",
+    "xml_format": "rewards.checks.xml_format.xml_format",
+    "length": "rewards.checks.length.length",
+    "exact_match": "rewards.checks.matching.exact_match",
+    "regex_match": "rewards.checks.matching.regex_match",
+    "multiple_choice": "rewards.checks.multiple_choice.multiple_choice",
+    "instruction_following": "rewards.checks.instruction_following.instruction_following",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -71,6 +82,17 @@ COMPLETIONS = {
     "geneval": "image",
     "ocr": "image",
     "ocr_tesseract": "image",
+    "countdown": "text",
+    "countdown_shaped": "text",
+    "sudoku": "text",
+    "sudoku_shaped": "text",
+    "json_schema": "text",
+    "xml_format": "text",
+    "length": "text",
+    "exact_match": "text",
+    "regex_match": "text",
+    "multiple_choice": "text",
+    "instruction_following": "text",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
