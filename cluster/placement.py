@@ -11,12 +11,15 @@ from ray._private import utils as ray_utils
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from cluster.answers import answer, cause
 from cluster.bounded import BoundedCall
 from cluster.joining import ClusterError
 from cluster.options import ClusterOptions
 from cluster.signals import present
 
 REMOVAL_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+"""For what Ray knows at once."""
 
 
 def bundles_of(options: ClusterOptions, learners: int, workers: int) -> list[dict[str, float]]:
@@ -67,15 +70,18 @@ def check_this_machine(bundles: list[dict[str, float]]) -> None:
 @contextmanager
 def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterator[PlacementGroup]:
     """Room for all processes at once, or an error that says what is missing."""
-    check_room(bundles, ray.cluster_resources(), "the cluster")
-    group = placement_group(bundles, strategy="PACK")
+    seconds = options.startup_timeout_seconds
+    check_room(bundles, answer(ray.cluster_resources, seconds, "say what the cluster has"), "the cluster")
+    group = answer(lambda: placement_group(bundles, strategy="PACK"), seconds, "take the order for room")
     try:
         started = time.monotonic()
-        if not group.wait(options.startup_timeout_seconds):
-            free = ray.available_resources()
+        if not answer(lambda: group.wait(seconds), seconds + ANSWER_SECONDS, "make room"):
+            waited = time.monotonic() - started
+            free = answer(ray.available_resources, ANSWER_SECONDS, "say what is free")
             raise ClusterError(
-                f"no room for {len(bundles)} processes after {time.monotonic() - started:.0f} s: they need {bundles}, "
-                f"free are { {name: free.get(name, 0.0) for name in bundles[0]} }; another job may hold the rest"
+                f"no room for {len(bundles)} processes after {waited:.0f} s: they need {bundles}, "
+                f"free are { {name: free.get(name, 0.0) for name in bundles[0]} }; "
+                + cause("another job may hold the rest: wait for it, or lower what cluster.* asks for")
             )
         yield group
     finally:

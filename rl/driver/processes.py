@@ -10,8 +10,10 @@ from typing import Any
 
 import psutil
 import ray
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.answers import answer, cause
 from cluster.joining import ClusterError, shadowed
 from cluster.placement import bundles_of, reserved
 from configs.errors import UserError
@@ -77,37 +79,10 @@ def started(
     bundles = bundles_of(cluster, learners, workers)
     with reserved(bundles, cluster) as group:
 
-        def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
-            return ray.remote(kind).options(
-                name=f"{config.run.name}/{name}",
-                num_cpus=cluster.cpus,
-                num_gpus=gpus,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-                max_restarts=restarts,
-            )
+        def create() -> Processes:
+            return _created(config, group, sent, learners, workers, printed)
 
-        # Rewards run in a child process of their own and are not worth a core.
-        reward = {
-            f"reward-{i}": ray.remote(RewardActor)
-            .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
-            .remote(sent, printed and printed.absolute() / f"reward-{i}.txt")
-            for i in range(cluster.reward_workers if generating else 0)
-        }
-        processes = Processes(
-            reward=reward,
-            learners={
-                f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
-                    sent, rank, _threads(config, learners)
-                )
-                for rank in range(learners)
-            },
-            rollout={
-                f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
-                    sent, _threads(config, workers)
-                )
-                for i in range(workers)
-            },
-        )
+        processes = answer(create, cluster.startup_timeout_seconds, "take the order for processes")
         try:
             _make_ready(processes, cluster.startup_timeout_seconds, trial, told)
             yield processes
@@ -117,6 +92,45 @@ def started(
             for handles in (processes.rollout, processes.reward, processes.learners):
                 for handle in handles.values():
                     ray.kill(handle)
+
+
+def _created(
+    config: Config, group: PlacementGroup, sent: Any, learners: int, workers: int, printed: Path | None
+) -> Processes:
+    """Handles; the processes themselves are still to come."""
+    cluster = config.cluster
+
+    def actor(kind: type, name: str, index: int, gpus: int, restarts: int) -> Any:
+        return ray.remote(kind).options(
+            name=f"{config.run.name}/{name}",
+            num_cpus=cluster.cpus,
+            num_gpus=gpus,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            max_restarts=restarts,
+        )
+
+    # Rewards run in a child process of their own and are not worth a core.
+    reward = {
+        f"reward-{i}": ray.remote(RewardActor)
+        .options(name=f"{config.run.name}/reward-{i}", num_cpus=0, max_restarts=-1)
+        .remote(sent, printed and printed.absolute() / f"reward-{i}.txt")
+        for i in range(cluster.reward_workers if workers else 0)
+    }
+    return Processes(
+        reward=reward,
+        learners={
+            f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
+                sent, rank, _threads(config, learners)
+            )
+            for rank in range(learners)
+        },
+        rollout={
+            f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
+                sent, _threads(config, workers)
+            )
+            for i in range(workers)
+        },
+    )
 
 
 def _make_ready(processes: Processes, seconds: float, trial: Trial | None, told: Callable[[str], None]) -> None:
@@ -151,9 +165,11 @@ def gather(
         done, _ = ray.wait(list(pending), num_returns=1, timeout=seconds)
         if not done:
             raise ClusterError(
-                f"{', '.join(sorted(pending.values()))} did not {what} within {seconds:g} s. Raise the deadline "
-                f"(cluster.startup_timeout_seconds, cluster.step_timeout_seconds) if that is too short for this model; "
-                f"otherwise see the actor's log under the Ray session folder"
+                f"{', '.join(sorted(pending.values()))} did not {what} within {seconds:g} s. "
+                + cause(
+                    "Raise the deadline (cluster.startup_timeout_seconds, cluster.step_timeout_seconds) if that is too "
+                    "short for this model; otherwise see the actor's log under the Ray session folder"
+                )
             )
         for reference in done:
             name = pending.pop(reference)
