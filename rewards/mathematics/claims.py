@@ -16,6 +16,8 @@ CLAIMS_LIMIT = 12
 """Different claims that are compared; more of them are a list of guesses."""
 _WINDOW = 4 * LENGTH_LIMIT
 """Characters from the end in which a formula or number is looked for where nothing marks one."""
+TEXT_LIMIT = 200_000
+"""Characters of a completion that are read, the last ones: what it costs to look for claims is bounded by them."""
 _BESIDE = 40
 """Characters before and behind a box in which it may be denied or doubted."""
 _MARKED_LIMIT = 100
@@ -86,6 +88,7 @@ def claims_of(completion: str) -> list[Claim]:
     is" or "answer:"; of the last its first sentence, or the last formula or number in that. Without those: the text, or
     the last formula or number in it. More than `CLAIMS_LIMIT` different ones are a claim that says nothing.
     """
+    completion = completion[-TEXT_LIMIT:]
     answered = completion[completion.rfind(_THOUGHTS) + len(_THOUGHTS) :] if _THOUGHTS in completion else completion
     for text in dict.fromkeys((answered, completion)):
         claims = _marked_claims(text) or _claims_behind_marks(text)

@@ -73,7 +73,7 @@ _REFUSED = (
     (re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}\s+[A-Za-z\d]"), "it has words"),
     (re.compile(r"mod(?![A-Za-z])"), "it has a remainder or a modulus that is not behind a congruence"),
     (re.compile(r"\\[()\[\]]|\$"), "it has a formula among other signs"),
-    (re.compile(r"[^\x00-\x7f]"), "it has a sign that no rule reads"),
+    (re.compile(r"[^\x20-\x7e]"), "it has a sign that no rule reads"),
 )  # fmt: skip
 
 
