@@ -29,7 +29,7 @@ class Pair:
 
     @property
     def completion(self) -> str:
-        return self.answer[2:] if self.answer.startswith("> ") else rf"\boxed{{{self.answer}}}"
+        return self.answer[2:].replace("⏎", "\n") if self.answer.startswith("> ") else rf"\boxed{{{self.answer}}}"
 
 
 def read_pairs() -> list[Pair]:
