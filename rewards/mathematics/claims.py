@@ -39,8 +39,10 @@ _OFFERED = re.compile(
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(
-    r"^[\s$()\]\\*]*(?:,\s*)?(?:(?:or|perhaps|maybe|possibly)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
-    r"|(?:is\s+)?(?:not|wrong|incorrect)\b|\?)",
+    r"^[\s$()\]\\*]*(?:"
+    r"[.,;:!]*\s*(?:or|perhaps|maybe|possibly|alternatively)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
+    r"|(?:is\s+)?(?:not|wrong|incorrect)\b|\?"
+    r"|.{0,20}\b(?:that|this|it)(?:'s| is| was)\s+(?:wrong|incorrect|a mistake|not (?:right|correct)))",
     re.IGNORECASE,
 )
 
@@ -168,7 +170,9 @@ def _claims_behind_marks(text: str) -> list[Claim]:
         last = place == len(marks) - 1
         rest = text[mark.end() : None if last else marks[place + 1].start()].strip()
         sentence = SENTENCE.split(rest, maxsplit=1)[0]
-        if last:
+        if last and _DOUBTED.search(rest[len(sentence) :][:_BESIDE]):
+            kept.append(Claim.of())
+        elif last:
             kept.append(Claim.of(bare(rest), bare(sentence), *value_of(sentence, formulas_first=True)))
         elif sentence and len(sentence) < LENGTH_LIMIT and not re.search(r"(?<!\\)\b[A-Za-z]{2,}", sentence):
             kept.append(Claim.of(bare(sentence)))  # of what comes before only what is no prose
