@@ -23,7 +23,7 @@ SMALL = (
     "reward.terms.judge.function=judge",
     f"reward.terms.judge.args.template={TEMPLATE}",
     "reward.terms.judge.args.constrained=true",
-    "reward.terms.judge.args.scores={1: 0, 2: 0.25, 3: 0.5, 4: 0.75, 5: 1}",
+    "reward.terms.judge.args.scores={1: 0, 2: 0.25, 3: 0.5, 4: 1}",
     "reward.terms.judge.args.patience_seconds=300",
     "reward.terms.judge.args.concurrency=2",
     "reward.terms.judge.timeout_seconds=400",
@@ -31,10 +31,10 @@ SMALL = (
     "algorithm.anchor=0",
     "data.train.size=64",
     "evaluation.every=0",
-    "rollout.prompts_per_update=4",
-    "rollout.prompts_per_ticket=2",
-    "run.updates=4",
-    "run.checkpoint_every=4",
+    "rollout.prompts_per_update=6",
+    "rollout.prompts_per_ticket=3",
+    "run.updates=3",
+    "run.checkpoint_every=3",
     "rollout.timeout_seconds=900",
     "cluster.cpus=0.25",
     "cluster.threads=1",
@@ -97,7 +97,7 @@ class Run:
 
     def weights(self) -> bytes:
         """What the last checkpoint publishes."""
-        return (self.folder / "checkpoints/u000004/weights/v000004.safetensors").read_bytes()
+        return (self.folder / "checkpoints/u000003/weights-000003.safetensors").read_bytes()
 
     def verdicts(self) -> list[str]:
         return [line for file in (self.folder / "judge").glob("*.jsonl") for line in file.read_text().splitlines()]

@@ -58,7 +58,7 @@ def test_a_run_whose_judge_is_killed_in_the_middle_ends_with_the_same_weights(
         "judge.startup_seconds=240",
     ]
     run = Run(tmp_path, "killed", *words, environment={"OPENAI_API_KEY": SECRET})
-    run.reaches(2)
+    run.reaches(1)
     engines = run.processes("VLLM::")
     assert engines
     for process in [*engines, *run.processes("vllm.entrypoints")]:
@@ -68,7 +68,7 @@ def test_a_run_whose_judge_is_killed_in_the_middle_ends_with_the_same_weights(
     assert "the judge answers again" in said
     assert run.weights() == first.weights()
     assert len(run.verdicts()) == len(first.verdicts())
-    assert len(run.rows) == 4
+    assert len(run.rows) == 3
     assert all(row["reward/unscored"] == 0 for row in run.rows)
     for file in (file for file in run.folder.rglob("*") if file.is_file()):
         assert SECRET.encode() not in file.read_bytes(), file
