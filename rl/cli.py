@@ -122,6 +122,38 @@ def sample(
 
 
 @app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, Parquet, or a folder of pictures.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which holds the completions; completion, response or image without it."),
+    ] = None,
+    labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Column of people's judgements, as numbers, that the scores are compared with."),
+    ] = None,
+    output: Annotated[Optional[Path], typer.Option(help="JSONL or Parquet file for rows and scores.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Score completions that exist already, as a run would: reward=math, any reward, or that of a run."""
+    from rl.commands.scoring import score_file
+
+    unused = [f"{path}=unused" for path in ("data.train.name", "model.path", "run.name")]  # which have no default
+    if run is None:
+        from configs.compose import compose
+
+        composed = compose([*unused, *(overrides or [])], config_dir)
+    else:
+        from rl.records.saved import run_configuration
+
+        composed = run_configuration(run, overrides or [])
+    score_file(file, composed.config, column, labels, output, overwrite)
+
+
+@app.command()
 def pairs(
     output: Annotated[Path, typer.Option(help="JSONL file to write; images go into a folder beside it.")],
     gap: Annotated[float, typer.Option(help="Least difference between the rewards of a pair.")],

@@ -1,6 +1,6 @@
 """What an algorithm is: a cell of likelihood x ratio x objective x advantage, and its options, a section a file."""
 
-from configs.algorithm_options.advantage import AdvantageKind, RunningOptions
+from configs.algorithm_options.advantage import AdvantageKind, RunningOptions, TermScale
 from configs.algorithm_options.custom import CustomOptions
 from configs.algorithm_options.kl import KlEstimator, KlOptions, KlTarget
 from configs.algorithm_options.likelihood import (
@@ -41,5 +41,6 @@ __all__ = [
     "RewardGradientOptions",
     "RunningOptions",
     "Schedule",
+    "TermScale",
     "ValueOptions",
 ]

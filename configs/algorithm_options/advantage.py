@@ -68,6 +68,17 @@ class AdvantageKind(Enum):
         return self in (AdvantageKind.siblings, AdvantageKind.depth_zscore)
 
 
+class TermScale(Enum):
+    """What makes terms of a reward comparable, within each group, before they are weighted and summed."""
+
+    none = "none"
+    """Nothing: the reward is the weighted sum."""
+    zscore = "zscore"
+    """Standard scores (GDPO, LightningRL). Their sum, compared over the update by advantage=batch, is GDPO's."""
+    rank = "rank"
+    """Ranks, from -0.5 for the lowest to 0.5 for the highest; equals share the mean of theirs."""
+
+
 @dataclass
 class RunningOptions:
     """Statistics of advantage=running."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from configs.algorithm_options.advantage import AdvantageKind, RunningOptions
+from configs.algorithm_options.advantage import AdvantageKind, RunningOptions, TermScale
 from configs.algorithm_options.custom import CustomOptions
 from configs.algorithm_options.kl import KlOptions
 from configs.algorithm_options.likelihood import (
@@ -28,8 +28,8 @@ class AlgorithmOptions:
     """What is minimised, given ratios and advantages."""
     advantage: AdvantageKind = AdvantageKind.zscore
     """What a sample's reward is compared with."""
-    normalise_terms: bool = False
-    """Make each reward term a z-score within its group before they are weighted and summed (GDPO, LightningRL)."""
+    normalise_terms: TermScale = TermScale.none
+    """What makes each reward term comparable, within its group, before they are weighted and summed."""
     advantage_clip: Optional[float] = None  # noqa: UP045
     """Advantages are limited to this size; null is unlimited. Unit: advantages."""
     advantage_epsilon: float = 1e-4

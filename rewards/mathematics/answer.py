@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from math import isfinite
@@ -23,15 +24,19 @@ from typing import Any
 from rewards.mathematics.judge import Malformed, judge
 from rewards.mathematics.notation import Unreadable, Written
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scoring.process import FunctionRaised, ProcessLost, ScoringProcess
+from rewards.scoring.process import DeadlinePassed, FunctionRaised, ProcessLost, ScoringProcess
 
-DEADLINE = 3.0
-"""Seconds that one pair may take; a process that replaces a killed one needs one or two more."""
+DEADLINE = 2.0
+"""Seconds of algebra that one pair may take. A process that replaces a killed one needs one or two more."""
+GRACE = 1.0
+"""Seconds after which a process that does not stop at the deadline is killed."""
 MEMORY_GIB = 4.0
 """GiB that the process may allocate, on Linux."""
 
 _lock = threading.Lock()
 _process: ScoringProcess | None = None
+_pair = threading.local()
+"""`left`: seconds of algebra that the pair which this thread scores has left."""
 
 
 class NotScored(ValueError):
@@ -67,6 +72,7 @@ def math(
     for index, (completion, reference) in enumerate(zip(completions, references, strict=True)):
         score = None
         if reference is not None and str(reference).strip():
+            _pair.left = DEADLINE
             try:
                 score = judge(completion, _text_of(reference), algebra)
             except (Unreadable, Unanswered) as error:
@@ -116,19 +122,38 @@ def algebra(gold: Written, given: Written) -> float:
 
 @lru_cache(maxsize=4096)  # a batch that fails is scored again, sample by sample
 def _known(gold: Written, given: Written) -> float | str:
-    global _process
+    """Raises Unanswered where there was less than the whole deadline for it: then it is not known."""
+    late = f"comparing the answer with the reference: no answer within {DEADLINE:g} s"
     with _lock:
-        if _process is None:
-            _process = ScoringProcess(
-                RewardOptions(
-                    terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
-                )
-            )
-        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "columns": {}}
+        process = _started()
+        left, start = getattr(_pair, "left", DEADLINE), time.monotonic()
+        if left <= 0:
+            raise Unanswered(late)
+        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "update": None}
         try:
-            return float(_process.call("equal", {**arguments, "update": None}, DEADLINE)["values"][0])
+            reply = process.call("equal", {**arguments, "columns": {"seconds": [left]}}, left + GRACE)
+            return float(reply["values"][0])
         except (ProcessLost, FunctionRaised) as error:
-            return f"comparing the answer with the reference: {error}"
+            timed_out = isinstance(error, DeadlinePassed) or "TimeoutError" in str(error)
+            why = late if timed_out else f"comparing the answer with the reference: {error}"
+        finally:
+            _pair.left = left - (time.monotonic() - start)
+    if left < DEADLINE:
+        raise Unanswered(why)
+    return why
+
+
+def _started() -> ScoringProcess:
+    """The start is not the pair's time: it would lose the first one on a busy machine."""
+    global _process
+    if _process is None:
+        _process = ScoringProcess(
+            RewardOptions(
+                terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
+            )
+        )
+    _process.start()
+    return _process
 
 
 def _stop() -> None:

@@ -9,10 +9,11 @@ meant, or taken off and compared by itself, or refused.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rewards.mathematics.spelling import plain_spelling
 from rewards.mathematics.units import without_unit
+from rewards.mathematics.words import number_in
 
 
 class Unreadable(ValueError):
@@ -26,7 +27,8 @@ class Written:
     parts: tuple[str | Written, ...]
     """LaTeX formulas, which math-verify's grammar reads to their end."""
     brackets: str = ""
-    """The outer ones, such as `()` or `[)`; `{}` of a set; empty of a list, and of a single formula."""
+    """The outer ones, such as `()` or `[)`; `{}` of a set; `:` of a ratio of three and more, whose parts are divided by
+    the first; empty of a list, and of a single formula."""
     unit: str | None = None
     """Percent, degree and currency are units."""
     base: str | None = None
@@ -34,6 +36,8 @@ class Written:
     modulus: str | None = None
     name: str = ""
     """What a tuple, set or interval is said to be: "x" in `x \\in [0,1)`."""
+    joined: str = ""
+    """What is between inequalities: "and" or "or"."""
 
     def formulas(self) -> list[str]:
         """All of them, those of inner parts and the modulus included."""
@@ -41,9 +45,13 @@ class Written:
         return [formula for each in nested for formula in each] + ([self.modulus] if self.modulus else [])
 
 
+_RATIO = re.compile(r"[\d.]+(?:\s*:\s*[\d.]+){2,}")
+_RATIO_IN_WORDS = re.compile(r"([\d.]+)\s*(?:\\text\s*\{\s*to\s*\}|to)\s*([\d.]+)")
+_JOINED = re.compile(r"(?<![A-Za-z\\])(and|or)(?![A-Za-z])|\\(land|lor|wedge|vee)(?![a-z])")
+_INEQUALITY = re.compile(r"[<>]|\\(?:l|g|n)(?:e|t|eq|eqslant)(?![a-z])")
 _INNER_DEGREE = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?")
 _BASE = re.compile(
-    r"^\(?(\d[0-9A-Za-z]*|[0-9A-Fa-f]+(?=\)?\s*_\s*\{?\s*16))\)?\s*_\s*(?:\{\s*(?:\\text\{)?(\w+)\}*|(\w+))$"
+    r"^\(?(\d[0-9A-Za-z]*|[0-9A-Fa-f]+(?=\)?\s*_\s*\{?\s*16))\)?\s*_\s*(?:\{\s*\(?(?:\\text\{)?(\w+)\)?\}*|(\w+))$"
 )
 _CONGRUENCE = re.compile(
     r"^(?:(.*)(?:\\equiv|\\cong)(.*?)(?:\\[pb]?mod|\(?\s*(?:\\text\{)?\s*(?:\\[pb]?mod|mod)\b\s*\}?)|"
@@ -75,6 +83,7 @@ def read(text: str) -> Written:
     Raises:
         Unreadable: it holds something that would be read as something else, or nothing.
     """
+    joined = {next(filter(None, match.groups())) for match in _JOINED.finditer(text)}
     text = plain_spelling(text)
     if not text:
         raise Unreadable("it is empty")
@@ -88,19 +97,27 @@ def read(text: str) -> Written:
     base = _BASE.match(text)
     if base:
         digits = base[1].lstrip("0").casefold()
-        return Written((digits or "0",), base=(base[2] or base[3]).casefold())
+        name = base[2] or base[3]
+        return Written((digits or "0",), base=str(number_in(name) or name.casefold()))
     text, unit = without_unit(text)
+    text = _RATIO_IN_WORDS.sub(r"\1:\2", text) if _RATIO_IN_WORDS.fullmatch(text) else text
     written = _structure(text)
-    return Written(written.parts, written.brackets, unit, name=written.name)
+    word = "or" if joined <= {"or", "lor", "vee"} else "and"
+    return replace(written, unit=unit, joined=word if joined and _INEQUALITY.search(text) else "")
 
 
 def _structure(text: str) -> Written:
     """Lists, tuples, sets and intervals; what stands in them is a formula or one of these again."""
+    if _RATIO.fullmatch(text):
+        terms = [term.strip() for term in text.split(":")]
+        return Written(tuple(_formula(rf"\frac{{{term}}}{{{terms[0]}}}") for term in terms), ":")
     named = _NAME.match(text)
     if named and _is_structure(text[named.end() :]):
         written = _structure(text[named.end() :])
         return Written(written.parts, written.brackets, name=re.sub(r"\s", "", named[1]))
     brackets = _outer(text)
+    if brackets == r"\{\}" and not _inside(text):
+        return Written((r"\emptyset",))
     inside = text if brackets is None else _inside(text)
     parts = _split(inside)
     if brackets and _is_structure(text):

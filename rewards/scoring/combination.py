@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from rewards.scoring.scores import MALFORMED, Failure, Scores, TermScores
 from rewards.scoring.term_call import LARGEST, short, usable
 
 
-def combine(found: TermScores, options: RewardOptions, completions: Sequence[Any], update: int | None) -> Scores:
+def combine(found: TermScores, options: RewardOptions, completion: Callable[[int], Any], update: int | None) -> Scores:
     """The sum over the terms that apply.
 
     A sample's total is NaN when any rewarded term failed on it, or a gate of one, or when every rewarded one returned
@@ -20,9 +20,10 @@ def combine(found: TermScores, options: RewardOptions, completions: Sequence[Any
     are measures: they are reported, and neither their None nor their failure touches the total.
 
     Args:
+        completion: of a sample, to be shown with a failure.
         update: whose weights are meant; None: those of evaluations.
     """
-    count = len(completions)
+    count = len(next(iter(found.terms.values())))
     weights = {name: weight for name, weight in options.weights(update).items() if weight != 0}
     paid = {name: _paid(name, found.terms, options) for name in weights}
     total, applies = np.zeros(count), np.zeros(count, bool)
@@ -37,11 +38,11 @@ def combine(found: TermScores, options: RewardOptions, completions: Sequence[Any
     failures = list(found.failures)
     for index in np.flatnonzero(~applies & ~failed):
         message = "every rewarded term returned None for this sample"
-        failures.append(Failure(int(index), names, "not_applicable", message, short(completions[int(index)])))
+        failures.append(Failure(int(index), names, "not_applicable", message, short(completion(int(index)))))
     for index in np.flatnonzero(applies & ~failed & ~usable(total)):
         failed[index] = True
         message = f"the weighted sum of the terms is {total[index]}, and a finite number below {LARGEST:g} is expected"
-        failures.append(Failure(int(index), names, "not_finite", message, short(completions[int(index)])))
+        failures.append(Failure(int(index), names, "not_finite", message, short(completion(int(index)))))
     total[failed | ~applies] = np.nan
     return Scores(total, found.terms, failures, found.metrics, paid)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,20 @@ from rewards.scoring.term_call import PROBLEMS, Pace, TermCall, kind_of, text_of
 class Scorer:
     """Scores requests in a child process; safe to call from any thread, one request at a time."""
 
-    def __init__(self, options: RewardOptions, printed: Path | None = None) -> None:
+    def __init__(
+        self, options: RewardOptions, printed: Path | None = None, terms: Collection[str] | None = None
+    ) -> None:
         """
         Args:
             printed: file for what functions print; None leaves that where this process prints.
+            terms: those that it scores, which are not all: then only `score_terms` has an answer. None: all.
         """
-        _check(options)
-        self._options = options
-        self._process = ScoringProcess(options, printed)
+        check(options)
+        self._whole = options
+        self._options = options if terms is None else replace(options, terms={n: options.terms[n] for n in terms})
+        self._process = ScoringProcess(self._options, printed)
         self._lock = threading.Lock()
-        self._pace = {name: Pace() for name in options.terms}
+        self._pace = {name: Pace() for name in self._options.terms}
 
     def start(self) -> None:
         """Import and resolve every term, so that a mistake shows before training. Raises RewardError."""
@@ -75,7 +81,9 @@ class Scorer:
             RewardError: the request is malformed, or the functions can no longer be imported.
         """
         found = self.score_terms(request)
-        return combine(found, self._options, request.completions, request.update if request.learning else None)
+        return combine(
+            found, self._whole, request.completions.__getitem__, request.update if request.learning else None
+        )
 
     def score_terms(self, request: ScoreRequest) -> TermScores:
         """What each term says for itself. Raises and waits as `score`."""
@@ -93,7 +101,7 @@ class Scorer:
             return TermScores(terms, failures, Logged.joined(metrics))
 
 
-def _check(options: RewardOptions) -> None:
+def check(options: RewardOptions) -> None:
     if not options.terms:
         raise RewardError("reward.terms is empty; name at least one, e.g. reward.terms.task.function=reasoning_gym")
     if not options.timeout_seconds > 0:

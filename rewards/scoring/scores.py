@@ -129,6 +129,17 @@ class TermScores:
     metrics: dict[str, Logged] = field(default_factory=dict)
     """The scalars that functions passed to TRL's `log_metric`, by name."""
 
+    @staticmethod
+    def of_parts(parts: Sequence[TermScores], order: Sequence[str]) -> TermScores:
+        """What several scorers say of the same samples.
+
+        Args:
+            order: of everything that is reported.
+        """
+        terms = {name: values for part in parts for name, values in part.terms.items()}
+        failures = [failure for part in parts for failure in part.failures]
+        return TermScores({name: terms[name] for name in order}, failures, Logged.joined(p.metrics for p in parts))
+
 
 @dataclass
 class Scores:

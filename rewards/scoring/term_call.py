@@ -147,8 +147,7 @@ class TermCall:
                 unknown += not isinstance(error, _WrongLength)
         if together is not None and (returned > together or (returned < together and not unknown)):
             values[:] = np.nan
-            what = "group" if self._by_groups else "sample"
-            alone = f"{returned} for the same samples one {what} at a time"
+            alone = f"{returned} for the same samples {'by groups' if self._by_groups else 'one at a time'}"
             for index in sorted(set(range(count)) - {failure.index for failure in self.failures}):
                 self._fail(
                     index,

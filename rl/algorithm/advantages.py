@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, TermScale
 from rl.algorithm.branches import (
     branch_advantages,
     by_leaves,
@@ -217,9 +218,12 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
-def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """(G,) sum of a group's reward terms, each as a z-score within the group before its weight, so that none drowns out
-    another (GDPO, LightningRL, MixGRPO). A term that is the same for all adds nothing.
+def combined(
+    terms: Mapping[str, np.ndarray], weights: Mapping[str, float], scale: TermScale = TermScale.zscore
+) -> np.ndarray:
+    """(G,) sum of a group's reward terms, each made comparable within the group before its weight, so that none drowns
+    out another (GDPO, arXiv 2601.05242, section 3; LightningRL, MixGRPO). One that is the same for all adds nothing
+    that distinguishes them.
 
     Args:
         terms: (G,) of each, NaN where it does not apply to a sample or could not be scored; there it adds 0.
@@ -229,18 +233,33 @@ def combined(terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> n
     for name, values in terms.items():
         scored = values[~np.isnan(values)]
         if weights[name] != 0 and len(scored) > 1:
-            total += weights[name] * np.nan_to_num(zscores(values))
+            found = zscores(values) if scale is TermScale.zscore else ranks(values)
+            total += weights[name] * np.nan_to_num(found)
     return total
 
 
-def normalised(rewards: np.ndarray, terms: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """(groups, samples) sums of each group's terms as z-scores (`combined`); NaN where the sample was not scored.
+def ranks(values: np.ndarray) -> np.ndarray:
+    """(n,) ranks of the known among (n,) values, from -0.5 for the lowest to 0.5 for the highest, equals the mean of
+    theirs; NaN where unknown. Centred, so that a sample to which a term does not apply gets the middle."""
+    known = ~np.isnan(values)
+    found = np.full(values.shape, np.nan)
+    found[known] = (rankdata(values[known]) - 1) / (known.sum() - 1) - 0.5
+    return found
+
+
+def normalised(
+    rewards: np.ndarray,
+    terms: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    scale: TermScale = TermScale.zscore,
+) -> np.ndarray:
+    """(groups, samples) sums of each group's terms, scaled (`combined`); NaN where the sample was not scored.
 
     Args:
         rewards: (groups, samples), NaN where unscored; terms the same for each term.
     """
     groups = range(len(rewards))
-    sums = [combined({name: values[group] for name, values in terms.items()}, weights) for group in groups]
+    sums = [combined({name: values[group] for name, values in terms.items()}, weights, scale) for group in groups]
     return np.where(np.isnan(rewards), np.nan, np.stack(sums))
 
 

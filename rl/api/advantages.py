@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, TermScale
 from configs.errors import UserError
 from rl.api.configuration import AnyConfig, algorithm_options
 from rl.api.scoring import Rewards
@@ -47,10 +47,10 @@ def advantages(
     if isinstance(rewards, Rewards) and solved is None:
         solved = rewards.solved
     values = of_samples = np.asarray(rewards, np.float64)
-    if chosen.normalise_terms:
+    if chosen.normalise_terms is not TermScale.none:
         if not isinstance(rewards, Rewards):
-            raise UserError("normalise_terms makes z-scores of the terms of a reward: give what rl.score returns")
-        values = normalised(rewards.total, rewards.terms, rewards.weights)
+            raise UserError("normalise_terms compares the terms of a reward: give what rl.score returns")
+        values = normalised(rewards.total, rewards.paid, rewards.weights, chosen.normalise_terms)
     per_step = kind is AdvantageKind.per_step
     if values.ndim != 2 + per_step:
         axes = "(groups, G, T)" if per_step else "(groups, G)"

@@ -39,6 +39,8 @@ class Rewards:
     """Of the terms."""
     metrics: dict[str, float]
     """Mean over samples of each scalar that functions passed to TRL's `log_metric`; NaN if they passed no number."""
+    paid: dict[str, np.ndarray]
+    """(groups, G) what the sum counts of each term that has a part in it: behind gates, within clips; unweighted."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.total, dtype=dtype)
@@ -70,6 +72,7 @@ def score(
     options = reward_options(reward)
     check_environment(options)
     request, shape = _request(samples, prompts, columns or {})
+    request.groups = [index // shape[1] for index in range(len(request.completions))] if shape[1] else []
     scorer = Scorer(options)
     try:
         scorer.start()
@@ -79,7 +82,8 @@ def score(
     total = scores.total.reshape(shape)
     terms = {name: values.reshape(shape) for name, values in scores.terms.items()}
     metrics = {name: np.nan if (mean := each.mean) is None else mean for name, each in scores.metrics.items()}
-    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights(), metrics)
+    paid = {name: values.reshape(shape) for name, values in scores.paid.items()}
+    return Rewards(total, terms, scores.failures, solved_of(total, terms, options), options.weights(), metrics, paid)
 
 
 def reward_options(reward: Reward) -> RewardOptions:

@@ -14,6 +14,7 @@ from configs.algorithm_options import (
     OldPolicyOptions,
     Partition,
     Ratio,
+    TermScale,
 )
 from rl.algorithm.requirements import WHOLE_SAMPLES, differentiates_reward
 from rl.compatibility.value import value_problems
@@ -155,8 +156,8 @@ def _steps(algorithm: AlgorithmOptions) -> Iterator[str]:
         )
     if algorithm.value is not None:
         yield f"{name} and algorithm.value both say what each step is worth; use value=null, or advantage=raw"
-    if algorithm.normalise_terms:
-        yield f"{name} compares the sums of reward terms, step by step; use normalise_terms=false"
+    if algorithm.normalise_terms is not TermScale.none:
+        yield f"{name} compares the sums of reward terms, step by step; use normalise_terms=none"
 
 
 def _proposals(algorithm: AlgorithmOptions) -> Iterator[str]:

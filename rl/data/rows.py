@@ -48,6 +48,8 @@ class _Kept(Sequence[Row]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        if not 0 <= index < len(self._rows):  # rows that are computed have no end of their own, and a loop none either
+            raise IndexError(index)
         return self._row(index)
 
 

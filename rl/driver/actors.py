@@ -26,9 +26,10 @@ from models.options import Precision
 from rewards.conversation import Prompt
 from rewards.judge.terms import placed
 from rewards.registry import RewardError
-from rewards.scoring.scores import ScoreRequest, Scores
+from rewards.scoring.scores import ScoreRequest, Scores, TermScores
 from rewards.scoring.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
+from rl.data.tickets import Ticket, TicketKind
 from rl.driver.imports import collector_paused
 from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
@@ -99,17 +100,25 @@ class RolloutActor:
 class RewardActor:
     """Scores a ticket's completions under deadlines."""
 
-    def __init__(self, config: Config, printed: Path | None = None, judge: Callable[[], Served] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        printed: Path | None = None,
+        judge: Callable[[], Served] | None = None,
+        pool: str | None = None,
+    ) -> None:
         """
         Args:
             printed: file for what reward functions print; None leaves that to this process's own output.
             judge: says where the judge of the run is.
+            pool: whose terms it scores; None: all terms.
         """
+        self.part = None if pool is None else config.reward.by_pool[pool]
         folder = None if printed is None else printed.parents[1] / FOLDER
         name = "0" if printed is None else printed.stem
         self.whereabouts = None if judge is None else Whereabouts(judge, folder, name)
         served = None if self.whereabouts is None else self.whereabouts.file
-        self.worker = RewardWorker(placed(config.reward, folder, served), printed)
+        self.worker = RewardWorker(placed(config.reward, folder, served), printed, self.part)
 
     def ready(self) -> None:
         if self.whereabouts is not None:
@@ -125,15 +134,24 @@ class RewardActor:
         completions: Completions,
         prompts: list[Prompt],
         columns: dict[str, list[Any]],
-        update: int,
+        ticket: Ticket,
         seconds: float,
-    ) -> tuple[Scores, np.ndarray | None]:
-        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates.
+    ) -> tuple[Scores | TermScores, np.ndarray | None]:
+        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates. In
+        a pool what its terms say, which is to be combined with what others do.
 
         Args:
             seconds: what the caller waits; samples that have not been scored by then are counted as not tried.
         """
-        request = replace(_request(completions, prompts, columns), update=update, seconds=seconds)
+        request = replace(
+            _request(completions, prompts, columns),
+            groups=[index // ticket.samples for index in range(len(prompts))],
+            update=ticket.update,
+            learning=ticket.kind is TicketKind.train,
+            seconds=seconds,
+        )
+        if self.part is not None:
+            return self.worker.score_terms(request), None
         if completions.estimates is None:
             return self.worker.score(request), None
         return score_steps(self.worker, request, completions.estimates)

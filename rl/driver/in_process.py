@@ -149,7 +149,7 @@ def called_directly(
         rollout.ready()
         for learner in learners.values():
             learner.load_policy()
-        yield Processes({"rollout-0": rollout}, {"reward-0": reward}, learners)
+        yield Processes({"rollout-0": rollout}, {"reward": {"reward-0": reward}}, learners)
     finally:
         reward.worker.close()
         if judge is not None:
@@ -171,12 +171,12 @@ class DirectGeneration(Generation):
         return [self._scored.pop(each) for each in wanted]
 
     def _generated(self, ticket: Ticket) -> Scored:
-        rollout, reward = self.processes.rollout["rollout-0"], self.processes.reward["reward-0"]
+        rollout, reward = self.processes.rollout["rollout-0"], self.processes.reward["reward"]["reward-0"]
         with self.stage("rollout"):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):
             prompts, columns = self._columns(ticket)
-            scores, steps = reward.score(completions, prompts, columns, ticket.update, self.answer_seconds)
+            scores, steps = reward.score(completions, prompts, columns, ticket, self.answer_seconds)
         return Scored.of(ticket, trajectories, completions, statistics, scores, steps)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from cluster.objects import fetched
 from cluster.signals import present
 from cluster.weights import PackedWeights, differing
-from configs.algorithm_options import AnchorOn
+from configs.algorithm_options import AnchorOn, TermScale
 from configs.schema import Config
 from rl.algorithm.advantages import AdvantageEstimator, normalised
 from rl.data.tickets import Ticket, TicketKind
@@ -181,16 +181,22 @@ class Loop:
         nothing defines it, under options that do not ask."""
         for ticket in tickets:
             solved = ticket.solved(self.config.reward)
-            yield from zip(ticket.rewards, [None] * len(ticket.rewards) if solved is None else solved, strict=True)
+            rewards = ticket.compared(ticket.rewards, self.config.reward.missing)
+            yield from zip(rewards, [None] * len(rewards) if solved is None else solved, strict=True)
 
     def compared(self, ticket: Scored) -> np.ndarray:
         """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;
         with advantage=per_step (groups, samples, T), the rewards of their steps."""
+        return ticket.compared(self._values(ticket), self.config.reward.missing)
+
+    def _values(self, ticket: Scored) -> np.ndarray:
         if ticket.steps is not None:
             return ticket.steps
-        if not self.config.algorithm.normalise_terms:
+        scale = self.config.algorithm.normalise_terms
+        if scale is TermScale.none:
             return ticket.rewards
-        return normalised(ticket.rewards, ticket.terms, self.config.reward.weights())
+        weights = self.config.reward.weights(ticket.ticket.update)
+        return normalised(ticket.rewards, ticket.paid, weights, scale)
 
     def publish(self) -> None:
         """The learners' weights become the policy of this version; versions that no ticket needs are forgotten."""

@@ -31,6 +31,7 @@ def score_steps(worker: RewardWorker, request: ScoreRequest, estimates: Estimate
         scores,
         total=scores.total[:count],
         terms={name: values[:count] for name, values in scores.terms.items()},
+        paid={name: values[:count] for name, values in scores.paid.items()},
         failures=[failure for failure in scores.failures if failure.index < count],
     )
     return finished, steps
@@ -45,6 +46,7 @@ def _joined(request: ScoreRequest, estimates: Estimates) -> ScoreRequest:
 
     return replace(
         request,
+        groups=None,
         prompts=with_estimates(request.prompts, None),
         completions=with_estimates(request.completions, estimates.outputs),
         completion_ids=request.completion_ids and with_estimates(request.completion_ids, estimates.ids),

@@ -35,7 +35,7 @@ from rl.driver.imports import collector_paused, import_ahead
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
-from rl.driver.processes import PRINTED, check_module_path, started
+from rl.driver.processes import PRINTED, beside, check_module_path, started
 from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
@@ -94,8 +94,8 @@ def _trained(
     check_module_path()
     cluster = config.cluster
     if cluster.address is None and not ray.is_initialized():
-        workers, judge = (cluster.rollout_workers, config.judge) if generates(config) else (0, None)
-        check_this_machine(bundles_of(cluster, cluster.learners, workers, None if judge is None else judge.needs))
+        workers, others = (cluster.rollout_workers, beside(config)) if generates(config) else (0, [])
+        check_this_machine(bundles_of(cluster, cluster.learners, workers, others))
     with collector_paused():
         plan = planned(composed)
     run = plan.new_run(console, callbacks, began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rewards.options import RewardOptions
+from rewards.options import Missing, RewardOptions
 from rewards.scoring.scores import MALFORMED, Failure
 
 
@@ -29,6 +29,20 @@ def failure_notes(
             )
 
 
+def too_many(what: str, failures: Sequence[Failure], rewards: RewardOptions, unscored: int, samples: int) -> str:
+    """Why samples without a reward end the run; "" if they do not."""
+    limit = 0.0 if rewards.missing is Missing.stop else rewards.max_failed_fraction
+    if unscored <= limit * samples:
+        return ""
+    first = first_loss(failures, rewards)
+    rule = "reward.missing=stop allows" if rewards.missing is Missing.stop else f"reward.max_failed_fraction={limit:g}"
+    way_out = "use reward.missing=drop_sample" if rewards.missing is Missing.stop else "raise the limit"
+    return (
+        f"{unscored} of {samples} samples of {what} could not be scored, more than {rule}"
+        f"{f'; first: {first}' if first else ''}. Mend the reward or its data, or {way_out}"
+    )
+
+
 def first_loss(failures: Sequence[Failure], rewards: RewardOptions) -> str:
     """The first failure that cost a sample its reward; "" if there is none. Malformed ones have theirs, which is 0."""
     measures = _measures(rewards)
@@ -46,6 +60,12 @@ def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:
     """`malformed/LABEL` -> how many samples paid nothing because their verifier, LABEL, could not read them."""
     counts = Counter(failure.label or failure.term for failure in failures if failure.kind == MALFORMED)
     return {f"malformed/{label}": float(count) for label, count in sorted(counts.items())}
+
+
+def failed_counts(failures: Sequence[Failure]) -> dict[str, float]:
+    """`reward/failed/KIND` -> how many scores could not be made: of terms, so that a sample may have several."""
+    counts = Counter(failure.kind for failure in failures if failure.kind not in (MALFORMED, "not_applicable"))
+    return {f"reward/failed/{kind}": float(count) for kind, count in sorted(counts.items())}
 
 
 def worth_keeping(failures: Sequence[Failure]) -> list[Failure]:

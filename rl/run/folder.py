@@ -35,6 +35,7 @@ from cluster.weights import PackedWeights, pack_weights, unpack_weights
 from configs.errors import UserError
 from configs.fields import leaves
 from configs.schema import Config
+from rewards.options import Missing
 from rewards.printable import printable
 from rewards.scoring.scores import Failure, Logged
 from rl.drawing.progress import Progress
@@ -44,11 +45,11 @@ from rl.run.callback import Callback, Callbacks
 from rl.run.checkpoint import new_checkpoint, newest_complete, read_state
 from rl.run.continuing import check_continues, evaluation_identity
 from rl.run.evaluation import KINDS, TEXTS, Evaluation, summary_of
-from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
+from rl.run.failures import failed_counts, failure_notes, malformed_counts, too_many, worth_keeping
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.metrics import STAGES, MetricsWriter, costs, read_rows
 from rl.run.place import Place
-from rl.run.scored import Scored, logged_metrics, logged_notes, unscored_estimates
+from rl.run.scored import Scored, incomplete, logged_metrics, logged_notes, paid_metrics, unscored_estimates
 from rl.run.start import Start
 from rl.run.written import check_written, written
 from rl.storage.code import code_state
@@ -189,11 +190,14 @@ class Run:
             metrics["reward/solve_rate"] = float(np.nanmean(rates))
         metrics |= {
             "reward/unscored": int(np.isnan(rewards).sum()),
+            **failed_counts(failures),
             "groups/generated": len(rewards),
             "groups/used": groups,
             "groups/without_signal_fraction": 1 - groups / len(rewards),
             "rollout/staleness": update - min(ticket.ticket.version for ticket in tickets),
         }
+        if self.config.reward.missing is Missing.drop_group:
+            metrics["groups/incomplete"] = int(incomplete(rewards).sum())
         steps = [ticket.steps for ticket in tickets if ticket.steps is not None]
         if steps:
             missing = sum(unscored_estimates(of_ticket) for of_ticket in steps)
@@ -208,6 +212,7 @@ class Run:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
+        metrics |= paid_metrics(tickets, self.config.reward, update)
         metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):
@@ -223,14 +228,8 @@ class Run:
             self.failures.write({"update": update, **asdict(failure)})
         for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
             self.note(line)
-        limit = self.config.reward.max_failed_fraction
-        if unscored > limit * samples:
-            first = first_loss(failures, self.config.reward)
-            raise RewardsFailed(
-                f"{unscored} of {samples} samples of {what} {update} could not be scored, more than "
-                f"reward.max_failed_fraction={limit:g}{f'; first: {first}' if first else ''}. Mend the reward or its "
-                f"data, or raise the limit; all of them are listed in {self.failures.path}"
-            )
+        if told := too_many(f"{what} {update}", failures, self.config.reward, unscored, samples):
+            raise RewardsFailed(f"{told}; all of them are listed in {self.failures.path}")
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
         """End of an update: its row, its kept trajectories, and after the first one the sanity table."""

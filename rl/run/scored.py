@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from rewards.options import RewardOptions
+from rewards.options import Missing, RewardOptions
 from rewards.scoring.scores import Logged, Scores
 from rl.data.tickets import Ticket
 from rl.run.solved import solved_of
@@ -29,6 +29,8 @@ class Scored:
     terms: dict[str, np.ndarray]
     """The same for each reward term, unweighted."""
     failures: list[Any]
+    paid: dict[str, np.ndarray] = field(default_factory=dict)
+    """(groups, samples) what the sum counts of each term that has a part in it, unweighted (`Scores.paid`)."""
     steps: np.ndarray | None = None
     """(groups, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
     sample's last step and where unscored. None where the algorithm asks for none."""
@@ -57,13 +59,36 @@ class Scored:
             rewards=scores.total.reshape(shape),
             terms={name: values.reshape(shape) for name, values in scores.terms.items()},
             failures=scores.failures,
+            paid={name: values.reshape(shape) for name, values in scores.paid.items()},
             steps=None if steps is None else steps.reshape(*shape, -1),
             logged=scores.metrics,
         )
 
+    def compared(self, values: np.ndarray, missing: Missing) -> np.ndarray:
+        """(groups, ...) rewards, without those of groups that a sample without a score costs."""
+        if missing is not Missing.drop_group:
+            return values
+        dropped = incomplete(self.rewards)
+        return np.where(dropped.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
+
     def solved(self, reward: RewardOptions) -> np.ndarray | None:
         """(groups, samples) 1 solved, 0 not, NaN unscored; None where nothing defines it."""
         return solved_of(self.rewards, self.terms, reward)
+
+
+def paid_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> dict[str, float]:
+    """`reward/paid/TERM`, the mean of what the sum counts of a term with a clip or gates, and `reward/weight/TERM`, the
+    weight of one whose weight moves."""
+    found: dict[str, float] = {}
+    for reported, weight in reward.weights(update).items():
+        term = reward.terms[reward.term_of(reported)]
+        if term.start_weight is not None:
+            found[f"reward/weight/{reported}"] = weight
+        if (term.clip is not None or term.requires) and reported in tickets[0].paid:
+            values = np.concatenate([ticket.paid[reported] for ticket in tickets])
+            if not np.isnan(values).all():
+                found[f"reward/paid/{reported}"] = float(np.nanmean(values))
+    return found
 
 
 def logged_metrics(prefix: str, logged: Mapping[str, Logged]) -> dict[str, float]:
@@ -80,6 +105,11 @@ def logged_notes(what: str, logged: Mapping[str, Logged]) -> Iterator[str]:
     for name, each in logged.items():
         if each.not_finite:
             yield f"{what}: {each.not_finite} values of log_metric({name!r}) are not finite, and not in its mean"
+
+
+def incomplete(rewards: np.ndarray) -> np.ndarray:
+    """(groups,) whether a sample of the group has no score, of (groups, samples) rewards."""
+    return np.isnan(rewards).any(axis=1)
 
 
 def unscored_estimates(steps: np.ndarray) -> int:

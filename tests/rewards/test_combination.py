@@ -18,10 +18,9 @@ def combined(
     terms: dict[str, RewardTerm], values: dict[str, list[float]], update: int | None = None, failed: str = ""
 ) -> Scores:
     """`failed`: name of a term that failed on the first sample."""
-    count = len(next(iter(values.values())))
     failures = [Failure(0, failed, "exception", "no", "text")] if failed else []
     found = TermScores({name: np.array(each) for name, each in values.items()}, failures)
-    return combine(found, RewardOptions(terms=terms), ["text"] * count, update)
+    return combine(found, RewardOptions(terms=terms), lambda index: "text", update)
 
 
 def test_a_clip_limits_what_is_summed_and_not_what_is_reported() -> None:

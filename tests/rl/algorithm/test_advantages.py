@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from configs.algorithm_options import AdvantageKind, AlgorithmOptions
+from configs.algorithm_options import AdvantageKind, AlgorithmOptions, TermScale
 from configs.compose import compose
 from configs.schema import Config
 from rl.algorithm.advantages import (
@@ -23,6 +23,7 @@ from rl.algorithm.advantages import (
     has_signal,
     in_band,
     normalised,
+    ranks,
 )
 from rl.api.configuration import algorithm_options
 from rl.driver.loop import Loop
@@ -256,3 +257,24 @@ def test_whole_numbers_as_rewards_are_not_cut_to_whole_advantages(kind):
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
     assert len(np.unique(found)) > 1
+
+
+def test_ranks_share_places_and_do_not_look_at_distances() -> None:
+    np.testing.assert_allclose(ranks(np.array([3.0, 1.0, NAN, 1000.0])), [0.0, -0.5, NAN, 0.5])
+    np.testing.assert_allclose(ranks(np.array([2.0, 2.0, 5.0, 9.0])), [-1 / 3, -1 / 3, 1 / 6, 0.5])
+    np.testing.assert_allclose(ranks(np.full(4, 7.0)), 0.0)
+    terms = {"a": np.array([0.0, 1.0, 2.0]), "b": np.array([1e6, 0.0, NAN])}
+    np.testing.assert_allclose(combined(terms, {"a": 1.0, "b": 0.5}, TermScale.rank), [-0.25, -0.25, 0.5])
+
+
+def test_gdpo_is_normalised_terms_compared_over_the_update() -> None:
+    """arXiv 2601.05242: z-scores of each reward in its group, their sum, and its mean and deviation over the batch."""
+    right, brief = np.array([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]), np.array([[3.0, 2.0, 7.0], [1.0, 1.0, 1.0]])
+    sums = normalised(right + brief, {"right": right, "brief": brief}, {"right": 1.0, "brief": 0.5})
+    found = AdvantageEstimator(algorithm_options("gdpo"))(list(sums), ["p", "q"])
+
+    def standard(values: np.ndarray) -> np.ndarray:
+        return (values - values.mean()) / (values.std() + 1e-4)
+
+    by_hand = np.stack([standard(right[0]) + 0.5 * standard(brief[0]), standard(right[1]) + 0.5 * standard(brief[1])])
+    np.testing.assert_allclose(np.stack([advantage for advantage, _ in found]), standard(by_hand), rtol=1e-5, atol=1e-6)

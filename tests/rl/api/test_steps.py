@@ -184,7 +184,7 @@ def test_advantages_are_the_loops():
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         advantages(rewards[0])
     with pytest.raises(ValueError, match=r"what rl.score returns"):
-        advantages(rewards, {"normalise_terms": True})
+        advantages(rewards, {"normalise_terms": "zscore"})
 
 
 def test_texts_are_shown_round_by_round(samples: Samples):

@@ -22,7 +22,7 @@ WHOLE = ["algorithm.objective=group_dpo", "algorithm.ratio=none", "algorithm.den
         (["model=tiny_full", "algorithm=espo", *STEPS, "algorithm.ratio=element"], "kind=elbo scores none of them"),
         ([*STEPS, "algorithm.ratio=sequence"], "ratio=sequence has one ratio a sample"),
         ([*STEPS, *WHOLE], "objective=group_dpo makes one number of it"),
-        ([*STEPS, "algorithm.normalise_terms=true"], "use normalise_terms=false"),
+        ([*STEPS, "algorithm.normalise_terms=zscore"], "use normalise_terms=none"),
         ([*STEPS, "algorithm.anchor=0", "algorithm.value.passes=1"], "both say what each step is worth"),
         ([*STEPS, "rollout.refills=1"], "learns from the way there too; use 0"),
         ([*MDPO, "algorithm.advantage=zscore", "algorithm.selected_steps=null", *WHOLE], "makes no likelihood of the"),

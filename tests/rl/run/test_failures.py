@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rewards.options import RewardOptions, RewardTerm
+from rewards.options import Missing, RewardOptions, RewardTerm
 from rewards.scoring.scores import Failure
-from rl.run.failures import failure_notes, first_loss, malformed_counts, worth_keeping
+from rl.run.failures import failed_counts, failure_notes, first_loss, malformed_counts, too_many, worth_keeping
 
 REWARDS = RewardOptions(
     terms={
@@ -67,3 +67,27 @@ def test_malformed_samples_are_counted_by_label_and_cost_no_line() -> None:
     assert worth_keeping([*malformed, lost]) == [*malformed[:2], lost]
     (line,) = notes(*malformed, lost, unscored=1)
     assert "first: answer: exception" in line
+
+
+def test_a_missing_score_may_end_the_run() -> None:
+    def told(rewards: RewardOptions, unscored: int) -> str:
+        return too_many("update 3", [failure("answer")], rewards, unscored, 40)
+
+    assert told(RewardOptions(missing=Missing.stop), 0) == ""
+    assert told(RewardOptions(missing=Missing.stop), 1) == (
+        "1 of 40 samples of update 3 could not be scored, more than reward.missing=stop allows; first: answer: "
+        "exception: no answer on 'text'. Mend the reward or its data, or use reward.missing=drop_sample"
+    )
+    assert told(RewardOptions(), 2) == told(RewardOptions(missing=Missing.drop_group), 2) == ""
+    assert "3 of 40 samples of update 3 could not be scored, more than reward.max_failed_fraction=0.05" in told(
+        RewardOptions(missing=Missing.drop_group), 3
+    )
+
+
+def test_failed_scores_are_counted_by_kind() -> None:
+    down = [Failure(index, "answer", "unavailable", "gone", "text") for index in range(3)]
+    others = [Failure(0, "answer", "malformed", "", ""), Failure(0, "answer", "not_applicable", "", "")]
+    assert failed_counts([*down, failure("style"), *others]) == {
+        "reward/failed/exception": 1.0,
+        "reward/failed/unavailable": 3.0,
+    }

@@ -1,0 +1,59 @@
+"""Scores code in a real scoring process and prints what came of it, as whichever user this is.
+
+python -m tests.rewards.sandbox.scoring OPTIONS
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+from rewards.options import RewardOptions, RewardTerm
+from rewards.registry import RewardError
+from rewards.sandbox import levels
+from rewards.scoring.scorer import Scorer
+from rewards.scoring.scores import ScoreRequest
+
+NAMES = ("code_stdio", "code_calls", "code_asserts")
+STDIO = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
+CALLS = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
+TESTS = ["assert add(1, 2) == 3", "assert add(3, 4) == 7"]
+RIGHT = "def add(a, b):\n    return a + b\n\n\nif __name__ == '__main__':\n    try:\n        print(add(*map(int, input().split())))\n    except EOFError:\n        pass\n"
+PROGRAMS = [RIGHT, f"Here it is.\n```python\n{RIGHT}```\n", RIGHT.replace("a + b", "3"), "while True:\n    pass\n", "no code {"]
+
+
+def main(given: dict[str, Any]) -> dict[str, Any]:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("rewards").addHandler(handler)
+    logging.getLogger("rewards").setLevel(logging.INFO)
+    if "without" in given:  # in the scoring process, too: it looks for bwrap and unshare as this one does
+        os.environ["PATH"] = given["without"]
+    limits = {"case_seconds": 1.0, "cpu_seconds": 1.0}
+    terms = {name: RewardTerm(name, args={"limits": limits, **given.get("args", {})}) for name in NAMES}
+    options = RewardOptions(terms, timeout_seconds=120.0, **given.get("options", {}))
+    scorer = Scorer(options)
+    try:
+        scorer.start()
+    except RewardError as error:
+        return {"refused": str(error)}
+    count = len(PROGRAMS)
+    request = ScoreRequest(["Add two numbers."] * count, PROGRAMS, columns={"test_list": [TESTS] * count})
+    found: dict[str, Any] = {"said": said, "levels": [level.name for level in levels.candidates(True)]}
+    for name, cases in (("code_stdio", STDIO), ("code_calls", CALLS)):
+        request.columns["input_output"] = [json.dumps(cases)] * count
+        scores = scorer.score(request)
+        found[name] = scores.terms[name].tolist()
+        found[f"{name}/metrics"] = {metric: logged.mean for metric, logged in scores.metrics.items()}
+    found["code_asserts"] = scores.terms["code_asserts"].tolist()
+    found["failures"] = [(failure.index, failure.term, failure.kind) for failure in scores.failures]
+    scorer.stop()
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))
