@@ -130,28 +130,31 @@ def _created(
     """Handles; the processes themselves are still to come."""
     cluster = config.cluster
 
-    def actor(kind: type, name: str, index: int, gpus: float, restarts: int) -> Any:
-        return ray.remote(kind).options(
-            name=f"{config.run.name}/{name}",
-            num_cpus=cluster.cpus,
-            num_gpus=gpus,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-            max_restarts=restarts,
-        )
+    def actor(kind: type, name: str, index: int, gpus: float, restarts: int, **others: Any) -> Any:
+        options = {
+            "name": f"{config.run.name}/{name}",
+            "num_cpus": cluster.cpus,
+            "num_gpus": gpus,
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            "max_restarts": restarts,
+        }
+        return ray.remote(kind).options(**(options | others))  # once: what `options` returns has none
 
     placed = itertools.count(learners + workers)  # in the order of `beside`
     judge = None
     if (served := config.judge) is not None and workers:
         log = printed and printed.absolute().parent / FOLDER / "server.txt"
-        owner = actor(JudgeActor, "judge", next(placed), served.gpus, -1)
-        judge = owner.options(num_cpus=served.cpus, max_concurrency=8).remote(served, log)
+        owner = actor(JudgeActor, "judge", next(placed), served.gpus, -1, num_cpus=served.cpus, max_concurrency=8)
+        judge = owner.remote(served, log)
     asked = judge and asked_on_ray(judge)
 
     def reward_worker(name: str, needs: tuple[float, float], pool: str | None) -> Any:
         """Rewards run in a child process of their own: a worker is not worth a core, unless its pool says so."""
-        kind = actor(RewardActor, name, next(placed), needs[1], -1) if any(needs) else ray.remote(RewardActor)
-        options = {"name": f"{config.run.name}/{name}", "num_cpus": needs[0], "max_restarts": -1}
-        return kind.options(**options).remote(sent, printed and printed.absolute() / f"{name}.txt", asked, pool)
+        if any(needs):
+            kind = actor(RewardActor, name, next(placed), needs[1], -1, num_cpus=needs[0])
+        else:
+            kind = ray.remote(RewardActor).options(name=f"{config.run.name}/{name}", num_cpus=0, max_restarts=-1)
+        return kind.remote(sent, printed and printed.absolute() / f"{name}.txt", asked, pool)
 
     pools = config.reward.by_pool if workers else {}
     reward = {

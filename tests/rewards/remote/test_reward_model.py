@@ -61,7 +61,7 @@ def test_it_is_asked_in_the_json_of_openrlhf() -> None:
         assert asked.metrics == {"remote/retries": 0, "remote/scores": 4, "remote/letters": 4, "remote/load": 0.5}
         asked("half a pair \ud800", label=None)
         assert seen[-1]["query"] == ["abhalf a pair \ud800"]
-        with pytest.raises(ValueError, match="args.label=answr is no column; there are answer"):
+        with pytest.raises(ValueError, match=r"args.label=answr is no column; there are answer"):
             asked("c", label="answr", answer=[1])
     with pytest.raises(ValueError, match=r"needs args.url"):
         asked("c", url=None)
