@@ -26,7 +26,7 @@ def main(target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=FILE, dtype=torch.float32, quantization_config=unpacked
     )
-    model.to(torch.bfloat16).save_pretrained(target)
+    model.bfloat16().save_pretrained(target)
     AutoTokenizer.from_pretrained(source, gguf_file=FILE).save_pretrained(target)
 
 

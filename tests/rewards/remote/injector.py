@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -83,8 +82,8 @@ class Injector:
         if kind == "slow":
             time.sleep(float(detail))
         if kind == "reset":
-            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            handler.connection.close()
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
             return
         if kind.isdigit():
             _reply(handler, int(kind), b'{"error": "injected"}', {"Retry-After": detail} if detail else {})
