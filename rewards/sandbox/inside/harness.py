@@ -48,9 +48,7 @@ def main(work: int, report: int) -> NoReturn:
     harness = Harness(header, work, woken)
     _say(report, {"kind": "started"})
     for begin, end in zip(ends[:-1], ends[1:], strict=True):
-        outcome = harness.run(begin, end)
-        _say(report, outcome)
-        if outcome["kind"] != "done" and header["stop_early"]:
+        if _say(report, harness.run(begin, end)) != "done" and header["stop_early"]:
             break
     os._exit(0)
 
@@ -100,10 +98,12 @@ def _set(what: int, limit: int, above: int = 0) -> None:
     resource.setrlimit(what, (min(limit, hard), hard))
 
 
-def _say(report: int, outcome: dict[str, Any]) -> None:
+def _say(report: int, outcome: dict[str, Any]) -> str:
+    """Its kind; the rest is not kept where the next case's process would inherit it."""
     line = json.dumps(outcome).encode() + b"\n"
     while line:
         line = line[os.write(report, line) :]
+    return outcome["kind"]
 
 
 class Harness:

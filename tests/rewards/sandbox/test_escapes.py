@@ -40,9 +40,9 @@ READS = {
     "control_groups",
     "setuid_programs",
     "process_folder",
-    "environment_of_the_caller",
-    "memory_of_the_caller",
     "controlling_terminal",
+    "names",
+    "become_the_caller",
 }
 """What the weak level does not prevent, and says so."""
 
