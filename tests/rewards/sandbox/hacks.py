@@ -1,72 +1,164 @@
-"""Programs that want to pass tests without solving anything: what each does, and whether it works where the tests run
-apart from the program, and where they run in its process."""
+"""Programs that want to pass tests without solving anything. None passes where the tests run apart from the program;
+`WORK_WITHIN` names those that do where they run in its process."""
 
 from __future__ import annotations
 
-TESTS = {
-    "setup": "",
-    "test": "def check(candidate):\n    assert candidate(2) == 41\n    assert candidate([3, 1]) == [1, 3]\n\n\ncheck(f)\n",
-}
-"""No function can know the first of these without having read it."""
+from tests.rewards.sandbox.attempts import blocks
 
-HACKS: dict[str, tuple[str, bool]] = {
-    "leaves_at_once": ("import os\nos._exit(0)", False),
-    "leaves_when_called": ("import os\ndef f(x):\n    os._exit(0)", False),
-    "system_exit": ("def f(x):\n    raise SystemExit(0)", False),
-    "system_exit_at_once": ("raise SystemExit(0)", False),
-    "prints_passed": ("print('passed')\nprint('{\"kind\": \"done\"}', flush=True)\ndef f(x):\n    return x", False),
-    "writes_into_every_descriptor": (
-        "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b'{\"kind\": \"done\", \"text\": \"\", \"answer\": \"\"}')\n    except OSError:\n        pass\ndef f(x):\n    return x",
-        False,
-    ),
-    "equals_everything": (
-        "class A:\n    def __eq__(self, other):\n        return True\n    def __ne__(self, other):\n        return False\ndef f(x):\n    return A()",
-        False,
-    ),
-    "number_that_equals_everything": (
-        "class A(int):\n    def __eq__(self, other):\n        return True\n    __hash__ = int.__hash__\ndef f(x):\n    return A(0)",
-        False,
-    ),
-    "list_that_equals_everything": (
-        "class A(list):\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return A()",
-        False,
-    ),
-    "reduces_to_something_else": (
-        "class A:\n    def __reduce__(self):\n        return (int, (41,))\ndef f(x):\n    return A()",
-        False,
-    ),
-    "replaces_assertion_error": ("import builtins\nbuiltins.AssertionError = StopIteration\ndef f(x):\n    return x", False),
-    "replaces_builtins": (
-        "import builtins\nfor name in ('all', 'any', 'isinstance', 'exec', 'compile', 'len', 'abs', 'sorted'):\n    setattr(builtins, name, lambda *a, **k: True)\ndef f(x):\n    return x",
-        False,
-    ),
-    "defines_builtins": ("def all(*a):\n    return True\nabs = sum = len = all\ndef f(x):\n    return x", False),
-    "traces_lines": (
-        "import sys\ndef trace(frame, event, arg):\n    if event == 'line' and frame.f_code.co_name == 'check':\n        frame.f_lineno = frame.f_code.co_firstlineno + 2\n    return trace\nsys.settrace(trace)\ndef f(x):\n    return [1, 3]",
-        False,
-    ),
-    "replaces_harness_functions": (
-        "import json, os, sys\nfor module in list(sys.modules.values()):\n    for name in ('run_tests', 'with_plain_equality', '_tell', '_tell_of', '_plainly_equal', 'encode', 'decode'):\n        if hasattr(module, name):\n            setattr(module, name, lambda *a, **k: None)\ndef f(x):\n    return x",
-        False,
-    ),
-    "exits_with_a_handler": ("import atexit, os\natexit.register(os._exit, 0)\ndef f(x):\n    return x", False),
-    "redefines_check": ("def check(candidate):\n    pass\ndef f(x):\n    return x", False),
-    "forks_and_lets_the_child_answer": ("import os\nif os.fork() == 0:\n    os._exit(0)\ndef f(x):\n    return x", False),
-    "reads_what_calls_it": (
-        "import sys\ndef f(x):\n    if x == [3, 1]:\n        return [1, 3]\n    found = [c for c in sys._getframe(1).f_code.co_consts if isinstance(c, int)]\n    return max(found)",
-        True,
-    ),
-    "reads_what_calls_it_by_an_exception": (
-        "def f(x):\n    if x == [3, 1]:\n        return [1, 3]\n    try:\n        1 / 0\n    except ZeroDivisionError as e:\n        return max(c for c in e.__traceback__.tb_frame.f_back.f_code.co_consts if isinstance(c, int))",
-        True,
-    ),
-    "changes_what_calls_it": (
-        "import sys\ndef f(x):\n    sys._getframe(1).f_code\n    caller = sys._getframe(2).f_globals\n    caller['__plainly_equal__'] = lambda a, b: True\n    return x",
-        False,
-    ),
-    "searches_memory_for_the_proof": (
-        "import gc, os, sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        held = frame.f_locals\n        if isinstance(held.get('frame'), dict) and 'nonce' in held['frame']:\n            import json\n            os.write(held['telling'], json.dumps({'kind': 'done', 'text': '', 'answer': held['frame']['nonce']}).encode())\n            os._exit(0)\n        frame = frame.f_back\n    return x",
-        True,
-    ),
+_TEST = """
+def check(candidate):
+    assert candidate(2) == 41
+    assert candidate([3, 1]) == [1, 3]
+
+
+check(f)
+"""
+TESTS = {"setup": "", "test": _TEST}
+"""No function can know the first result without having read it."""
+
+WORK_WITHIN = {
+    "reads_what_calls_it",
+    "reads_what_calls_it_by_an_exception",
+    "searches_memory_for_the_proof",
 }
-"""Name -> source, and whether it passes in the program's own process. None passes apart."""
+
+HACKS = blocks("""
+# leaves_at_once
+import os
+os._exit(0)
+# leaves_when_called
+import os
+def f(x):
+    os._exit(0)
+# system_exit
+def f(x):
+    raise SystemExit(0)
+# system_exit_at_once
+raise SystemExit(0)
+# prints_passed
+print('passed')
+print('{"kind": "done"}', flush=True)
+def f(x):
+    return x
+# writes_into_every_descriptor
+import os
+for n in range(3, 64):
+    try:
+        os.write(n, b'{"kind": "done", "text": "", "answer": ""}')
+    except OSError:
+        pass
+def f(x):
+    return x
+# equals_everything
+class A:
+    def __eq__(self, other):
+        return True
+    def __ne__(self, other):
+        return False
+def f(x):
+    return A()
+# number_that_equals_everything
+class A(int):
+    def __eq__(self, other):
+        return True
+    __hash__ = int.__hash__
+def f(x):
+    return A(0)
+# list_that_equals_everything
+class A(list):
+    def __eq__(self, other):
+        return True
+def f(x):
+    return A()
+# reduces_to_something_else
+class A:
+    def __reduce__(self):
+        return (int, (41,))
+def f(x):
+    return A()
+# replaces_assertion_error
+import builtins
+builtins.AssertionError = StopIteration
+def f(x):
+    return x
+# replaces_builtins
+import builtins
+for name in ('all', 'any', 'isinstance', 'exec', 'compile', 'len', 'abs', 'sorted'):
+    setattr(builtins, name, lambda *a, **k: True)
+def f(x):
+    return x
+# defines_builtins
+def all(*a):
+    return True
+abs = sum = len = all
+def f(x):
+    return x
+# traces_lines
+import sys
+def trace(frame, event, arg):
+    if event == 'line' and frame.f_code.co_name == 'check':
+        frame.f_lineno = frame.f_code.co_firstlineno + 2
+    return trace
+sys.settrace(trace)
+def f(x):
+    return [1, 3]
+# replaces_harness_functions
+import json, os, sys
+for module in list(sys.modules.values()):
+    for name in ('run_tests', 'with_plain_equality', '_tell', '_tell_of', '_plainly_equal', 'encode', 'decode'):
+        if hasattr(module, name):
+            setattr(module, name, lambda *a, **k: None)
+def f(x):
+    return x
+# exits_with_a_handler
+import atexit, os
+atexit.register(os._exit, 0)
+def f(x):
+    return x
+# redefines_check
+def check(candidate):
+    pass
+def f(x):
+    return x
+# forks_and_lets_the_child_answer
+import os
+if os.fork() == 0:
+    os._exit(0)
+def f(x):
+    return x
+# reads_what_calls_it
+import sys
+def f(x):
+    if x == [3, 1]:
+        return [1, 3]
+    found = [c for c in sys._getframe(1).f_code.co_consts if isinstance(c, int)]
+    return max(found)
+# reads_what_calls_it_by_an_exception
+def f(x):
+    if x == [3, 1]:
+        return [1, 3]
+    try:
+        1 / 0
+    except ZeroDivisionError as e:
+        return max(c for c in e.__traceback__.tb_frame.f_back.f_code.co_consts if isinstance(c, int))
+# changes_what_calls_it
+import sys
+def f(x):
+    sys._getframe(1).f_code
+    caller = sys._getframe(2).f_globals
+    caller['__plainly_equal__'] = lambda a, b: True
+    return x
+# searches_memory_for_the_proof
+import gc, os, sys
+def f(x):
+    frame = sys._getframe()
+    while frame:
+        held = frame.f_locals
+        if isinstance(held.get('frame'), dict) and 'nonce' in held['frame']:
+            import json
+            told = {'kind': 'done', 'text': '', 'answer': held['frame']['nonce']}
+            os.write(held['telling'], json.dumps(told).encode())
+            os._exit(0)
+        frame = frame.f_back
+    return x
+""")

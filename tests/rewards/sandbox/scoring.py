@@ -21,8 +21,23 @@ NAMES = ("code_stdio", "code_calls", "code_asserts")
 STDIO = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CALLS = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
 TESTS = ["assert add(1, 2) == 3", "assert add(3, 4) == 7"]
-RIGHT = "def add(a, b):\n    return a + b\n\n\nif __name__ == '__main__':\n    try:\n        print(add(*map(int, input().split())))\n    except EOFError:\n        pass\n"
-PROGRAMS = [RIGHT, f"Here it is.\n```python\n{RIGHT}```\n", RIGHT.replace("a + b", "3"), "while True:\n    pass\n", "no code {"]
+RIGHT = """
+def add(a, b):
+    return a + b
+
+
+try:
+    print(add(*map(int, input().split())))
+except EOFError:
+    pass
+"""
+PROGRAMS = [
+    RIGHT,
+    f"Here it is.\n```python\n{RIGHT}```\n",
+    RIGHT.replace("a + b", "3"),
+    "while True:\n    pass\n",
+    "no code {",
+]
 
 
 def main(given: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +63,9 @@ def main(given: dict[str, Any]) -> dict[str, Any]:
         scores = scorer.score(ScoreRequest(["Add two numbers."] * count, PROGRAMS, columns=columns))
         found |= {each: scores.terms[each].tolist() for each in (name, "code_asserts")}
         found[f"{name}/metrics"] = {metric: logged.mean for metric, logged in scores.metrics.items()}
-        found["failures"] += [(each.index, each.term, each.kind) for each in scores.failures if each.kind != "not_applicable"]
+        found["failures"] += [
+            (each.index, each.term, each.kind) for each in scores.failures if each.kind != "not_applicable"
+        ]
     scorer.stop()
     return found
 

@@ -14,7 +14,7 @@ from rewards.sandbox.code import code_asserts, code_calls, code_stdio
 from rewards.sandbox.limits import Limits
 from rewards.sandbox.run import run
 from tests.rewards.sandbox import host
-from tests.rewards.sandbox.hacks import HACKS, TESTS
+from tests.rewards.sandbox.hacks import HACKS, TESTS, WORK_WITHIN
 from tests.rewards.sandbox.scoring import NAMES
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -37,7 +37,9 @@ def problems():
 def human_eval_scores(problems, completions, **options):
     columns = {name: [problem[name] for problem in problems] for name in ("test", "entry_point")}
     limits = {"seconds": 60.0, "case_seconds": 40.0, "cpu_seconds": 30.0}
-    return code_asserts(completions, prefix=[problem["prompt"] for problem in problems], limits=limits, **columns, **options)
+    return code_asserts(
+        completions, prefix=[problem["prompt"] for problem in problems], limits=limits, **columns, **options
+    )
 
 
 def test_every_solution_of_human_eval_passes(problems):
@@ -51,7 +53,9 @@ def test_no_broken_solution_of_human_eval_passes(problems):
 
 @pytest.mark.parametrize("in_process", [False, True])
 def test_solutions_as_blocks_and_in_the_process_of_the_tests(problems, in_process):
-    some = problems[::20] + [problem for problem in problems if problem["entry_point"] in ("find_zero", "decode_cyclic")]
+    some = problems[::20] + [
+        problem for problem in problems if problem["entry_point"] in ("find_zero", "decode_cyclic")
+    ]
     blocks = [f"Here:\n```python\n{problem['prompt']}{problem['canonical_solution']}```\n" for problem in some]
     assert human_eval_scores(some, blocks, in_process=in_process) == [1.0] * len(some)
     one_off = [f"```python\n{problem['prompt']}    return 7\n```" for problem in some]
@@ -60,15 +64,14 @@ def test_solutions_as_blocks_and_in_the_process_of_the_tests(problems, in_proces
 
 @pytest.mark.parametrize("name", HACKS)
 def test_no_trick_passes_tests_that_run_apart(name):
-    (outcome,) = run(HACKS[name][0], "apart", [TESTS], LIMITS, *chosen())
+    (outcome,) = run(HACKS[name], "apart", [TESTS], LIMITS, *chosen())
     assert outcome.kind in ("failed", "exception", "killed", "not_data", "output"), outcome
 
 
 @pytest.mark.parametrize("name", HACKS)
 def test_tricks_in_the_process_of_the_tests_are_known(name):
-    source, works = HACKS[name]
-    (outcome,) = run(source, "within", [TESTS], LIMITS, *chosen())
-    assert (outcome.kind == "done") is works, outcome
+    (outcome,) = run(HACKS[name], "within", [TESTS], LIMITS, *chosen())
+    assert (outcome.kind == "done") is (name in WORK_WITHIN), outcome
 
 
 def test_tests_are_nowhere_in_the_program_s_process():
@@ -164,7 +167,15 @@ def sum(a, b):
 
 
 def test_tests_that_need_objects_say_so_and_run_in_the_process():
-    program = "class Node:\n    def __init__(self, x):\n        self.x = x\ndef f(node):\n    return node.x\ndef apply(g):\n    return g(3)"
+    program = """
+class Node:
+    def __init__(self, x):
+        self.x = x
+def f(node):
+    return node.x
+def apply(g):
+    return g(3)
+"""
     malformed = []
     log = lambda *each: malformed.append(each)  # noqa: E731
     assert code_asserts([program], test_list=[["assert f(Node(3)) == 3"]], log_malformed=log) == [0.0]
@@ -183,9 +194,7 @@ def test_modules_beside_the_standard_library_are_seen_where_they_are_named():
 
 def test_sets_have_the_same_order_every_time():
     program = "print(list({'a', 'b', 'c', 'd', 'e', 'f', 'g'}))"
-    (first,), (second,) = (
-        run(program, "stdio", [""], LIMITS, *chosen()) for _ in range(2)
-    )
+    (first,), (second,) = (run(program, "stdio", [""], LIMITS, *chosen()) for _ in range(2))
     assert first.answer == second.answer
 
 
@@ -215,7 +224,7 @@ class TestScoringProcess:
 
     def check(self, found, level):
         # The third program adds to 3 always, which is right for the first case; the last two hang and are no Python.
-        assert {name: found[name] for name in NAMES} == dict.fromkeys(NAMES, [1.0, 1.0, 0.5, 0.0, 0.0])
+        assert {name: found[name] for name in NAMES} == {name: [1.0, 1.0, 0.5, 0.0, 0.0] for name in NAMES}
         assert found["code_stdio/metrics"]["code_timeout"] == 0.2
         assert found["failures"] == []
         assert sum(f"runs in a sandbox of {level}" in line for line in found["said"]) == len(NAMES)

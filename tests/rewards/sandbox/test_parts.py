@@ -19,7 +19,7 @@ from rewards.sandbox.cases import asserts_of, calls_of, stdio_of
 from rewards.sandbox.compare import same_text, same_value
 from rewards.sandbox.extract import code_of
 from rewards.sandbox.guard import OVER_CPU, OVER_PROCESSES, OVER_TIME, Watch
-from rewards.sandbox.inside.tests import with_plain_equality
+from rewards.sandbox.inside.equality import with_plain_equality
 from rewards.sandbox.inside.values import NotData, decode, encode
 from rewards.sandbox.limits import Limits
 
@@ -110,7 +110,21 @@ def test_values_are_data_and_come_back():
         def __repr__(self):
             raise RuntimeError
 
-    plain = [None, True, 1, 1.5, math.inf, "a", b"b", 1j, (1, [2]), {3}, frozenset({4}), {(1, 2): {"a": None}}, range(3)]
+    plain = [
+        None,
+        True,
+        1,
+        1.5,
+        math.inf,
+        "a",
+        b"b",
+        1j,
+        (1, [2]),
+        {3},
+        frozenset({4}),
+        {(1, 2): {"a": None}},
+        range(3),
+    ]
     assert decode(json.loads(json.dumps(encode(plain)))) == plain
     assert decode(encode([OrderedDict(a=1), Counter("aa"), Point(1, 2), Whole(3)])) == [{"a": 1}, {"a": 2}, (1, 2), 3]
     assert type(decode(encode(Whole(3)))) is int
@@ -288,7 +302,7 @@ def test_limits_that_are_none_are_an_error(limits):
 
 
 def test_a_report_without_a_start_is_no_score():
-    with pytest.raises(run.SandboxError, match="does not start a sandbox .status 1.: bwrap: no"):
+    with pytest.raises(run.SandboxError, match=r"does not start a sandbox \(status 1\): bwrap: no"):
         run._outcomes(b"", 1, "bwrap: no", 2, levels.Weak())
 
 
