@@ -217,7 +217,9 @@ def algorithms(
 
 @app.command("list")
 def list_files(
-    what: Annotated[str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts or clusters.")],
+    what: Annotated[
+        str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts, clusters or tasks.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config_dir: ConfigDir = None,
 ) -> None:

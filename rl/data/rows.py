@@ -18,7 +18,7 @@ import numpy as np
 from configs.schema import SourceOptions
 from rewards.images.digits import WORDS as DIGIT_WORDS
 from rewards.images.digits import digit_images
-from rewards.known_tasks import REFUSED, WEAK
+from rewards.known_tasks import KNOWN, REFUSED, WEAK
 from rewards.scenes.world import Split, choose, compositions, demonstration
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,11 @@ def reasoning_gym_rows(options: SourceOptions) -> Sequence[Row]:
         raise DataError(f"reasoning_gym has no task {options.name!r}; {hint}")
     if options.name in REFUSED:
         raise DataError(f"reasoning_gym's {options.name!r} is refused: {REFUSED[options.name]} (docs/verifiers.md)")
+    if options.name not in KNOWN:
+        logger.warning(
+            "reasoning_gym's task %r is younger than docs/verifiers.md: nobody has looked at what its verifier pays",
+            options.name,
+        )
     if options.name in WEAK:
         logger.warning("reasoning_gym's task %r: %s (docs/verifiers.md)", options.name, WEAK[options.name])
     if options.size is None:
