@@ -190,7 +190,7 @@ class _JsonLines(Sequence[Row]):
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    row = _json_row(line, f"{path}, line {number}")
+                    row = json_row(line, f"{path}, line {number}")
                     columns = columns or row.keys()
                     if self.ragged is None and row.keys() != columns:
                         self.ragged = len(self._lines)
@@ -227,7 +227,7 @@ def _no_number(constant: str) -> Any:
     raise _AmbiguousError(f"has the value {constant}, which JSON does not know: write null, or a number")
 
 
-def _json_row(line: bytes, where: str) -> Row:
+def json_row(line: bytes, where: str) -> Row:
     try:
         row = _strict_json(line)
     except _AmbiguousError as error:
