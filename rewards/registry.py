@@ -29,6 +29,7 @@ REGISTERED = {
     "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
     "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
+    "preference_model": "rewards.preference.reward.preference_model",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -43,6 +44,7 @@ COMPLETIONS = {
     "digit_log_probability": "image",
     "brightness": "image",
     "text_image_similarity": "image",
+    "preference_model": "text",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""
