@@ -1,6 +1,6 @@
 """How well scores agree with people's labels: rank correlations and the accuracy on pairs, with 95 % intervals.
 
-Rows of one prompt resemble each other, so prompts are drawn, not rows, where intervals are resampled.
+Rows of one prompt resemble each other, so every interval is about prompts, not rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Agreement:
     tied: int
     """Pairs with equal scores."""
     within_prompts: bool
-    """Pairs are of one prompt's rows; False where no prompt has two: then of all rows."""
+    """Pairs are of one prompt's rows; False where no prompt has two with different labels: then of all rows."""
 
 
 def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> Agreement | None:
@@ -54,7 +54,7 @@ def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: 
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     within = bool((sizes > 1).any()) and bool(_pairs(scores, labels, groups, within=True)[1].any())
     right, pairs, tied = _pairs(scores, labels, groups, within)
-    accuracy, interval = _ratio(right, pairs, groups if within else np.arange(len(scores)), doubled=not within)
+    accuracy, interval = _ratio(right, pairs, groups, doubled=not within)
 
     def resampled(statistic: Callable[[np.ndarray, np.ndarray], float]) -> tuple[float, float] | None:
         return _bootstrap(statistic, scores, labels, groups, np.random.default_rng(seed))
@@ -99,7 +99,9 @@ def _pairs(
 def _ratio(
     right: np.ndarray, pairs: np.ndarray, clusters: np.ndarray, doubled: bool
 ) -> tuple[float, tuple[float, float] | None]:
-    """The share of right pairs, and its interval by the linearised variance of a ratio over clusters.
+    """The share of right pairs, and its interval by the linearised variance of a ratio over clusters. Where every pair
+    is right, or none, that variance is 0 however few they are: then the interval is Clopper and Pearson's of as many
+    clusters.
 
     Args:
         doubled: every pair is shared by two clusters, so a cluster moves the share twice as much (a U-statistic).
@@ -109,6 +111,9 @@ def _ratio(
     count = len(residuals)
     if count < 2:
         return value, None
+    if value in (0.0, 1.0):
+        exact = 0.025 ** (1 / count)
+        return value, (exact, 1.0) if value else (0.0, 1 - exact)
     error = (2 if doubled else 1) * float(np.sqrt(count / (count - 1) * (residuals**2).sum())) / float(pairs.sum())
     return value, (max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
 
@@ -130,5 +135,7 @@ def _bootstrap(
         rows = np.concatenate([members[i] for i in generator.integers(len(members), size=len(members))])
         if np.ptp(scores[rows]) > 0 and np.ptp(labels[rows]) > 0:
             found.append(statistic(scores[rows], labels[rows]))
+    if not found:
+        return None
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
