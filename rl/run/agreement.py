@@ -125,7 +125,7 @@ def _bootstrap(
     groups: np.ndarray,
     generator: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """Percentiles over samples of prompts, drawn with replacement."""
+    """Percentiles over samples of prompts, drawn with replacement; None where all of these say the same."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     if len(members) < 3:
@@ -138,4 +138,6 @@ def _bootstrap(
     if not found:
         return None
     low, high = np.quantile(found, [0.025, 0.975])
+    if np.isclose(low, high):  # of scores in the labels' own order: no resample can say how sure that is
+        return None
     return float(low), float(high)

@@ -63,8 +63,9 @@ def test_intervals_are_the_same_again_and_hold_the_truth_about_as_often_as_they_
     assert (held >= least - 1).all(), held
 
 
-def test_copies_of_a_row_under_its_prompt_make_no_interval_narrower() -> None:
+def test_copies_of_a_row_under_its_prompt_make_no_interval_narrower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of labels that a prompt's rows share there are no pairs within prompts, and rows are no independent draws."""
+    monkeypatch.setattr("rl.run.agreement.RESAMPLES", 10)
     generator = np.random.default_rng(0)
     labels = generator.normal(size=30)
     scores = labels + generator.normal(size=30)
@@ -78,7 +79,8 @@ def test_copies_of_a_row_under_its_prompt_make_no_interval_narrower() -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_few_pairs_that_are_all_right_or_wrong_are_no_certainty(sign: float) -> None:
+def test_a_few_pairs_that_are_all_right_or_wrong_are_no_certainty(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
+    monkeypatch.setattr("rl.run.agreement.RESAMPLES", 10)
     labels = np.array([0.0, 1.0] * 4)
     found = agreement(sign * labels, labels, np.repeat(np.arange(4), 2))
     assert found is not None
@@ -86,3 +88,4 @@ def test_a_few_pairs_that_are_all_right_or_wrong_are_no_certainty(sign: float) -
     low, high = found.accuracy_interval
     assert high - low == pytest.approx(1 - 0.025**0.25)  # Clopper and Pearson's, of four prompts
     assert low <= found.accuracy <= high
+    assert found.spearman_interval is found.kendall_interval is None  # every resample says the same
