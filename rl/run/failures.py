@@ -18,8 +18,8 @@ def failure_notes(
     samples: int,
     update: int | None = None,
 ) -> Iterator[str]:
-    """One line about the samples without a reward, and one for each measure (a term of weight 0, and no gate of one that
-    is paid) that failed, which costs no sample.
+    """One line about the samples without a reward, and one for each measure (a term of weight 0 that is no gate of one
+    that is paid) that failed, which costs no sample.
 
     Args:
         what: `update 3`, for instance.
