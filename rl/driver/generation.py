@@ -270,9 +270,10 @@ class Generation:
         issued = key(ticket), job.kind
         attempt = self._attempts[issued] = self._attempts.get(issued, 1) + 1
         if attempt > MAX_ATTEMPTS:
+            whose = f"{job.kind} of ticket {ticket.index} of update {ticket.update}"
             raise ClusterError(
-                f"{job.kind} of ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. "
-                f"Lower rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too "
+                f"{whose} was lost {MAX_ATTEMPTS} times: {error}. Lower "
+                f"rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too "
                 f"short, or mend a prompt or reward that kills its process"
             ) from error
         self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")

@@ -186,7 +186,7 @@ class Run:
         """What the samples of an update were worth. Raises RewardsFailed when too many could not be scored."""
         rewards = np.concatenate([ticket.rewards for ticket in tickets])  # (problems, G)
         failures = [failure for ticket in tickets for failure in ticket.failures]
-        self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size, update)
+        self._check_failures(update, "update", failures, int(np.isnan(rewards).sum()), rewards.size)
         sums = {name: sum(t.statistics[name] for t in tickets) for name in tickets[0].statistics}
         scored = rewards[~np.isnan(rewards)]
         metrics: dict[str, float] = {}
@@ -222,26 +222,15 @@ class Run:
             self.note(line)
         return metrics | logged_metrics("reward/metric", logged)
 
-    def _check_failures(
-        self,
-        update: int,
-        what: str,
-        failures: list[Failure],
-        unscored: int,
-        samples: int,
-        weighed_at: int | None = None,
-    ) -> None:
-        """
-        Args:
-            what: `update` or `evaluation after update`.
-            weighed_at: update whose weights the terms had; None: those of evaluations.
-        """
-        options = self.config.reward
+    def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
+        """`what` is `update` or `evaluation after update`."""
         for failure in worth_keeping(failures):
             self.failures.write({"update": update, **asdict(failure)})
-        for line in failure_notes(f"{what} {update}", failures, options, unscored, samples, weighed_at):
+        weighed_at = update if what == "update" else None  # evaluations have weights of their own
+        about = (f"{what} {update}", failures, self.config.reward, unscored, samples, weighed_at)
+        for line in failure_notes(*about):
             self.note(line)
-        if told := too_many(f"{what} {update}", failures, options, unscored, samples, weighed_at):
+        if told := too_many(*about):
             raise RewardsFailed(f"{told}; all of them are listed in {self.failures.path}")
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:
