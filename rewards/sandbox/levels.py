@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -190,16 +191,15 @@ def header(level: Level, limits: Limits, runtime: Runtime) -> dict[str, object]:
 
 def unused_uid() -> int:
     """One that no account has and no process runs under, for a single sandbox: the kernel counts processes by it."""
-    taken = {os.stat(f"/proc/{name}").st_uid for name in os.listdir("/proc") if name.isdigit() and _exists(name)}
-    taken |= _accounts()
+    taken = set(_accounts())
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                taken.add(os.stat(f"/proc/{name}").st_uid)
     first, count = _usable_uids()
     while (uid := first + secrets.randbelow(count)) in taken:
         pass
     return uid
-
-
-def _exists(name: str) -> bool:
-    return os.path.isdir(f"/proc/{name}")
 
 
 @functools.cache

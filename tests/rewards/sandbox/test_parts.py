@@ -359,6 +359,14 @@ def test_the_strongest_isolation_that_works_is_taken_and_found_once(monkeypatch)
     assert tried == ["first", "second", "third"]
 
 
+def test_a_process_that_ends_while_uids_are_looked_at_is_none(monkeypatch):
+    monkeypatch.setattr(os.path, "isdir", lambda path: True)  # it lived a moment ago
+    monkeypatch.setattr(levels, "_usable_uids", lambda: (os.getuid(), 2))
+    monkeypatch.setattr(levels, "_accounts", lambda: {os.getuid()})
+    monkeypatch.setattr(levels.os, "listdir", lambda folder: ["self", str(os.getpid()), "999999999"])
+    assert levels.unused_uid() == os.getuid() + 1
+
+
 def test_why_each_isolation_failed_is_said(monkeypatch):
     def check(level, found):
         raise run.SandboxError(f"{level.name} is forbidden")
