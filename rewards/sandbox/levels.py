@@ -18,7 +18,7 @@ from typing import Protocol
 from rewards.sandbox import seccomp
 from rewards.sandbox.enter import DEVICES
 from rewards.sandbox.limits import Limits
-from rewards.sandbox.runtime import Runtime
+from rewards.sandbox.runtime import MODULES, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +185,13 @@ def header(level: Level, limits: Limits, runtime: Runtime) -> dict[str, object]:
         "filter": seccomp.program(weak=True).hex() if level.weak else None,
         "alone": not level.weak,
         "folder": "/" if level.weak else SCRATCH,
-        "path": sorted({os.path.dirname(to) for _, to in runtime.shown if to.startswith("/modules/")}),
+        "path": sorted(
+            {
+                os.path.dirname(source if level.weak else target)
+                for source, target in runtime.shown
+                if target.startswith(f"{MODULES}/")
+            }
+        ),
     }
 
 
