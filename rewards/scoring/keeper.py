@@ -236,7 +236,8 @@ def _remove(folder: str) -> None:
     """A group, with those that keepers below this one have made in it and were killed before they removed."""
     for name in os.listdir(folder):
         if os.path.isdir(f"{folder}/{name}"):
-            _remove(f"{folder}/{name}")
+            with contextlib.suppress(FileNotFoundError):  # by its own keeper, meanwhile
+                _remove(f"{folder}/{name}")
     os.rmdir(folder)
 
 
