@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from langdetect.detector import Detector
 from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
 from langdetect.lang_detect_exception import LangDetectException
@@ -62,11 +63,16 @@ class _ByWords(Detector):
                 found += _kept_ngrams(word + " ") if len(word) <= _LONG else _ngrams(word + " ")
         return found + _ngrams(last)
 
-    def _update_lang_prob(self, prob: list[float], word: str, alpha: float) -> bool:
-        """`word` is one of `_extract_ngrams`, so its profiles are known."""
-        weight = alpha / self.BASE_FREQ
-        prob[:] = [each * (weight + of_word) for each, of_word in zip(prob, self.word_lang_prob_map[word], strict=True)]
+    def _init_probability(self) -> np.ndarray:
+        return np.full(len(self.langlist), 1.0 / len(self.langlist))
+
+    def _update_lang_prob(self, prob: np.ndarray, word: str, alpha: float) -> bool:
+        prob *= alpha / self.BASE_FREQ + _profile(word)
         return True
+
+    def _normalize_prob(self, prob: np.ndarray) -> float:
+        prob /= sum(prob.tolist())  # numpy adds in another order
+        return float(prob.max())
 
 
 def _ngrams(word: str) -> list[str]:
@@ -79,6 +85,12 @@ def _ngrams(word: str) -> list[str]:
         if not capitals:
             found += [gram for size in range(1, len(grams) + 1) if (gram := grams[-size:]) != " " and gram in known]
     return found
+
+
+@lru_cache(maxsize=20_000)
+def _profile(gram: str) -> np.ndarray:
+    """How frequent it is in each language."""
+    return np.array(_factory().word_lang_prob_map[gram])
 
 
 _kept_ngrams = lru_cache(maxsize=20_000)(_ngrams)

@@ -1,7 +1,7 @@
 """What a verifier of a text costs a sample: `python -m tests.benchmarks.verifiers` prints one line of JSON.
 
 Called directly, as the scoring process calls it, on right and wrong answers of a usual length (about 2000 characters
-where the length matters): the milliseconds of a sample, the best of some rounds after one that warms up, and how many
+where the length matters): the milliseconds of a processor for a sample, the best of some rounds after one that warms up, and how many
 samples were scored, malformed and not scored.
 """
 
@@ -75,9 +75,9 @@ def measured(name: str, completions: list[str], arguments: dict[str, Any]) -> di
         language.cache_clear()  # a text is scored once in a run
         malformed: list[int] = []
         log = lambda place, _label, _why, malformed=malformed: malformed.append(place)  # noqa: E731
-        start = time.perf_counter()
+        start = time.process_time()
         scores = function(completions=completions, prompts=[""] * len(completions), log_malformed=log, **arguments)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     counted = {"scored": sum(score is not None for score in scores), "malformed": len(malformed)}
     return {"ms": round(1000 * best / len(completions), 4), **counted, "paid": round(sum(filter(None, scores)), 3)}
 
