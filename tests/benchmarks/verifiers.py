@@ -1,8 +1,8 @@
 """What a verifier of a text costs a sample: `python -m tests.benchmarks.verifiers` prints one line of JSON.
 
 Called directly, as the scoring process calls it, on right and wrong answers of a usual length (about 2000 characters
-where the length matters): the milliseconds of a processor for a sample, the best of some rounds after one that warms up, and how many
-samples were scored, malformed and not scored.
+where the length matters): the milliseconds of a processor for a sample, the best of some rounds after one that warms
+up, and how many samples were scored, malformed and not scored.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ def test_data_that_say_nothing_are_an_error_and_never_a_zero(names, arguments, r
 @pytest.mark.parametrize(
     "text",
     [
-        LOWER, LOWER.upper(), GERMAN, "WELL Known NASA's  OK  ABc aBC  ", "a", "  double  spaces ", "été à Paris, ça va?",
-        "\u042d\u0442\u043e \u0442\u0435\u043a\u0441\u0442. English words", "これは日本語の文章です。", "한국어 문장입니다",
+        LOWER, LOWER.upper(), GERMAN, "WELL Known NASA's  OK  ABc aBC  ", "a", "  double  spaces ", "été à Paris, ça?",
+        "\u042d\u0442\u043e \u0442\u0435\u043a\u0441\u0442. English words", "これは日本語の文章。", "한국어 문장",
         "Ti\u1ebfng Vi\u1ec7t co\u0301 d\u00e2\u0301u", "این یک جمله است", "Țară și oraș", "\n\ttabs\nand lines\n",
         f"see https://example.com/a?b and mail me@example.org, {LOWER}", "x" * 50 + " " + LOWER * 200,
     ],
