@@ -2,7 +2,7 @@
 
 langdetect draws n-grams at random, from a seed that its users set on a class, for everybody in the process. Here a
 factory of our own has the seed, and its profiles in the order of their names, not of the folder. What langdetect does
-character by character is done by words here, to the same result in a third of the time.
+character by character is done by words here, to the same result in a fifth to a third of the time.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def check_source(
 ) -> Checked:
     """
     Args:
-        answers: demonstrations and pairs are needed.
+        answers: demonstrations and pairs are needed, and rewards see nothing of the rows.
         measure: tokens of a problem; None counts characters alone.
         limits: the most that each of these lengths may be.
         leave_out: rows that are too long are left out and counted, not bad.
@@ -100,7 +100,7 @@ def check_source(
     for index in chosen:
         found.looked_at += 1
         line = None if lines is None else lines[index]
-        if odd := sorted(rows[index].keys() ^ first):
+        if not answers and (odd := sorted(rows[index].keys() ^ first)):  # rewards see the columns
             told = "has, and the first row has not" if odd[0] in rows[index] else "lacks, and the first row has"
             found.bad.append(BadRow(index, line, odd[0], f"{odd[0]!r} is a column that the row {told}"))
             continue
