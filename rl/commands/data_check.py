@@ -190,7 +190,9 @@ def _lines(found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]]
         held_out = len(found["data.evaluation"].good)
         examples = ", ".join(f"{row} is {other}" for row, other in pairs[:SHOWN])
         told = f": {examples}" if pairs else ""
-        lines.append(f"{len(pairs)} of {held_out} held-out problems have a prompt of {name}{told}")
+        seen = found[name]
+        part = "" if seen.looked_at == seen.rows else f" ({seen.looked_at} of its {seen.rows} rows compared)"
+        lines.append(f"{len(pairs)} of {held_out} held-out problems have a prompt of {name}{part}{told}")
     return lines
 
 

@@ -126,6 +126,8 @@ def test_a_source_that_cannot_be_opened_is_one_bad_source(denoiserl: CommandLine
 def test_generated_sources_and_a_part_of_the_rows(denoiserl: CommandLine) -> None:
     code, found = checked(denoiserl, "data=chain_sum", "--rows", "5", "data.train.size=100")
     assert (code, found["sources"]["data.train"]["looked_at"], found["sources"]["data.train"]["rows"]) == (0, 5, 100)
+    said = denoiserl("data", "check", "data=chain_sum", "--rows", "5", "data.train.size=100").output
+    assert "have a prompt of data.train (5 of its 100 rows compared)" in said
     assert "in characters" in found["remarks"][0]
 
 
