@@ -130,28 +130,28 @@ def _created(
     """Handles; the processes themselves are still to come."""
     cluster = config.cluster
 
-    def actor(kind: type, name: str, index: int, gpus: float, restarts: int, **others: Any) -> Any:
-        options = {
-            "name": f"{config.run.name}/{name}",
-            "num_cpus": cluster.cpus,
-            "num_gpus": gpus,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
-            "max_restarts": restarts,
-        }
-        return ray.remote(kind).options(**(options | others))  # once: what `options` returns has none
+    def actor(kind: type, name: str, index: int, needs: tuple[float, float], restarts: int, **options: Any) -> Any:
+        """In the bundle of this number."""
+        return ray.remote(kind).options(
+            name=f"{config.run.name}/{name}",
+            num_cpus=needs[0],
+            num_gpus=needs[1],
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+            max_restarts=restarts,
+            **options,
+        )
 
     placed = itertools.count(learners + workers)  # in the order of `beside`
     judge = None
     if (served := config.judge) is not None and workers:
         log = printed and printed.absolute().parent / FOLDER / "server.txt"
-        owner = actor(JudgeActor, "judge", next(placed), served.gpus, -1, num_cpus=served.cpus, max_concurrency=8)
-        judge = owner.remote(served, log)
-    asked = judge and asked_on_ray(judge)
+        judge = actor(JudgeActor, "judge", next(placed), served.needs, -1, max_concurrency=8).remote(served, log)
+    asked = None if judge is None else asked_on_ray(f"{config.run.name}/judge")
 
     def reward_worker(name: str, needs: tuple[float, float], pool: str | None) -> Any:
         """Rewards run in a child process of their own: a worker is not worth a core, unless its pool says so."""
         if any(needs):
-            kind = actor(RewardActor, name, next(placed), needs[1], -1, num_cpus=needs[0])
+            kind = actor(RewardActor, name, next(placed), needs, -1)
         else:
             kind = ray.remote(RewardActor).options(name=f"{config.run.name}/{name}", num_cpus=0, max_restarts=-1)
         return kind.remote(sent, printed and printed.absolute() / f"{name}.txt", asked, pool)
@@ -168,15 +168,15 @@ def _created(
         judge=judge,
         reward=reward,
         learners={
-            f"learner-{rank}": actor(LearnerActor, f"learner-{rank}", rank, cluster.learner_gpus, 0).remote(
-                sent, rank, _threads(config, learners)
-            )
+            f"learner-{rank}": actor(
+                LearnerActor, f"learner-{rank}", rank, (cluster.cpus, cluster.learner_gpus), 0
+            ).remote(sent, rank, _threads(config, learners))
             for rank in range(learners)
         },
         rollout={
-            f"rollout-{i}": actor(RolloutActor, f"rollout-{i}", learners + i, cluster.rollout_gpus, -1).remote(
-                sent, _threads(config, workers)
-            )
+            f"rollout-{i}": actor(
+                RolloutActor, f"rollout-{i}", learners + i, (cluster.cpus, cluster.rollout_gpus), -1
+            ).remote(sent, _threads(config, workers))
             for i in range(workers)
         },
     )
