@@ -249,7 +249,9 @@ def algorithms(
 
 @app.command("list")
 def list_files(
-    what: Annotated[str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts or clusters.")],
+    what: Annotated[
+        str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts, clusters or tasks.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config_dir: ConfigDir = None,
 ) -> None:
@@ -257,6 +259,28 @@ def list_files(
     from rl.commands.listing import show_list
 
     show_list(what, config_dir, as_json)
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data before they are trained on.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def check_data(
+    overrides: Overrides = None,
+    rewards: Annotated[
+        bool, typer.Option("--rewards", help="Also name rows that the reward cannot score, whatever is answered.")
+    ] = False,
+    rows: Annotated[Optional[int], typer.Option(min=1, help="Look at so many of each source; all without it.")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Name each bad row of data.train, data.also and data.evaluation, and tell lengths, repetitions and what both have.
+    Exit code 1 where a row is bad."""
+    from rl.commands.data_check import check_data as check
+
+    if check(overrides or [], config_dir, rewards, rows, as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

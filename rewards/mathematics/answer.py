@@ -4,9 +4,7 @@ The reference is read to its last sign, or the row is in error: nobody can be ri
 understood. So is an answer, or it is wrong; that is counted as `malformed`. Algebra runs in a process of its own, under
 a deadline that holds in any thread; what does not meet it is not scored.
 
-Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored, and so is the
-sign of a currency that only one of them has. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain
-words, dates and times are compared as text.
+The rules, the conventions and the known limits are in `docs/mathematics.md`.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ def math(
     r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is blank or None: a problem of
     another data set, which has none.
 
-    The answer of a completion is the content of its last `\boxed{}` or `<answer>`; without one, what follows the last
-    `####`, "answer is" or "answer:"; without those, the text or the last formula or number in it.
+    Everything that a completion marks as its answer and does not take back must be right: see
+    `rewards.mathematics.claims`.
 
     Args:
         answer: N references, bare or boxed. `solution`, the name that TRL uses, is read when there is no `answer`.

@@ -10,12 +10,13 @@ import re
 from bisect import bisect
 from dataclasses import dataclass
 
-from rewards.mathematics.extract import LENGTH_LIMIT, bare, closing_brace, last_expression
+from rewards.mathematics.extract import LENGTH_LIMIT, bare, closing_brace
+from rewards.mathematics.sentences import SENTENCE, value_of
 
 CLAIMS_LIMIT = 12
 """Different claims that are compared; more of them are a list of guesses."""
-_WINDOW = 4 * LENGTH_LIMIT
-"""Characters from the end in which a formula or number is looked for where nothing marks one."""
+TEXT_LIMIT = 200_000
+"""Characters of a completion that are read, the last ones: what it costs to look for claims is bounded by them."""
 _BESIDE = 40
 """Characters before and behind a box in which it may be denied or doubted."""
 _MARKED_LIMIT = 100
@@ -26,21 +27,10 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _END_OF_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _MARK = re.compile(r"####|\b(?:answer|Answer|ANSWER)\**\s*(?:is\b|:)\s*:?")
-_SENTENCE = re.compile(r"\.(?:\s|$)|\n")
 _TAKEN_BACK = re.compile(
     r"\b(?:[Ww]ait|[Aa]ctually|rather|[Cc]orrection|[Cc]orrected|[Mm]istaken?|wrong|incorrect|[Ii]nstead|[Oo]ops|[Ss]orry"
     r"|[Rr]echeck\w*|[Rr]econsider\w*|scratch that|(?:No|no)(?=[,.:;!]))\b|\bNo(?=\s*[,.:;!-])"
 )
-_GUESS = re.compile(
-    r"\b(?:or|perhaps|maybe|possibly|probably|either|neither|nor|alternatively|could|might|unsure|guess)\b|\?",
-    re.IGNORECASE,
-)
-_NO_VALUE = re.compile(
-    r"\b(?:not|cannot|never|than|least|most|between|exceeds?|below|above|under|over|almost|nearly|about|around|roughly|"
-    r"approximately|except|wrong|incorrect)\b|n't\b|\\(?:neq?|not|approx|sim)\b|≠|≈",
-    re.IGNORECASE,
-)
-_SEVERAL = re.compile(r"\d[^\d,;]*\band\b[^\d,;]*\d", re.IGNORECASE)
 _OPENING = r"[\s$(\[\\*]*$"
 _DENIED = re.compile(rf"(?:\b(?:not|isn't|nor|never)|\\(?:neq?|not=?)|≠){_OPENING}", re.IGNORECASE)
 _OFFERED = re.compile(
@@ -49,8 +39,10 @@ _OFFERED = re.compile(
     re.IGNORECASE,
 )
 _DOUBTED = re.compile(
-    r"^[\s$()\]\\*]*(?:,\s*)?(?:(?:or|perhaps|maybe|possibly)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
-    r"|(?:is\s+)?(?:not|wrong|incorrect)\b|\?)",
+    r"^[\s$()\]\\*]*(?:"
+    r"[.,;:!]*\s*(?:or|perhaps|maybe|possibly|alternatively)\b(?!\s+(?:equivalently|equal|simply|just|in other))"
+    r"|(?:is\s+)?(?:not|wrong|incorrect)\b|\?"
+    r"|.{0,20}\b(?:that|this|it)(?:'s| is| was)\s+(?:wrong|incorrect|a mistake|not (?:right|correct)))",
     re.IGNORECASE,
 )
 
@@ -86,13 +78,14 @@ def claims_of(completion: str) -> list[Claim]:
     is" or "answer:"; of the last its first sentence, or the last formula or number in that. Without those: the text, or
     the last formula or number in it. More than `CLAIMS_LIMIT` different ones are a claim that says nothing.
     """
+    completion = completion[-TEXT_LIMIT:]
     answered = completion[completion.rfind(_THOUGHTS) + len(_THOUGHTS) :] if _THOUGHTS in completion else completion
     for text in dict.fromkeys((answered, completion)):
         claims = _marked_claims(text) or _claims_behind_marks(text)
         if claims:
             different = list(dict.fromkeys(claims))
             return different if len(different) <= CLAIMS_LIMIT else [Claim(())]
-    return [Claim.of(bare(completion), *_expression(answered))]
+    return [Claim.of(bare(completion), *value_of(answered))]
 
 
 def reference_of(text: str) -> str:
@@ -176,25 +169,11 @@ def _claims_behind_marks(text: str) -> list[Claim]:
             kept = []
         last = place == len(marks) - 1
         rest = text[mark.end() : None if last else marks[place + 1].start()].strip()
-        sentence = _SENTENCE.split(rest, maxsplit=1)[0]
-        if last:
-            kept.append(Claim.of(bare(rest), bare(sentence), *_expression(sentence, formulas_first=True)))
+        sentence = SENTENCE.split(rest, maxsplit=1)[0]
+        if last and _DOUBTED.search(rest[len(sentence) :][:_BESIDE]):
+            kept.append(Claim.of())
+        elif last:
+            kept.append(Claim.of(bare(rest), bare(sentence), *value_of(sentence, formulas_first=True)))
         elif sentence and len(sentence) < LENGTH_LIMIT and not re.search(r"(?<!\\)\b[A-Za-z]{2,}", sentence):
             kept.append(Claim.of(bare(sentence)))  # of what comes before only what is no prose
     return kept
-
-
-def _expression(text: str, formulas_first: bool = False) -> list[str]:
-    """The last formula or number, unless the sentence denies it, bounds it, or offers it as a guess."""
-    text = text[-_WINDOW:]
-    found = last_expression(text, formulas_first)
-    if found is None:
-        return []
-    content, start, end = found
-    sentences = [0, *(match.end() for match in _SENTENCE.finditer(text, 0, start))]
-    stop = _SENTENCE.search(text, end)
-    sentence = text[sentences[-1] : stop.start() if stop else len(text)]
-    clause = text[max(sentences[-1], text.rfind(",", 0, start) + 1) : stop.start() if stop else len(text)]
-    if _GUESS.search(sentence) or _SEVERAL.search(sentence) or _NO_VALUE.search(clause):
-        return []
-    return [content]

@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -125,6 +126,7 @@ def _values(written: Written, complex_numbers: bool) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=1024)  # to parse takes longer than to compare, and a group has one reference
 def _value(formula: str, complex_numbers: bool) -> Any:
     latex = normalize_latex(formula, _NORMALIZATION)
     value = latex2sympy(

@@ -1,4 +1,4 @@
-r"""An answer without its markup, and the last formula or number of a sentence.
+r"""An answer without its markup.
 
 Markup says how an answer looks, not what it is: `**73**`, `<answer>73</answer>` and `$73$` all say 73.
 """
@@ -14,12 +14,6 @@ _HTML = re.compile(r"</?(?:answer|b|i|u|em|strong|p|span|div|code|br|sup)\b[^<>]
 _PAIRS = (("**", "**"), ("__", "__"), ("```", "```"), ("`", "`"), ("*", "*"), ("_", "_"))
 _MATHEMATICS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _FONT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mathit|bm|boldsymbol|mbox|displaystyle)\s*\{")
-_SEGMENT = re.compile(
-    r"\$\$([^$]{1,500})\$\$|\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
-)
-_NUMBER = re.compile(
-    "[-\N{MINUS SIGN}]?" r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+)?(?:\s*(?:\\?%|°))?"
-)
 
 
 def bare(text: str) -> str:
@@ -50,19 +44,4 @@ def closing_brace(text: str, opening: int) -> int | None:
         depth += (match[0] == "{") - (match[0] == "}")
         if depth == 0 and match[0] == "}":
             return match.start()
-    return None
-
-
-def last_expression(text: str, formulas_first: bool) -> tuple[str, int, int] | None:
-    """The last formula or, without one, the last number; with its place in the text.
-
-    Args:
-        formulas_first: also where a number follows the last formula.
-    """
-    segments = list(_SEGMENT.finditer(text))
-    numbers = list(_NUMBER.finditer(text, segments[-1].end() if segments else 0))
-    if numbers and not (formulas_first and segments):
-        return bare(numbers[-1][0]), numbers[-1].start(), numbers[-1].end()
-    if segments:
-        return bare(next(filter(None, segments[-1].groups()))), segments[-1].start(), segments[-1].end()
     return None

@@ -66,6 +66,7 @@ _REFUSED = (
     (re.compile(r"\d\.\d+\.|\.\s*\d+\s*\.\d"), "it has a numeral with two points"),
     (re.compile(r"(?<![_^])\d\s+\.?\d"), "it has two numbers side by side"),
     (re.compile(r"\\equiv|\\cong"), "it has a congruence without a modulus"),
+    (re.compile(r"\\infty\s*\]|\[\s*[-+]?\s*\\infty"), "it has an interval that is closed at infinity"),
     (re.compile(r"%"), "it has a percent sign inside"),
     (re.compile(r"\\(?:text|mbox|textrm)\b"), "it has words inside a formula"),
     (re.compile(r"[^:]*:[^:]*:"), "it has two colons"),
@@ -73,7 +74,7 @@ _REFUSED = (
     (re.compile(r"(?<![A-Za-z\\{])[A-Za-z]{2,}\s+[A-Za-z\d]"), "it has words"),
     (re.compile(r"mod(?![A-Za-z])"), "it has a remainder or a modulus that is not behind a congruence"),
     (re.compile(r"\\[()\[\]]|\$"), "it has a formula among other signs"),
-    (re.compile(r"[^\x00-\x7f]"), "it has a sign that no rule reads"),
+    (re.compile(r"[^\x20-\x7e]"), "it has a sign that no rule reads"),
 )  # fmt: skip
 
 
@@ -90,6 +91,8 @@ def read(text: str) -> Written:
     congruence = _CONGRUENCE.match(text)
     if congruence:
         modulus = _formula(congruence[4].strip(" (){}"))
+        if "," in modulus or ";" in modulus:
+            raise Unreadable("it has a list behind its modulus")
         if re.fullmatch(r"-.*|0+", modulus):
             raise Unreadable("its modulus is not positive")
         sides = [_formula(side) for side in congruence.groups()[:3] if side and side.strip()]
@@ -120,6 +123,8 @@ def _structure(text: str) -> Written:
         return Written((r"\emptyset",))
     inside = text if brackets is None else _inside(text)
     parts = _split(inside)
+    if brackets == r"\{\}":
+        parts = [sign for part in parts for sign in _plus_and_minus(part)]
     if brackets and _is_structure(text):
         return Written(tuple(_element(part) for part in parts), brackets.replace("\\", ""))
     if brackets in ("()", "[]"):

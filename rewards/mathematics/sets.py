@@ -34,6 +34,8 @@ def _set(written: Written, values: list[Any]) -> tuple[str, sympy.Set] | None:
     if written.brackets in _INTERVALS and len(values) == 2:
         if not all(isinstance(value, sympy.Expr) for value in values):
             return None
+        if any(value.is_infinite and side in "[]" for value, side in zip(values, written.brackets, strict=True)):
+            return None  # sympy would open it
         return written.name, _exact(sympy.Interval(*values, written.brackets[0] == "(", written.brackets[1] == ")"))
     if written.brackets:
         return None

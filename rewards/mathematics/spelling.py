@@ -42,14 +42,17 @@ _NAMED = re.compile(
 )
 _UNSEEN = re.compile(
     r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|"
-    r"\\(?:checkmark|scriptstyle|textstyle)(?![a-z])"
+    r"\\(?:checkmark|scriptstyle|textstyle|normalsize|tiny|small|large|"
+    r"Large|LARGE|huge|Huge)(?![a-z])"
 )
 _UNIT_POWER = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*[A-Za-z])\s*\^\s*\{?(-?\d)\}?\s*\}")
 _UNIT_FRACTION = re.compile(
     r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}"
 )
 _ANGLE = re.compile(r"^\s*m?\s*\\(?:measured)?angle\s*\{?\s*[A-Z]{1,3}\s*\}?\s*=")
-_WRAPPED = re.compile(r"\\(?:mathbf|mathit|bm|boldsymbol|mathrm|textbf|text|textrm|mbox)\s*\{\s*([-\d.,/]+)\s*\}")
+_WRAPPED = re.compile(
+    r"\\(?:mathbf|mathit|bm|boldsymbol|mathrm|textbf|text|textrm|mbox|underline|emph)\s*\{\s*([-\d.,/]+)\s*\}"
+)
 _OPERATOR = re.compile(r"\\(?:text|textrm|mbox|mathrm)\s*\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])")
 _SHORT_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+(?:\.\d+)?|[a-z])")

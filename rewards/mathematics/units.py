@@ -15,7 +15,8 @@ _SHORT_UNIT = re.compile(
 _LETTERS = re.compile(r"[A-Za-z]+\.?(?:\s*[/^ .-]\s*(?:[A-Za-z]+\.?|-?\d(?!\d)))*")
 _NO_UNIT = re.compile(
     r"\b(?:not?|less|more|fewer|greater|least|most|than|or|and|if|plus|minus|times|over|squared|cubed|factorial|choose|"
-    r"divided|by|dozen|half|mod|modulo|otherwise)\b",
+    r"divided|by|dozen|half|halves|thirds|quarters|fourths|fifths|tenths|mod|modulo|otherwise|"
+    r"maybe|perhaps|possibly|probably|approximately|approx|about|roughly|almost|nearly|wrong|incorrect|negative|is|are|was|root)\b",
     re.IGNORECASE,
 )
 _NAMES = {

@@ -60,6 +60,7 @@ def letters(text: str) -> str:
     if choice and not _CHOICE_AT_ALL.search(choice[2] or ""):
         return choice[1].casefold()
     text = re.sub(r"(\d)\s*([ap])\.?\s?m\b\.?", r"\1\2m", text.strip("().").casefold())
+    text = re.sub(r"\bsolutions\b", "solution", text)
     return re.sub(r"^(?:an?|the)\s+(?=\w{2})", "", text)
 
 

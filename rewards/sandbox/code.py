@@ -1,7 +1,7 @@
 """Rewards of code: what a program prints, what its functions return, or whether its tests pass, in a sandbox.
 
-Columns are named as in the common data sets. A program that fails is worth 0, with a reason; where no sandbox can be made
-the functions raise. `docs/sandbox.md` says what is and is not protected.
+Columns are named as in the common data sets. A program that fails is worth 0, with a reason; where no sandbox can be
+made the functions raise. `docs/sandbox.md` says what is and is not protected.
 """
 
 from __future__ import annotations
@@ -174,7 +174,9 @@ def code_asserts(
         "test_setup_code": test_setup_code,
         "test_imports": test_imports,
     }
-    rows = [{name: column[i] for name, column in columns.items() if column is not None} for i in range(len(completions))]
+    rows = [
+        {name: column[i] for name, column in columns.items() if column is not None} for i in range(len(completions))
+    ]
     tasks = [asserts_of(text, row, in_process) for text, row in zip(completions, rows, strict=True)]
     return _scores(tasks, sandbox, log_metric, log_malformed)
 
@@ -230,4 +232,4 @@ def _prepare(function: Callable[..., Any], options: RewardOptions, term: RewardT
 
 
 for _function in (code_stdio, code_calls, code_asserts):
-    _function.prepare = partial(_prepare, _function)  # type: ignore[attr-defined]
+    setattr(_function, "prepare", partial(_prepare, _function))  # noqa: B010  # no attribute that a type would know

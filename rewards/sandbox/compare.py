@@ -68,8 +68,10 @@ def _same(value: Any, expected: Any, tolerance: float) -> bool:
         )
     if isinstance(value, dict) and isinstance(expected, dict):
         named = {_key(key): each for key, each in value.items()}
-        return len(named) == len(value) and named.keys() == expected.keys() and all(
-            _same(named[key], expected[key], tolerance) for key in expected
+        return (
+            len(named) == len(value)
+            and named.keys() == expected.keys()
+            and all(_same(named[key], expected[key], tolerance) for key in expected)
         )
     return type(value) is type(expected) and value == expected
 

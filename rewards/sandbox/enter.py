@@ -1,7 +1,7 @@
 """Makes the root of a sandbox from within new namespaces, where there is no bubblewrap, and becomes its first process.
 
-Started by unshare(1), as root of a mount namespace that nobody else sees. What is shown is bound read-only into an empty
-file system of a megabyte, which becomes the root and is then read-only itself.
+Started by unshare(1), as root of a mount namespace that nobody else sees. What is shown is bound read-only into an
+empty file system of a megabyte, which becomes the root and is then read-only itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The process between a scorer and one sandbox: it ends the whole tree when that is over one of its limits.
 
-A program of its own, started as the keeper of a scoring process is, whose means it shares: orphans come to it, a control
-group counts memory where one can be made, and nothing stays behind, however it ends.
+A program of its own, started as the keeper of a scoring process is, whose means it shares: orphans come to it, a
+control group counts memory where one can be made, and nothing stays behind, however it ends.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def combine(found: TermScores, options: RewardOptions, completion: Callable[[int
         message = f"the weighted sum of the terms is {total[index]}, and a finite number below {LARGEST:g} is expected"
         failures.append(Failure(int(index), names, "not_finite", message, short(completion(int(index)))))
     total[failed | ~applies] = np.nan
-    return Scores(total, found.terms, failures, found.metrics, paid)
+    return Scores(total, found.terms, failures, found.metrics, paid, found.calls)
 
 
 def _paid(name: str, terms: dict[str, np.ndarray], options: RewardOptions) -> np.ndarray:

@@ -20,7 +20,7 @@ from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN_ANYWAY, RewardError, check_clash
 from rewards.scoring.combination import combine
 from rewards.scoring.process import ScoringProcess
-from rewards.scoring.scores import Failure, Logged, ScoreRequest, Scores, TermScores
+from rewards.scoring.scores import Calls, Failure, Logged, ScoreRequest, Scores, TermScores
 from rewards.scoring.term_call import PROBLEMS, Pace, TermCall, kind_of, text_of
 
 
@@ -93,12 +93,14 @@ class Scorer:
             terms: dict[str, np.ndarray] = {}
             failures: list[Failure] = []
             metrics: list[dict[str, Logged]] = []
+            calls: dict[str, Calls] = {}
             for name in self._options.terms:
                 call = TermCall(self._process, self._options, name, self._pace[name], request, columns, ends)
                 terms |= call.run()
                 failures += call.failures
                 metrics.append(call.metrics)
-            return TermScores(terms, failures, Logged.joined(metrics))
+                calls[name] = call.calls
+            return TermScores(terms, failures, Logged.joined(metrics), calls)
 
 
 def check(options: RewardOptions) -> None:

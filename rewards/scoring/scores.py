@@ -119,6 +119,10 @@ class Logged:
         return found
 
 
+Calls = list[tuple[float, int]]
+"""Seconds that each call of a function took, and its samples."""
+
+
 @dataclass
 class TermScores:
     """What each term of a request says, for itself."""
@@ -128,6 +132,8 @@ class TermScores:
     failures: list[Failure]
     metrics: dict[str, Logged] = field(default_factory=dict)
     """The scalars that functions passed to TRL's `log_metric`, by name."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """Of each term that answered."""
 
     @staticmethod
     def of_parts(parts: Sequence[TermScores], order: Sequence[str]) -> TermScores:
@@ -138,7 +144,9 @@ class TermScores:
         """
         terms = {name: values for part in parts for name, values in part.terms.items()}
         failures = [failure for part in parts for failure in part.failures]
-        return TermScores({name: terms[name] for name in order}, failures, Logged.joined(p.metrics for p in parts))
+        calls = {name: each for part in parts for name, each in part.calls.items()}
+        metrics = Logged.joined(part.metrics for part in parts)
+        return TermScores({name: terms[name] for name in order}, failures, metrics, calls)
 
 
 @dataclass
@@ -153,6 +161,8 @@ class Scores:
     metrics: dict[str, Logged] = field(default_factory=dict)
     paid: dict[str, np.ndarray] = field(default_factory=dict)
     """(N,) what the sum counts of each term that has a part in it, unweighted: `terms` behind gates, within clips."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """As in `TermScores`."""
 
     @property
     def statuses(self) -> dict[str, list[Status]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rewards.options import Per, RewardOptions
 from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess, ServiceDown
-from rewards.scoring.scores import MALFORMED, Failure, FailureKind, Logged, ScoreRequest
+from rewards.scoring.scores import MALFORMED, Calls, Failure, FailureKind, Logged, ScoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class TermCall:
         self._units = _units(request, term.per)
         self.failures: list[Failure] = []
         self.metrics: dict[str, Logged] = {}
+        self.calls: Calls = []
 
     def run(self) -> dict[str, np.ndarray]:
         """(N,) values of all that the term is reported as, NaN where there is none; failures are in `failures`."""
@@ -180,6 +181,7 @@ class TermCall:
         if len(scores[0]) != len(indices):
             raise _WrongLength(len(scores[0]), len(indices))
         self._pace.seconds += reply["seconds"]
+        self.calls.append((reply["seconds"], len(indices)))
         self._pace.units += units
         passed: dict[str, list[float]] = {}
         for name, value in reply["metrics"]:

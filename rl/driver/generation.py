@@ -26,7 +26,7 @@ from rewards.scoring.combination import combine
 from rewards.scoring.scores import Scores, TermScores
 from rl.data.prompts import PromptSource
 from rl.data.tickets import Ticket, TicketKind, sample_uid
-from rl.driver.processes import ActorDied, Processes, result_of
+from rl.driver.processes import ActorDied, Processes, died_starting, result_of
 from rl.modality.protocol import Modality, recording_of
 from rl.run.scored import Scored
 from rl.serving.judge import Watch
@@ -223,7 +223,9 @@ class Generation:
         except ActorDied as error:
             limit = self.config.cluster.startup_timeout_seconds
             if time.monotonic() - restart.started > limit:
-                raise ClusterError(f"{restart.worker} did not come back within {limit:g} s: {error}") from error
+                raise ClusterError(
+                    f"{restart.worker} did not come back within {limit:g} s: {error}. {died_starting()}"
+                ) from error
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
@@ -267,9 +269,9 @@ class Generation:
         attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
         if attempt > MAX_ATTEMPTS:
             raise ClusterError(
-                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Look for "
-                f"memory (rollout.prompts_per_ticket), for a rollout.timeout_seconds that is too short, or for a "
-                f"prompt or reward that kills its process"
+                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Lower "
+                f"rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too short, or "
+                f"mend a prompt or reward that kills its process"
             ) from error
         self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")
         if job.kind == ROLLOUT:

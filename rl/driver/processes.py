@@ -15,7 +15,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.answers import answer, cause
-from cluster.joining import ClusterError, shadowed
+from cluster.joining import ClusterError, ray_folder, shadowed
 from cluster.placement import bundles_of, reserved
 from configs.errors import UserError
 from configs.schema import Config
@@ -111,8 +111,10 @@ def started(
         processes = answer(create, cluster.startup_timeout_seconds, "take the order for processes")
         try:
             starting = 0.0 if served is None else served.startup_seconds
-            seconds = max(cluster.startup_timeout_seconds, starting)
-            _make_ready(processes, seconds, trial, told)
+            try:
+                _make_ready(processes, max(cluster.startup_timeout_seconds, starting), trial, told)
+            except ActorDied as error:
+                raise ClusterError(f"{error}. {died_starting()}") from error
             yield processes
         except (DataError, RewardError, JudgeError, CheckpointError, TrajectoryError, PartError) as error:
             raise RunFailed(str(error)) from error
@@ -248,8 +250,16 @@ class ActorDied(ClusterError):
     """A process ended: killed, out of memory, or its node was lost."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} died: {reason.splitlines()[0] if reason else 'no reason given'}")
+        super().__init__(f"{name} died: {reason.splitlines()[0].rstrip('.') if reason else 'no reason given'}")
         self.name = name
+
+
+def died_starting() -> str:
+    """Why it may have, and what to do, as sentences."""
+    return cause(
+        f"It ended while it started: give the same command again; if that recurs, see in its log under "
+        f"{ray_folder()}/session_latest/logs what ends it, and start fewer processes (cluster.*) if memory is full"
+    )
 
 
 def _threads(config: Config, processes_of_kind: int) -> int:

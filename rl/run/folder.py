@@ -49,7 +49,15 @@ from rl.run.failures import failed_counts, failure_notes, malformed_counts, too_
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.metrics import STAGES, MetricsWriter, costs, read_rows
 from rl.run.place import Place
-from rl.run.scored import Scored, incomplete, logged_metrics, logged_notes, paid_metrics, unscored_estimates
+from rl.run.scored import (
+    Scored,
+    incomplete,
+    latency_metrics,
+    logged_metrics,
+    logged_notes,
+    paid_metrics,
+    unscored_estimates,
+)
 from rl.run.start import Start
 from rl.run.written import check_written, written
 from rl.storage.code import code_state
@@ -212,7 +220,7 @@ class Run:
             values = np.concatenate([ticket.terms[name] for ticket in tickets])
             if not np.isnan(values).all():
                 metrics[f"reward/{name}"] = float(np.nanmean(values))
-        metrics |= paid_metrics(tickets, self.config.reward, update)
+        metrics |= paid_metrics(tickets, self.config.reward, update) | latency_metrics(tickets)
         metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):

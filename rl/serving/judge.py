@@ -118,7 +118,12 @@ class Whereabouts:
 
 def asked_on_ray(name: str) -> Callable[[], Served]:
     """By the owner's name: Ray warns on the terminal of an actor that is made of a handle and may be made again."""
-    return lambda: ray.get(ray.get_actor(name).served.remote(), timeout=ASK_SECONDS)
+
+    def asked() -> Served:
+        owner: Any = ray.get_actor(name)
+        return ray.get(owner.served.remote(), timeout=ASK_SECONDS)
+
+    return asked
 
 
 class Watch:

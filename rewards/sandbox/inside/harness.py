@@ -9,6 +9,7 @@ the answers in it for what they are, the program's.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import program, tests
+from . import frames, program, tests
 
 _NULL = "/dev/null"
 _MEBI = 2**20
@@ -47,10 +48,8 @@ def main(work: int, report: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     harness = Harness(header, work, woken)
     _say(report, {"kind": "started"})
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
-        outcome = harness.run(begin, end)
-        _say(report, outcome)
-        if outcome["kind"] != "done" and header["stop_early"]:
+    for begin, end in itertools.pairwise(ends):
+        if _say(report, harness.run(begin, end)) != "done" and header["stop_early"]:
             break
     os._exit(0)
 
@@ -100,10 +99,12 @@ def _set(what: int, limit: int, above: int = 0) -> None:
     resource.setrlimit(what, (min(limit, hard), hard))
 
 
-def _say(report: int, outcome: dict[str, Any]) -> None:
+def _say(report: int, outcome: dict[str, Any]) -> str:
+    """Its kind; the rest is not kept where the next case's process would inherit it."""
     line = json.dumps(outcome).encode() + b"\n"
     while line:
         line = line[os.write(report, line) :]
+    return outcome["kind"]
 
 
 class Harness:
@@ -190,7 +191,7 @@ class Harness:
         def work() -> None:
             os.read(loaded, 1)
             test = json.loads(read_at(self._work, *case)) | {"nonce": nonce}
-            program.write_frame(asking, test)
+            frames.write_frame(asking, test)
 
         courier = self.start(work, {}, (loaded, asking, self._work))
         os.close(loaded)
@@ -245,7 +246,7 @@ class Harness:
             feeding: a pipe, and what is written into it.
             first: is written to when the program is loaded.
         """
-        ended = Ended({descriptor: b"" for descriptor in reading})
+        ended = Ended(dict.fromkeys(reading, b""))
         opened = set(reading)
         feed, text = feeding if feeding is not None else (-1, b"")
         if feed >= 0:

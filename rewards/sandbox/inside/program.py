@@ -10,6 +10,8 @@ import sys
 import types
 from typing import Any
 
+from .equality import with_plain_equality
+from .frames import read_frame, write, write_frame
 from .values import NotData, decode, encode
 
 LOADED = b"loaded\n"
@@ -83,8 +85,6 @@ def run_tests(header: dict[str, Any], asked: int, telling: int) -> None:
     kept = dict(builtins.__dict__)
     run, make, read = exec, compile, read_frame
     tell, tell_of = _tell, _tell_of
-    from .tests import with_plain_equality
-
     try:
         namespace = _load(header)
     except BaseException as error:
@@ -151,33 +151,4 @@ def _tell_of(telling: int, error: BaseException) -> None:
 
 
 def _tell(telling: int, kind: str, text: str, answer: str = "") -> None:
-    _write(telling, json.dumps({"kind": kind, "text": text, "answer": answer}).encode())
-
-
-def write_frame(descriptor: int, content: dict[str, Any]) -> None:
-    written = json.dumps(content).encode()
-    _write(descriptor, len(written).to_bytes(8, "big") + written)
-
-
-def _write(descriptor: int, written: bytes) -> None:
-    view = memoryview(written)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def read_frame(descriptor: int, most: int | None = None) -> dict[str, Any]:
-    """Raises EOFError: the other side is gone. ValueError: it is longer than `most`, or no JSON."""
-    length = int.from_bytes(_exactly(descriptor, 8), "big")
-    if most is not None and length > most:
-        raise ValueError(f"more than {most} bytes")
-    return json.loads(_exactly(descriptor, length))
-
-
-def _exactly(descriptor: int, length: int) -> bytes:
-    found = bytearray()
-    while len(found) < length:
-        part = os.read(descriptor, min(length - len(found), 2**20))
-        if not part:
-            raise EOFError("the other side is gone")
-        found += part
-    return bytes(found)
+    write(telling, json.dumps({"kind": kind, "text": text, "answer": answer}).encode())

@@ -9,7 +9,8 @@ from typing import Any
 ITEMS = 100_000
 """Of an iterator, that are still data."""
 DEPTH = 100
-_KNOWN = (bool, int, float, str, bytes, complex)
+_SCALARS: tuple[Any, ...] = (int, float, str, bytes, complex)
+_COLLECTIONS: tuple[tuple[Any, str], ...] = ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "z"))
 
 
 class NotData(Exception):
@@ -36,14 +37,14 @@ def encode(value: Any, depth: int = DEPTH) -> Any:
         return {"c": [encode(value.real), encode(value.imag)]}
     if kind is range:
         return {"r": [value.start, value.stop, value.step]}
-    for base, tag in ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "z")):
+    for base, tag in _COLLECTIONS:
         if isinstance(value, base):
-            return {tag: [encode(each, depth - 1) for each in base.__iter__(value)]}  # type: ignore[attr-defined]
+            return {tag: [encode(each, depth - 1) for each in base.__iter__(value)]}
     if isinstance(value, dict):
         return {"d": [[encode(key, depth - 1), encode(each, depth - 1)] for key, each in dict.items(value)]}
-    for base in _KNOWN[1:]:
-        if isinstance(value, base):  # an enumeration of numbers, or a text with methods
-            return encode(_plain(base, value))
+    for scalar in _SCALARS:
+        if isinstance(value, scalar):  # an enumeration of numbers, or a text with methods
+            return encode(_plain(scalar, value))
     if hasattr(kind, "tolist") and kind.__module__ == "numpy":
         return encode(value.tolist(), depth)
     if hasattr(kind, "__next__"):

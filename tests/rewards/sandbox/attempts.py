@@ -27,7 +27,7 @@ except BaseException as error:
     print("held,", type(error).__name__, str(error)[:200])
 """
 
-_OF_FILES = '''
+_OF_FILES = """
 # read_secret
 return open(H["secret"]).read()
 # read_home
@@ -156,9 +156,9 @@ for name in ("su", "sudo", "mount", "passwd", "newuidmap", "ping"):
     for folder in ("/bin/", "/usr/bin/", "/sbin/"):
         if os.path.exists(folder + name):
             return folder + name
-'''
+"""
 
-_OF_PROCESSES = '''
+_OF_PROCESSES = """
 # environment
 return [value for value in os.environ.values() if "canary-" in value]
 # process_folder
@@ -265,8 +265,8 @@ resource.prlimit(H["process"], resource.RLIMIT_CPU, (1, 1))
 return "limited"
 # raise_limits
 got = []
-for name in ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_MEMLOCK", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NPROC"):
-    what = getattr(resource, name)
+for name in ("NOFILE", "FSIZE", "CORE", "MEMLOCK", "CPU", "DATA", "NPROC"):
+    what = getattr(resource, "RLIMIT_" + name)
     hard = resource.getrlimit(what)[1]
     try:
         resource.setrlimit(what, (hard + 1, hard + 1) if hard >= 0 else (1, 1))
@@ -303,9 +303,9 @@ while frame:
     texts.add(str(frame.f_locals))
     frame = frame.f_back
 return [text for text in texts if "expected-of-" in text and "texts" not in text]
-'''
+"""
 
-_OF_THE_KERNEL = '''
+_OF_THE_KERNEL = """
 # network_to_the_host
 return socket.create_connection(("127.0.0.1", H["port"]), timeout=1)
 # sockets_of_every_family
@@ -418,17 +418,18 @@ head = (ctypes.c_uint32 * 2)(0x20080522, 0)
 data = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
 if libc.capset(head, data) == 0:
     return "capable"
-'''
+"""
 
 _MARK = re.compile(r"^# (\w+)\n", re.M)
 
 
-def _blocks(text: str) -> dict[str, str]:
+def blocks(text: str) -> dict[str, str]:
+    """Name -> what stands below it."""
     parts = _MARK.split(text)
     return dict(zip(parts[1::2], (part.strip("\n") for part in parts[2::2]), strict=True))
 
 
-ATTEMPTS = _blocks(_OF_FILES) | _blocks(_OF_PROCESSES) | _blocks(_OF_THE_KERNEL)
+ATTEMPTS = blocks(_OF_FILES) | blocks(_OF_PROCESSES) | blocks(_OF_THE_KERNEL)
 
 
 def program(body: str, host: dict[str, object]) -> str:

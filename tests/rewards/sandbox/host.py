@@ -1,7 +1,7 @@
 """A caller of sandboxes for each user: this one, and one who may read next to nothing, in a process of its own.
 
-The folder of an interpreter often belongs to root alone. A user without rights gets links to its files, or copies, and so
-with what is imported of this repository.
+The folder of an interpreter often belongs to root alone. A user without rights gets links to its files, or copies, and
+so with what is imported of this repository.
 """
 
 from __future__ import annotations

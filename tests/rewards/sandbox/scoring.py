@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from typing import Any
 
 from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import RewardError
-from rewards.sandbox import levels
+from rewards.sandbox import seccomp
+from rewards.sandbox.inside import kernel
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import ScoreRequest
 
@@ -21,8 +21,23 @@ NAMES = ("code_stdio", "code_calls", "code_asserts")
 STDIO = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 CALLS = {"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, 7]}
 TESTS = ["assert add(1, 2) == 3", "assert add(3, 4) == 7"]
-RIGHT = "def add(a, b):\n    return a + b\n\n\nif __name__ == '__main__':\n    try:\n        print(add(*map(int, input().split())))\n    except EOFError:\n        pass\n"
-PROGRAMS = [RIGHT, f"Here it is.\n```python\n{RIGHT}```\n", RIGHT.replace("a + b", "3"), "while True:\n    pass\n", "no code {"]
+RIGHT = """
+def add(a, b):
+    return a + b
+
+
+try:
+    print(add(*map(int, input().split())))
+except EOFError:
+    pass
+"""
+PROGRAMS = [
+    RIGHT,
+    f"Here it is.\n```python\n{RIGHT}```\n",
+    RIGHT.replace("a + b", "3"),
+    "while True:\n    pass\n",
+    "no code {",
+]
 
 
 def main(given: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +46,8 @@ def main(given: dict[str, Any]) -> dict[str, Any]:
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("rewards").addHandler(handler)
     logging.getLogger("rewards").setLevel(logging.INFO)
-    if "without" in given:  # in the scoring process, too: it looks for bwrap and unshare as this one does
-        os.environ["PATH"] = given["without"]
+    if given.get("forbidden"):  # namespaces, to this process and all that it starts
+        kernel.filter_calls(seccomp.program())
     limits = {"case_seconds": 1.0, "cpu_seconds": 1.0}
     terms = {name: RewardTerm(name, args={"limits": limits, **given.get("args", {})}) for name in NAMES}
     options = RewardOptions(terms, timeout_seconds=120.0, **given.get("options", {}))
@@ -42,15 +57,15 @@ def main(given: dict[str, Any]) -> dict[str, Any]:
     except RewardError as error:
         return {"refused": str(error)}
     count = len(PROGRAMS)
-    request = ScoreRequest(["Add two numbers."] * count, PROGRAMS, columns={"test_list": [TESTS] * count})
-    found: dict[str, Any] = {"said": said, "levels": [level.name for level in levels.candidates(True)]}
+    found: dict[str, Any] = {"said": said, "failures": []}
     for name, cases in (("code_stdio", STDIO), ("code_calls", CALLS)):
-        request.columns["input_output"] = [json.dumps(cases)] * count
-        scores = scorer.score(request)
-        found[name] = scores.terms[name].tolist()
+        columns = {"input_output": [json.dumps(cases)] * count, "test_list": [TESTS] * count}
+        scores = scorer.score(ScoreRequest(["Add two numbers."] * count, PROGRAMS, columns=columns))
+        found |= {each: scores.terms[each].tolist() for each in (name, "code_asserts")}
         found[f"{name}/metrics"] = {metric: logged.mean for metric, logged in scores.metrics.items()}
-    found["code_asserts"] = scores.terms["code_asserts"].tolist()
-    found["failures"] = [(failure.index, failure.term, failure.kind) for failure in scores.failures]
+        found["failures"] += [
+            (each.index, each.term, each.kind) for each in scores.failures if each.kind != "not_applicable"
+        ]
     scorer.stop()
     return found
 

@@ -1,4 +1,4 @@
-"""Nothing gets out of a sandbox, nothing in it lasts, and who made it is unharmed: as root and as a user without rights."""
+"""Nothing gets out of a sandbox, nothing in it lasts, and who made it is unharmed: as root and as a plain user."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ READS = {
     "control_groups",
     "setuid_programs",
     "process_folder",
-    "environment_of_the_caller",
-    "memory_of_the_caller",
     "controlling_terminal",
+    "names",
+    "become_the_caller",
 }
 """What the weak level does not prevent, and says so."""
 
@@ -87,7 +87,7 @@ class TestStrong:
 
 @pytest.mark.parametrize("user", USERS)
 class TestWeak:
-    """Without namespaces a program reads what its user can read. It still writes, reaches, signals and leaves nothing."""
+    """Without namespaces a program reads what its user can. It still writes, reaches, signals and leaves nothing."""
 
     def test_no_attempt_does_anything_but_read(self, user):
         found = results("weak", user)["escapes"]

@@ -14,7 +14,7 @@ from rewards.scoring.scores import Scores
 from rl.algorithm.advantages import AdvantageEstimator
 from rl.data.tickets import Ticket, TicketKind
 from rl.driver.loop import Loop
-from rl.run.scored import Scored, paid_metrics
+from rl.run.scored import Scored, latency_metrics, paid_metrics
 
 NAN = float("nan")
 
@@ -63,3 +63,13 @@ def test_what_is_paid_and_a_weight_that_moves_are_metrics() -> None:
     found = paid_metrics([ticket], RewardOptions(terms={"answer": clipped}), update=5)
     assert found == {"reward/weight/answer": 2.0, "reward/paid/answer": pytest.approx(0.8)}
     assert paid_metrics([ticket], RewardOptions(terms={"answer": RewardTerm("math")}), update=5) == {}
+
+
+def test_a_sample_has_its_share_of_the_seconds_of_its_call() -> None:
+    tickets = [scored([0.0] * 6), scored([0.0] * 6)]
+    tickets[0].calls, tickets[1].calls = {"answer": [(6.0, 6)], "none": []}, {"answer": [(0.3, 3), (9.0, 1)]}
+    assert latency_metrics(tickets) == {
+        "seconds/term/answer/median": 1.0,
+        "seconds/term/answer/p95": pytest.approx(9.0 - 0.45 * 8.0),
+        "seconds/term/answer/max": 9.0,
+    }
