@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import hydra
 import yaml
@@ -33,6 +33,7 @@ from configs.removal import check_removals, without_removed
 from configs.schema import Config
 from configs.values import check_values
 
+Section = TypeVar("Section")
 PACKAGE = Path(__file__).parent
 GROUPS = ("model", "algorithm", "reward", "data", "rollout", "cluster", "recipe")
 
@@ -119,6 +120,28 @@ def _composed(tree: DictConfig, sources: list[str], to_read: bool = False) -> Co
         if any(secret in values[path] for secret in secrets):  # by whatever way it came
             OmegaConf.update(tree, path, value)
     return Composed(config, tree, sources)
+
+
+def options_of(section: type[Section], words: list[str]) -> Section:
+    """The options of a command that has its own, which no run reads, from `key=value` words.
+
+    Raises:
+        ConfigError: anything that is wrong with the words, or an option without a value.
+    """
+    tree = OmegaConf.structured(section)
+    for word in words:
+        override = _parse(word)
+        key, value, line = override.key_or_group, override.value(), override.input_line
+        expected = describe(type_of(key, section))
+        check_values(_nested(override), None if line is None else line.partition("=")[2], section)
+        try:
+            tree = OmegaConf.merge(tree, _nested(override))
+        except OmegaConfBaseException as error:
+            shown = "null" if value is None else value
+            raise ConfigError(f"{key}={shown} is not possible: expected {expected}") from error
+    if missing := sorted(OmegaConf.missing_keys(tree)):
+        raise ConfigError("\n".join(f"{path} has no value: set {path}=..." for path in missing))
+    return cast(Section, OmegaConf.to_object(tree))
 
 
 def options(group: str, folders: list[Path]) -> list[str]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+INSTEAD = {"model.safetensors": "pytorch_model.bin"}
+"""Weights in the form that some repositories have at their commit; the library loads either."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -35,7 +38,7 @@ class Checkpoint:
             ValueError: not all of the files are there; says what to download and where to put it.
         """
         if path is not None:
-            missing = [name for name in self.files if not (Path(path) / name).is_file()]
+            missing = [name for name in self.files if not any((Path(path) / one).is_file() for one in _forms(name))]
             if not missing:
                 return Path(path)
             raise ValueError(
@@ -50,14 +53,17 @@ class Checkpoint:
             )
         from huggingface_hub import try_to_load_from_cache
 
-        found = [try_to_load_from_cache(self.repository, name, revision=commit) for name in self.files]
-        missing = [name for name, place in zip(self.files, found, strict=True) if not isinstance(place, str)]
-        if missing:
+        found: dict[str, str] = {}
+        for name in self.files:
+            for one in _forms(name):
+                if isinstance(place := try_to_load_from_cache(self.repository, one, revision=commit), str):
+                    found[name] = place
+        if missing := [name for name in self.files if name not in found]:
             raise ValueError(
                 f"the reward `{reward}` needs weights that are not on this machine, and downloads nothing: "
                 f"{', '.join(missing)} of {self.repository} at {commit}. {self._wanted(revision, argument)}"
             )
-        return Path(str(found[0])).parent
+        return Path(found[self.files[0]]).parent
 
     def _wanted(self, revision: str | None, argument: str) -> str:
         commit = revision or self.revision or "COMMIT"
@@ -66,6 +72,10 @@ class Checkpoint:
             f"licence: {self.licence}) on every machine with reward workers, or put these files into a folder and set "
             f"args.{argument} to it"
         )
+
+
+def _forms(name: str) -> list[str]:
+    return [name, INSTEAD[name]] if name in INSTEAD else [name]
 
 
 def check_preprocessing(reward: str, choice: str) -> None:

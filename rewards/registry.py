@@ -55,6 +55,7 @@ REGISTERED = {
     "regex_match": "rewards.checks.matching.regex_match",
     "multiple_choice": "rewards.checks.multiple_choice.multiple_choice",
     "instruction_following": "rewards.checks.instruction_following.instruction_following",
+    "preference_model": "rewards.preference.reward.preference_model",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
 
@@ -93,6 +94,7 @@ COMPLETIONS = {
     "regex_match": "text",
     "multiple_choice": "text",
     "instruction_following": "text",
+    "preference_model": "text",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
 checked."""

@@ -169,6 +169,20 @@ def pairs(
     write_pairs(*_policy(overrides, run, update, config_dir), output, gap, overwrite)
 
 
+@app.command("train-reward")
+def train_reward(
+    words: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[KEY=VALUE]...", help="pairs=, base=, output= and other options of the model."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a reward model on preference pairs: a Bradley-Terry model of texts, or a CLIP that scores pictures."""
+    from rl.commands.train_reward import run_train_reward
+
+    run_train_reward(words or [], overwrite)
+
+
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],

@@ -70,7 +70,7 @@ def _letters(place: int, choices: Sequence[Any] | None, letters: str) -> str:
 def _right(place: int, answer: Any, letters: str) -> str | None:
     if answer is None:
         return None
-    if isinstance(answer, Integral) and not isinstance(answer, bool) and 0 <= answer < len(letters):
+    if isinstance(answer, Integral) and not isinstance(answer, bool) and 0 <= int(answer) < len(letters):
         return letters[int(answer)]
     if isinstance(answer, str):
         letter = answer.strip().strip("().:").upper()

@@ -10,19 +10,19 @@ a share of 0.3 of it. The embedding of a prompt that is longer than the encoder 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.differentiable import differentiable
 from rewards.images.preprocessing import Preprocessing
+from rewards.model_folder import checked_if_ours
+from rewards.segments import segments
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
     import torch
     from torch import Tensor
 
-SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 CAPTIONS_AT_ONCE = 256
 """Captions that are embedded together for their common direction."""
 
@@ -87,10 +87,11 @@ class DualEncoder:
 
         Raises:
             ValueError: the checkpoint lacks weights, which the library would draw at random, or sees pictures of
-                another size than `preprocessing` makes.
+                another size than `preprocessing` makes; or it was trained here and has changed since.
         """
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+        checked_if_ours(path, "image")
         loaded: Any = CLIPModel.from_pretrained(path, output_loading_info=True)
         model, report = loaded
         if missing := sorted(report["missing_keys"]):
@@ -129,11 +130,8 @@ class DualEncoder:
 
     def _embedded(self, texts: list[str], **limits: Any) -> Tensor:
         """(B, W) of length one."""
-        import torch
-
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt", **limits)
-        with torch.no_grad():
-            embeds = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
+        embeds = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
         return embeds / embeds.norm(dim=1, keepdim=True)
 
     def fits(self, text: str) -> bool:
@@ -141,7 +139,11 @@ class DualEncoder:
 
     def pictures(self, images: Tensor) -> Tensor:
         """(B, W) embeddings of length one, differentiable in the images (B, 3, H, W)."""
-        embeds = self.model.get_image_features(self.pixels(images)).pooler_output
+        return self.seen(self.pixels(images))
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """(B, W) embeddings of length one, of what `pixels` returns."""
+        embeds = self.model.get_image_features(pixels).pooler_output
         return embeds / embeds.norm(dim=1, keepdim=True)
 
     def _per_channel(self, values: list[float]) -> torch.Tensor:
@@ -160,27 +162,3 @@ def _square(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     square = images[:, :, top : top + edge, left : left + edge]
     scaled = functional.interpolate(square, (size, size), mode="bicubic", antialias=True)
     return (scaled.clamp(0, 1) - mean) / std
-
-
-def segments(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """The text itself if the encoder reads it whole; else its sentences, and parts of those that are too long.
-
-    Raises:
-        ValueError: a single word is too long.
-    """
-    if fits(text):
-        return [text]
-    found: list[str] = []
-    for sentence in SENTENCE_END.split(text):
-        part = ""
-        for word in sentence.split():
-            longer = f"{part} {word}" if part else word
-            if part and not fits(longer):
-                found.append(part)
-                longer = word
-            if not fits(longer):
-                raise ValueError(f"the text encoder cannot read the word {word[:80]!r}: it has too many tokens")
-            part = longer
-        if part:
-            found.append(part)
-    return found

@@ -88,14 +88,14 @@ class ImageReward:
             ValueError: the weights do not fit, or the tokenizer has more words than they.
         """
         import torch
-        from transformers import AutoTokenizer
+        from transformers import BertTokenizer
 
         file = folder / "ImageReward.pt"
         parts = to_transformers(torch.load(file, map_location="cpu", weights_only=True))
         vision, text = networks(parts, folder / "med_config.json")
         self.vision, self.text = vision.to(device), text.to(device)
         self.head = linear_layers(parts["head"], text.config.hidden_size, device, str(file))
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self.tokenizer = BertTokenizer.from_pretrained(tokenizer)  # its files do not say of which class they are
         if len(self.tokenizer) > text.config.vocab_size:
             raise ValueError(f"{tokenizer} has {len(self.tokenizer)} words, and {file} {text.config.vocab_size}")
 

@@ -55,9 +55,11 @@ def safety(
 
 @functools.cache
 def detector(threads: int) -> NudeDetector:
+    import cv2
     import onnxruntime
     from nudenet import NudeDetector
 
+    cv2.setNumThreads(threads)
     made = NudeDetector()  # with as many threads as there are cores, and no option to say so
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads

@@ -52,10 +52,9 @@ from rl.run.place import Place
 from rl.run.scored import (
     Scored,
     incomplete,
-    latency_metrics,
     logged_metrics,
     logged_notes,
-    paid_metrics,
+    term_metrics,
     unscored_estimates,
 )
 from rl.run.start import Start
@@ -216,11 +215,7 @@ class Run:
             self._check_failures(update, "estimates of update", [], missing, missing + known)
         rollout = self.modality.rollout_metrics(sums, rewards.size)
         metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
-        for name in tickets[0].terms:
-            values = np.concatenate([ticket.terms[name] for ticket in tickets])
-            if not np.isnan(values).all():
-                metrics[f"reward/{name}"] = float(np.nanmean(values))
-        metrics |= paid_metrics(tickets, self.config.reward, update) | latency_metrics(tickets)
+        metrics |= term_metrics(tickets, self.config.reward, update)
         metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):

@@ -79,6 +79,13 @@ class Scored:
         return solved_of(self.rewards, self.terms, reward)
 
 
+def term_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> dict[str, float]:
+    """`reward/TERM`, its mean where it has any score, with `paid_metrics` and `latency_metrics`."""
+    values = {name: np.concatenate([ticket.terms[name] for ticket in tickets]) for name in tickets[0].terms}
+    means = {f"reward/{name}": float(np.nanmean(each)) for name, each in values.items() if not np.isnan(each).all()}
+    return means | paid_metrics(tickets, reward, update) | latency_metrics(tickets)
+
+
 def paid_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> dict[str, float]:
     """`reward/paid/TERM`, the mean of what the sum counts of a term with a clip or gates, and `reward/weight/TERM`, the
     weight of one whose weight moves."""

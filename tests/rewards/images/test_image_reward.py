@@ -159,8 +159,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     torch.save(random_state(), root / "ImageReward.pt")
     (root / "med_config.json").write_text(json.dumps(MED))
     tokenizer = tmp_path_factory.mktemp("bert")
-    (tokenizer / "vocab.txt").write_text("\n".join(WORDS))
     BertTokenizer(vocab={word: index for index, word in enumerate(WORDS)}).save_pretrained(tokenizer)
+    (tokenizer / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 512}')  # as published
     return str(root), str(tokenizer)
 
 

@@ -121,6 +121,14 @@ def test_weights_in_the_cache_of_the_hub_are_found(folder, monkeypatch, tmp_path
     )
 
 
+def test_weights_in_their_older_form_are_taken(folder, tmp_path):
+    older = shutil.copytree(folder, tmp_path / "older")
+    (older / "model.safetensors").unlink()
+    torch.save(CLIPModel.from_pretrained(folder).state_dict(), older / "pytorch_model.bin")
+    args = {"completions": [tiny_clip.noise((64, 64))], "prompts": ["a cat"]}
+    assert clip_score(**args, path=str(older)) == clip_score(**args, path=str(folder))
+
+
 def changed(folder: Path, target: Path, **values: object) -> str:
     shutil.copytree(folder, target, dirs_exist_ok=True)
     file = target / "preprocessor_config.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rewards.images.digits import digit_images
 from rewards.reading.rapid import engine, ocr, read
 from tests.rewards.reading.drawing import FONTS, drawn, prompt, shown, words
 
@@ -75,6 +76,11 @@ def _sketch(draw: np.ndarray, seed: int) -> np.ndarray:
     word = drawn("garden", 96, 4 + 20 * size, seed=11, centred=True).astype(float)
     noise = 40 * np.random.default_rng(seed).standard_normal(word.shape)
     return np.clip(128 + contrast * (word - 128) + (1 - contrast) * noise, 0, 255).astype(np.uint8)
+
+
+def test_the_embedded_model_of_digits_draws_nothing_that_can_be_read():
+    """Not even what it learned from: see "The embedded models draw 32 pixels" in docs/picture_rewards.md."""
+    assert [read(image) for image in digit_images("train")[0][:40]] == [""] * 40
 
 
 def test_a_picture_without_text_says_nothing():
