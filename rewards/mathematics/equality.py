@@ -229,8 +229,8 @@ def _chain(value: Any) -> Any:
 
 
 def _names(value: Any) -> bool:
-    """A variable or a function of variables, such as f(x)."""
-    return value.is_Symbol or isinstance(value, AppliedUndef)
+    """A variable, a function of variables, such as f(x), or a derivative of one."""
+    return value.is_Symbol or isinstance(value, AppliedUndef | sympy.Derivative)
 
 
 def _is_number(value: Any) -> bool:

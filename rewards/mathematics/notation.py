@@ -58,7 +58,13 @@ _CONGRUENCE = re.compile(
     r"(.*?)(?:\\pmod|\(\s*(?:\\text\{)?\s*(?:\\[pb]?mod|mod)\s*\}?))(.*)$",
     re.DOTALL,
 )
-_BRACKETS = ("()", "(]", "[]", "[)", r"\{\}")
+_ANGLES = "\N{MATHEMATICAL LEFT ANGLE BRACKET}\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+_BRACKETS = ("()", "(]", "[]", "[)", r"\{\}", _ANGLES)
+_OPENING, _CLOSING = "([{" + _ANGLES[0], ")]}" + _ANGLES[1]
+_DESCRIBED = re.compile(
+    r"^\\\{\s*(\w)\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid(?![a-z])|:|\|)(.*[<>].*|.*\\(?:le|ge|lt|gt|leq|geq)\b.*)\\\}$",
+    re.DOTALL,
+)
 _NAME = re.compile(r"^(\w|\(\s*\w(?:,\s*\w)+\s*\))\s*(?:\\in(?![a-z])|=)\s*(?=[(\[]|\\\{)")
 _REFUSED = (
     (re.compile(r"\\[lcdv]?dots|\.\.|\\dots[bcimo]"), "it leaves something out (dots)"),
@@ -114,6 +120,9 @@ def _structure(text: str) -> Written:
     if _RATIO.fullmatch(text):
         terms = [term.strip() for term in text.split(":")]
         return Written(tuple(_formula(rf"\frac{{{term}}}{{{terms[0]}}}") for term in terms), ":")
+    described = _DESCRIBED.match(text)
+    if described:
+        return _structure(described[2].strip())
     named = _NAME.match(text)
     if named and _is_structure(text[named.end() :]):
         written = _structure(text[named.end() :])
@@ -172,7 +181,7 @@ def _closes_last(text: str) -> bool:
     """Whether the first bracket is closed by the last sign and by none before it."""
     depth = 0
     for place in range(text.startswith("\\"), len(text)):
-        depth += (text[place] in "([{") - (text[place] in ")]}")
+        depth += (text[place] in _OPENING) - (text[place] in _CLOSING)
         if depth == 0:
             return place == len(text) - 1
     return False
@@ -182,7 +191,7 @@ def _split(text: str) -> list[str]:
     """At the commas and semicolons outside of brackets."""
     parts, depth, start = [], 0, 0
     for place, sign in enumerate(text):
-        depth += (sign in "([{") - (sign in ")]}")
+        depth += (sign in _OPENING) - (sign in _CLOSING)
         if depth == 0 and sign in ",;":
             parts.append(text[start:place].strip())
             start = place + 1

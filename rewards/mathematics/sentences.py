@@ -44,7 +44,8 @@ _NO_VALUE_FOLLOWS = re.compile(
     re.IGNORECASE,
 )
 _NO_VALUE_BEFORE = re.compile(
-    "^[A-Za-z_^*/+<>!|(\\[{\\\\-]|^\\.\\.|^:\\d|^\\s*[-+*/^=<>\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DIVISION SIGN}_!]"
+    "^[\u0300-\u036fA-Za-z_^*/+<>!|(\\[{\\\\-]|^\\.\\.|^:\\d"
+    "|^\\s*[-+*/^=<>\N{MULTIPLICATION SIGN}\N{MIDDLE DOT}\N{DIVISION SIGN}_!]"
     r"|^\s*(?:x|times|hundred|thousand|million|billion|trillion|dozen|if|when|unless|squared|cubed|factorial|divided"
     r"|multiplied|plus|minus|to|or|and|more|less|fewer|halves|thirds|quarters|fourths|fifths|tenths|choose|mod|modulo"
     r"|over|out of|is|was|are|were)\b",

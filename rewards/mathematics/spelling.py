@@ -70,6 +70,9 @@ _MULTIPLE = re.compile(rf"(?<=\d)\s*(?:\\text\{{\s*)?({'|'.join(_MULTIPLES)})\b\
 def plain_spelling(text: str) -> str:
     """The same in one spelling of signs, spaces and numerals."""
     text = "".join(_fraction_sign(sign) for sign in text)
+    text = re.sub(r"\\text\s*\{\s*¢\s*\}|\\?¢", r"\\text{cents}", text)
+    text = re.sub(r"\\langle(?![a-z])", "\N{MATHEMATICAL LEFT ANGLE BRACKET}", text)
+    text = re.sub(r"\\rangle(?![a-z])", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}", text)
     text = _SUPERSCRIPT.sub(_power, text).translate(_LATEX)
     text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"\\[dtc](frac|binom)(?![a-z])", r"\\\1", text.replace("{,}", ",").replace("**", "^"))

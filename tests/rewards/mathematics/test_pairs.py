@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rewards.mathematics import answer as math_answer
 from rewards.mathematics.answer import math
 from tests.rewards.mathematics.pairs import Pair, read_pairs
 
@@ -15,8 +16,9 @@ LABELS = ("equal", "unequal", "equal*", "unequal*", "equal!")
 
 
 @pytest.mark.parametrize("section", dict.fromkeys(pair.section for pair in PAIRS))
-def test_every_pair_gets_what_its_label_says(section):
+def test_every_pair_gets_what_its_label_says(section, monkeypatch):
     """A row that is not recognised is marked in the table: when it is recognised one day, the mark has to go."""
+    monkeypatch.setattr(math_answer, "DEADLINE", 60.0)  # a busy machine loses no pair here
     pairs = [pair for pair in PAIRS if pair.section == section]
     scores = math([pair.completion for pair in pairs], answer=[pair.reference for pair in pairs])
     assert [_shown(pair) for pair, score in zip(pairs, scores, strict=True) if score != _due(pair)] == []

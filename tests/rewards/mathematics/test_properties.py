@@ -116,6 +116,37 @@ def test_two_guesses_are_never_paid(one, other, form):
     assert math([completion] * 2, answer=[str(one), str(other)]) == [0.0, 0.0]
 
 
+BESIDE = (
+    *(
+        "{a} + {b}",
+        "{a} * {b}",
+        "{a}^{b}",
+        "{a}/ {b}",
+        "{a} < {b}",
+        "{a} to {b}",
+        "({a}, {b})",
+        "[{a}, {b})",
+        "{a}:{b}",
+    ),
+    *("{a} and {b}", "{a} or {b}", "{a}, {b}", "{a} {b}", "{a} times {b}", "x > {b}", "x_{b}", "sqrt({b})", "not {b}"),
+    *("about {b}", "the root of {b}", "more than {b}", "{b} million", "{b}x", "{b}!", "step {b}", "{b} if x < {a}"),
+)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    a=st.integers(2, 999),
+    b=st.integers(1000, 9999),
+    form=st.sampled_from(BESIDE),
+    opening=st.sampled_from(["We get ", "The answer is ", "So it is ", "", "Answer: "]),
+    dollar=st.booleans(),
+)
+def test_a_number_beside_another_thing_is_not_the_answer(a, b, form, opening, dollar):
+    said = form.replace("{a}", str(a)).replace("{b}", str(b))
+    completion = f"{opening}${said}$." if dollar else f"{opening}{said}."
+    assert math([completion] * 2, answer=[str(a), str(b)]) == [0.0, 0.0]
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(value=INTEGERS, units=st.lists(st.sampled_from(UNITS), min_size=2, max_size=2, unique=True))
 def test_units_are_kept_and_told_apart(value, units):
