@@ -13,7 +13,7 @@ PAGE = "docs/rewards.md"
 
 def test_there_are_examples_to_run():
     assert len(blocks(PAGE, "python")) == 4
-    assert len(blocks(PAGE, "yaml")) == 5
+    assert len(blocks(PAGE, "yaml")) == 6
 
 
 @pytest.mark.parametrize("code", blocks(PAGE, "python"))
