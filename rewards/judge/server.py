@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -102,6 +103,9 @@ class Server:
 
     def _supervise(self) -> None:
         failed = 0
+        if shutil.which(self._options.python) is None:
+            self._gave_up = f"judge.python={self._options.python} is no program that can be run here"
+            return
         while not self._stopping.is_set():
             port = _free_port(self._host)
             self._launch(port)
@@ -125,13 +129,12 @@ class Server:
 
     def _launch(self, port: int) -> None:
         options = self._options
+        # Absolute, since it runs in another folder; not resolved, since the interpreter of an environment is a link.
+        python = Path(str(shutil.which(options.python))).absolute()
+        model = str(Path(options.model).absolute()) if Path(options.model).is_dir() else options.model
         command = [
-            *(
-                options.python,
-                "-m",
-                "vllm.entrypoints.openai.api_server",
-            ),  # `vllm serve` asks for a package of its name
-            *("--model", options.model, "--served-model-name", self._model),
+            *(str(python), "-m", "vllm.entrypoints.openai.api_server"),  # `vllm serve` wants a package of its own name
+            *("--model", model, "--served-model-name", self._model),
             *("--host", self._host, "--port", str(port)),
             "--disable-uvicorn-access-log",
             *(str(argument) for argument in options.args),

@@ -160,7 +160,7 @@ class Client:
                     self.counts.retries += 1
                     if odd == TRIES_OF_ODD_ANSWERS:
                         if isinstance(error, OtherModel):
-                            raise self.unavailable(f"{error}, in {odd} answers") from None
+                            raise self.unavailable(f"{error}, in {odd} answers", path) from None
                         raise NotAnswered("invalid", f"{self._url(path)}: {error}, in {odd} answers") from None
                     wait = self._wait(odd, 0.0)
                 except _Again as error:
@@ -172,7 +172,8 @@ class Client:
                     if time.monotonic() + wait > ends:
                         raise self.unavailable(
                             f"no answer in {time.monotonic() - began:.0f} s and {tries} tries "
-                            f"(patience_seconds={self._patience.patience_seconds:g}); the last: {error}"
+                            f"(patience_seconds={self._patience.patience_seconds:g}); the last: {error}",
+                            path,
                         ) from None
                 else:
                     self._answered = time.monotonic()
@@ -197,9 +198,9 @@ class Client:
         if status in AGAIN or status >= 500:
             raise _Again("error", f"status {status}{said}", _retry_after(headers.get("retry-after")))
         if status in NOBODYS:
-            raise self.unavailable(f"status {status}{said}")
+            raise self.unavailable(f"status {status}{said}", path)
         if 300 <= status < 400:
-            raise self.unavailable(f"status {status}: it sends elsewhere, and no redirect is followed")
+            raise self.unavailable(f"status {status}: it sends elsewhere, and no redirect is followed", path)
         if status != 200:
             raise NotAnswered("error", f"{self._url(path)}: status {status}{said}")
         if len(content) > LARGEST_BODY:
@@ -234,14 +235,10 @@ class Client:
         try:
             return self._where().url + path
         except LookupError:
-            return path
+            return "the service"
 
-    def unavailable(self, why: str) -> Unavailable:
-        try:
-            url = self._where().url
-        except LookupError:
-            url = "the service"
-        return Unavailable(f"{url} is unavailable: {why}. {self._advice}")
+    def unavailable(self, why: str, path: str = "") -> Unavailable:
+        return Unavailable(f"{self._url(path)} is unavailable: {why.rstrip('.')}. {self._advice}")
 
 
 async def together(requests: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -17,7 +18,7 @@ from typing import Protocol
 from rewards.sandbox import seccomp
 from rewards.sandbox.enter import DEVICES
 from rewards.sandbox.limits import Limits
-from rewards.sandbox.runtime import Runtime
+from rewards.sandbox.runtime import MODULES, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -184,22 +185,27 @@ def header(level: Level, limits: Limits, runtime: Runtime) -> dict[str, object]:
         "filter": seccomp.program(weak=True).hex() if level.weak else None,
         "alone": not level.weak,
         "folder": "/" if level.weak else SCRATCH,
-        "path": sorted({os.path.dirname(to) for _, to in runtime.shown if to.startswith("/modules/")}),
+        "path": sorted(
+            {
+                os.path.dirname(source if level.weak else target)
+                for source, target in runtime.shown
+                if target.startswith(f"{MODULES}/")
+            }
+        ),
     }
 
 
 def unused_uid() -> int:
     """One that no account has and no process runs under, for a single sandbox: the kernel counts processes by it."""
-    taken = {os.stat(f"/proc/{name}").st_uid for name in os.listdir("/proc") if name.isdigit() and _exists(name)}
-    taken |= _accounts()
+    taken = set(_accounts())
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                taken.add(os.stat(f"/proc/{name}").st_uid)
     first, count = _usable_uids()
     while (uid := first + secrets.randbelow(count)) in taken:
         pass
     return uid
-
-
-def _exists(name: str) -> bool:
-    return os.path.isdir(f"/proc/{name}")
 
 
 @functools.cache

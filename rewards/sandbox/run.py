@@ -129,8 +129,8 @@ def _outcomes(report: bytes, status: int, message: str, cases: int, level: Level
     why = REASONS.get(status)
     if why is None and status < 0 and len(report) <= _REPORT_BYTES and len(found) < cases:
         raise SandboxError(f"a sandbox of {level.name} was ended from outside, by signal {-status}: {message}")
-    if why == "memory":  # the kernel picks a process, not always the first
-        found = [replace(each, kind="memory") if each.kind in ("killed", "lost") else each for each in found]
+    if why == "memory":  # the kernel picks a process, and others may wait for it
+        found = [replace(each, kind="memory") if each.kind in ("killed", "timeout") else each for each in found]
     if len(found) < cases:
         if why is not None:
             last = Outcome(why, "the sandbox was over its limit")

@@ -198,7 +198,7 @@ class MemoryGroup:
         deadline = time.monotonic() + 1.0
         while time.monotonic() < deadline:
             try:
-                os.rmdir(self._folder)
+                _remove(self._folder)
                 return
             except FileNotFoundError:
                 return
@@ -213,7 +213,7 @@ class MemoryGroup:
                 number = name.removeprefix(cls.NAME)
                 if number != name and not os.path.isdir(f"/proc/{number}"):
                     with contextlib.suppress(OSError):
-                        os.rmdir(f"{parent}/{name}")
+                        _remove(f"{parent}/{name}")
 
 
 def _memory_groups() -> Iterator[tuple[str, str]]:
@@ -230,6 +230,15 @@ def _memory_groups() -> Iterator[tuple[str, str]]:
                 yield f"{place}{path}".rstrip("/"), "memory.limit_in_bytes"
             elif kind == "cgroup2" and not controllers:
                 yield f"{place}{path}".rstrip("/"), "memory.max"
+
+
+def _remove(folder: str) -> None:
+    """A group, with those that keepers below this one have made in it and were killed before they removed."""
+    for name in os.listdir(folder):
+        if os.path.isdir(f"{folder}/{name}"):
+            with contextlib.suppress(FileNotFoundError):  # by its own keeper, meanwhile
+                _remove(f"{folder}/{name}")
+    os.rmdir(folder)
 
 
 def _write(path: str, number: int) -> None:

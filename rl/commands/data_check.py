@@ -21,7 +21,7 @@ from rewards.printable import printable
 from rewards.registry import RewardError, check_columns
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import MALFORMED, ScoreRequest
-from rl.compatibility.data import sources
+from rl.compatibility.data import data_problems, sources
 from rl.data.check import BadRow, Checked, Measure, check_source, overlap, summary
 from rl.data.problems import Problem
 from rl.modality.choice import modality_of
@@ -51,6 +51,7 @@ def check_data(
     has_model = any(each.partition("=")[0] in ("recipe", "model", "model.path") for each in overrides)
     config = compose([*([] if has_model else _UNSET), *overrides], config_dir).config
     modality, remark = _modality(config) if has_model else (None, "no model is named: lengths are in characters")
+    remarks = [*([remark] if remark else []), *data_problems(config)]
     offline = config.algorithm.advantage.offline
     found: dict[str, Checked] = {}
     limits, leave_out = {"prompt, tokens": config.data.max_prompt_tokens}, config.data.too_long is TooLong.leave_out
@@ -66,9 +67,9 @@ def check_data(
         if name != "data.evaluation" and "data.evaluation" in found
     }
     if as_json:
-        print(json.dumps(_for_programs(found, overlaps, remark), indent=2, ensure_ascii=False))
+        print(json.dumps(_for_programs(found, overlaps, remarks), indent=2, ensure_ascii=False))
     else:
-        for line in _lines(found, overlaps, remark):
+        for line in _lines(found, overlaps, remarks):
             print(printable(line))
     return sum(len(checked.bad) for checked in found.values())
 
@@ -148,7 +149,9 @@ def _unscored(config: Config, scorer: Scorer, checked: Checked, rows: list[int],
     return [BadRow(rows[index], None, None, reason) for index, reason in sorted(why.items())]
 
 
-def _for_programs(found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]], remark: str) -> dict[str, Any]:
+def _for_programs(
+    found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]], remarks: list[str]
+) -> dict[str, Any]:
     return {
         "sources": {
             name: {
@@ -165,12 +168,12 @@ def _for_programs(found: dict[str, Checked], overlaps: dict[str, list[tuple[int,
         "overlap": {
             name: [{"evaluation": row, "training": other} for row, other in pairs] for name, pairs in overlaps.items()
         },
-        "remark": remark,
+        "remarks": remarks,
     }
 
 
-def _lines(found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]], remark: str) -> list[str]:
-    lines = [f"note: {remark}"] if remark else []
+def _lines(found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]], remarks: list[str]) -> list[str]:
+    lines = [f"note: {remark}" for remark in remarks]
     for name, checked in found.items():
         part = "" if checked.looked_at == checked.rows else f", {checked.looked_at} of them looked at"
         lines.append(f"{name}: {checked.rows} rows{part}, {len(checked.bad)} bad")
@@ -187,7 +190,9 @@ def _lines(found: dict[str, Checked], overlaps: dict[str, list[tuple[int, int]]]
         held_out = len(found["data.evaluation"].good)
         examples = ", ".join(f"{row} is {other}" for row, other in pairs[:SHOWN])
         told = f": {examples}" if pairs else ""
-        lines.append(f"{len(pairs)} of {held_out} held-out problems have a prompt of {name}{told}")
+        seen = found[name]
+        part = "" if seen.looked_at == seen.rows else f" ({seen.looked_at} of its {seen.rows} rows compared)"
+        lines.append(f"{len(pairs)} of {held_out} held-out problems have a prompt of {name}{part}{told}")
     return lines
 
 

@@ -79,7 +79,7 @@ def check_source(
 ) -> Checked:
     """
     Args:
-        answers: demonstrations and pairs are needed.
+        answers: demonstrations and pairs are needed, and rewards see nothing of the rows.
         measure: tokens of a problem; None counts characters alone.
         limits: the most that each of these lengths may be.
         leave_out: rows that are too long are left out and counted, not bad.
@@ -100,13 +100,13 @@ def check_source(
     for index in chosen:
         found.looked_at += 1
         line = None if lines is None else lines[index]
-        if odd := sorted(rows[index].keys() ^ first):
+        if not answers and (odd := sorted(rows[index].keys() ^ first)):  # rewards see the columns
             told = "has, and the first row has not" if odd[0] in rows[index] else "lacks, and the first row has"
             found.bad.append(BadRow(index, line, odd[0], f"{odd[0]!r} is a column that the row {told}"))
             continue
         try:
             problem = problems[index]
-            lengths = _lengths(problem, measure)
+            lengths = _lengths(problem, options, measure)
             for name, length in lengths.items():
                 found.lengths.setdefault(name, []).append(length)
             for name, most in (limits or {}).items():
@@ -162,12 +162,16 @@ def _rows(options: SourceOptions, bad: list[BadRow]) -> tuple[Sequence[Row], lis
     return rows, lines
 
 
-def _lengths(problem: Problem, measure: Measure | None) -> dict[str, int]:
+def _lengths(problem: Problem, options: SourceOptions, measure: Measure | None) -> dict[str, int]:
     found = {"prompt, characters": len(problem.prompt)}
     names = problem.answers or tuple("response" for _ in problem.responses)
     found |= {f"{name}, characters": len(text) for name, text in zip(names, problem.responses, strict=True)}
-    for image in problem.images:
-        height, width = pixels(image, problem.id).shape[:2]
+    columns = [column for option in IMAGE_ANSWERS if (column := getattr(options, option)) is not None]
+    for image, column in zip(problem.images, columns, strict=False):
+        try:
+            height, width = pixels(image, problem.id).shape[:2]
+        except DataError as error:
+            raise DataError(f"column {column!r}: {error}") from error
         found |= {"picture, pixels wide": width, "picture, pixels high": height}
     return found if measure is None else {**found, **measure(problem)}
 

@@ -148,7 +148,7 @@ def _created(
     if (served := config.judge) is not None and workers:
         log = printed and printed.absolute().parent / FOLDER / "server.txt"
         judge = actor(JudgeActor, "judge", next(placed), served.needs, -1, max_concurrency=8).remote(served, log)
-    asked = judge and asked_on_ray(judge)
+    asked = None if judge is None else asked_on_ray(f"{config.run.name}/judge")
 
     def reward_worker(name: str, needs: tuple[float, float], pool: str | None) -> Any:
         """Rewards run in a child process of their own: a worker is not worth a core, unless its pool says so."""

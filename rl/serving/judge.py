@@ -118,8 +118,14 @@ class Whereabouts:
         self._said = text
 
 
-def asked_on_ray(judge: Any) -> Callable[[], Served]:
-    return lambda: ray.get(judge.served.remote(), timeout=ASK_SECONDS)
+def asked_on_ray(name: str) -> Callable[[], Served]:
+    """By the owner's name: Ray warns on the terminal of an actor that is made of a handle and may be made again."""
+
+    def asked() -> Served:
+        owner: Any = ray.get_actor(name)
+        return ray.get(owner.served.remote(), timeout=ASK_SECONDS)
+
+    return asked
 
 
 class Watch:

@@ -1,6 +1,6 @@
 """How many sandboxed runs of trivial code a minute, for each isolation that this host offers, as one line of JSON:
 
-    python -m tests.benchmarks.sandbox --runs 60 --workers 2
+    python -m tests.benchmarks.sandbox --runs 60 --workers 2 --python /usr/bin/python3
 
 Beside runs a minute, which depend on what else the machine does, it counts what a run costs: seconds of processors,
 processes that it starts, and its bytes towards the sandbox and back.
@@ -25,9 +25,8 @@ from rewards.sandbox.run import SandboxError, run
 PROGRAM = "print(int(input()) + 1)\n"
 
 
-def measured(level: Level, runs: int, workers: int) -> dict[str, Any]:
+def measured(level: Level, found: runtime.Runtime, runs: int, workers: int) -> dict[str, Any]:
     """Of so many runs, each in a sandbox of its own."""
-    found = runtime.find()
     choice.check(level, found)
     started, processes, processors = time.perf_counter(), _processes(), _processors()
 
@@ -67,11 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--python", help="interpreter in the sandbox; without namespaces an unused user must read it")
     arguments = parser.parse_args()
+    found = runtime.find(arguments.python)
     results, missing = [], {}
     for level in levels.candidates(allow_weak=True):
         try:
-            results.append(measured(level, arguments.runs, arguments.workers))
+            results.append(measured(level, found, arguments.runs, arguments.workers))
         except SandboxError as error:
             missing[level.name] = str(error)
     load = [round(each, 2) for each in os.getloadavg()]

@@ -10,7 +10,7 @@ from langdetect.detector_factory import DetectorFactory
 
 from rewards.checks.instruction_following import instruction_following, loose_versions
 from rewards.checks.instructions import INSTRUCTIONS, check_arguments, follows
-from rewards.checks.language import Undetected, language
+from rewards.checks.language import Undetected, _ByWords, _factory, language
 from rewards.checks.sentences import capital_words, sentences
 
 LOWER = "this is a sentence in english, and nothing else is written here."
@@ -178,6 +178,26 @@ def test_a_text_without_a_language_follows_no_instruction_about_it():
 def test_data_that_say_nothing_are_an_error_and_never_a_zero(names, arguments, reason):
     with pytest.raises(ValueError, match=f"sample 0: .*{reason}"):
         instruction_following(completions=["a"], instruction_id_list=[names], kwargs=[arguments])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LOWER, LOWER.upper(), GERMAN, "WELL Known NASA's  OK  ABc aBC  ", "a", "  double  spaces ", "été à Paris, ça?",
+        "\u042d\u0442\u043e \u0442\u0435\u043a\u0441\u0442. English words", "これは日本語の文章。", "한국어 문장",
+        "Ti\u1ebfng Vi\u1ec7t co\u0301 d\u00e2\u0301u", "این یک جمله است", "Țară și oraș", "\n\ttabs\nand lines\n",
+        f"see https://example.com/a?b and mail me@example.org, {LOWER}", "x" * 50 + " " + LOWER * 200,
+    ],
+)  # fmt: skip
+def test_words_have_langdetects_own_ngrams(text):
+    theirs, ours = _factory().create(), _ByWords(_factory())
+    theirs.append(text)
+    ours.append(text)
+    assert ours.text == theirs.text
+    assert [(each.lang, each.prob) for each in ours.get_probabilities()] == [
+        (each.lang, each.prob) for each in theirs.get_probabilities()
+    ]
+    assert ours._extract_ngrams() == theirs._extract_ngrams()
 
 
 def test_languages_are_told_the_same_whatever_others_seed_and_draw():

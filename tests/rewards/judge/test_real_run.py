@@ -1,4 +1,5 @@
-"""Learning from a real judge, undisturbed and with the judge killed in the middle."""
+"""Learning from a real judge, undisturbed and with the judge killed in the middle. The last file of the
+room, since it ends the server that the others share."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from rewards.judge.server import Server
 from tests.rewards.judge.conftest import SERVED_AS, judge_options
 from tests.rewards.judge.run import Run
 
-pytestmark = [pytest.mark.judge, pytest.mark.processes, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.judge, pytest.mark.timeout(900)]
 SECRET = "sk-of-nobody-5f1d"
 
 
@@ -46,7 +47,7 @@ def test_two_undisturbed_runs_agree_to_the_bit_and_learn(server: Server, first: 
 def test_a_run_whose_judge_is_killed_in_the_middle_ends_with_the_same_weights(
     server: Server, first: Run, tmp_path: Path
 ) -> None:
-    server.stop()  # one at a time
+    server.stop()  # one at a time; this is the last test that needs it
     options = judge_options()
     words = [
         f"judge.model={options.model}",

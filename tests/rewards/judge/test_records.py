@@ -37,7 +37,7 @@ def test_what_cannot_be_kept_is_not_used(tmp_path: Path) -> None:
     records = Records(None)
     records.put("a", REPLY)
     records = Records(tmp_path / "taken" / "judge")
-    with pytest.raises(Unavailable, match="cannot be kept in .*Nothing is used that is not kept"):
+    with pytest.raises(Unavailable, match=r"cannot be kept in .*Nothing is used that is not kept"):
         records.put("a", REPLY)
     assert records.get("a") is None
 

@@ -42,7 +42,7 @@ def test_an_expectation_over_too_little_is_none() -> None:
         expectation(Reply("1", "stop", (1, 1), (("1", float("nan")),)), SCALE, 0.1)
 
 
-@pytest.mark.parametrize("text", ["", "4", "1.", "1 or 2", "one", "Score: 3", "12", "３"])
+@pytest.mark.parametrize("text", ["", "4", "1.", "1 or 2", "one", "Score: 3", "12", "\uff13"])
 def test_a_verdict_is_a_word_of_the_scale_and_nothing_like_one(text: str) -> None:
     assert verdict(reply(" 2\n"), SCALE) == 0.5
     with pytest.raises(Invalid, match="none of 1, 2, 3"):

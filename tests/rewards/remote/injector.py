@@ -91,7 +91,7 @@ class Injector:
         if kind == "as":
             _reply(handler, 200, detail.encode(), {})
             return
-        headers = {name: value for name in ("Authorization",) if (value := handler.headers[name])}
+        headers = {name: value for name in ("Authorization", "Content-Type") if (value := handler.headers[name])}
         answer = httpx.post(upstream + handler.path, content=body, headers=headers, timeout=120, trust_env=False)
         content = answer.content
         if kind == "half":

@@ -20,7 +20,8 @@ ENDS_ITSELF = {
     "calls_of_32_bits_mode": {"killed"},
     "kill_everybody": {"killed", "done"},
     "kill_the_harness": {"killed", "done"},
-    "kill_its_group": {"killed"},
+    "kill_its_group": {"killed", "done"},
+    "report_by_descriptor": {"killed"},
     "stop_the_harness": {"timeout", "done"},
 }
 """Attempts that may cost the program its own process, or its own sandbox."""

@@ -104,6 +104,16 @@ def test_demonstrations_are_looked_at_where_they_are_trained_on(denoiserl: Comma
     assert "response, tokens" in found["sources"]["data.train"]["lengths"]
 
 
+def test_what_no_reward_sees_may_have_columns_of_its_own(denoiserl: CommandLine, tmp_path: Path) -> None:
+    train = write(tmp_path / "a.jsonl", {"prompt": "1", "response": "2"}, {"prompt": "2", "response": "3", "more": 1})
+    common = ["recipe=quickstart", "data=jsonl", *files(train, train), "algorithm=sft"]
+    code, found = checked(denoiserl, *common)
+    assert code == 1
+    assert found["sources"]["data.train"]["bad"] == []
+    assert [row["column"] for row in found["sources"]["data.evaluation"]["bad"]] == ["more"]
+    assert any("data.evaluation has the problems of data.train in it" in remark for remark in found["remarks"])
+
+
 def test_a_source_that_cannot_be_opened_is_one_bad_source(denoiserl: CommandLine, tmp_path: Path) -> None:
     good = write(tmp_path / "a.jsonl", {"prompt": "1"})
     code, found = checked(denoiserl, "data=jsonl", *files(tmp_path / "none.jsonl", good))
@@ -116,7 +126,9 @@ def test_a_source_that_cannot_be_opened_is_one_bad_source(denoiserl: CommandLine
 def test_generated_sources_and_a_part_of_the_rows(denoiserl: CommandLine) -> None:
     code, found = checked(denoiserl, "data=chain_sum", "--rows", "5", "data.train.size=100")
     assert (code, found["sources"]["data.train"]["looked_at"], found["sources"]["data.train"]["rows"]) == (0, 5, 100)
-    assert "in characters" in found["remark"]
+    said = denoiserl("data", "check", "data=chain_sum", "--rows", "5", "data.train.size=100").output
+    assert "have a prompt of data.train (5 of its 100 rows compared)" in said
+    assert "in characters" in found["remarks"][0]
 
 
 def test_rewards_name_the_rows_that_they_cannot_score(denoiserl: CommandLine, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rewards.scoring.printed import LIMIT_BYTES
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import ScoreRequest
 
-HERE = "tests.rewards.test_misbehaviour"
+HERE = "tests.rewards.scoring.test_misbehaviour"
 
 
 def floods(completions: list[str], **_: Any) -> list[float]:

@@ -16,7 +16,7 @@ from rewards.scoring.scores import ScoreRequest, Scores
 from rewards.unavailable import Unavailable
 
 NAN = float("nan")
-HERE = "tests.rewards.test_protocol"
+HERE = "tests.rewards.scoring.test_protocol"
 
 
 def places(completions: list[str], groups: list[int], **_: Any) -> list[float]:
