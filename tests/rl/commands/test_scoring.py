@@ -147,3 +147,11 @@ def test_what_utf_8_or_json_has_not_is_written_or_refused_before_anything_is_sco
     message = score(tmp_path / "rows.parquet", "reward=math", "--output", tmp_path / "other.jsonl", code=1)
     assert "row 0 cannot be written as JSON" in message
     assert "name the --output .parquet" in message
+
+
+def test_the_reward_of_a_run_asks_for_no_variable_of_its_other_options(texts: Path, tmp_path: Path) -> None:
+    kept = "model: {path: '${oc.env:NOBODY_SET_THIS}'}\nrun: {name: x}\ndata: {train: {name: x}}\n"
+    (tmp_path / "config.yaml").write_text(
+        kept + "reward: {terms: {answer: {function: math}}, max_failed_fraction: 1}\n"
+    )
+    assert "5 rows, 3 groups" in score(texts, "--run", tmp_path)
