@@ -15,7 +15,7 @@ from rl.run.statistics import Z95
 
 RESAMPLES = 1000
 CHUNK = 512
-"""Rows that are compared with all others at once: memory is this times their number."""
+"""Rows that are compared with all others, or with all of their prompt, at once: memory is this times their number."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,26 @@ def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: 
     )
 
 
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """Places of each group's rows."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
 def _pairs(
     scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, within: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) of each row: pairs that the score orders as the label does, pairs, and pairs with equal scores; with all
     rows, or with those of its prompt. Every pair is counted at both of its rows."""
     right, pairs, tied = np.zeros(len(scores)), np.zeros(len(scores)), np.zeros(len(scores))
-    for first in range(0, len(scores), CHUNK):
-        rows = slice(first, first + CHUNK)
-        of_labels = np.sign(labels[rows, None] - labels)
-        of_scores = np.sign(scores[rows, None] - scores)
-        counted = (of_labels != 0) & (~within | (groups[rows, None] == groups))
-        equal = counted & (of_scores == 0)
-        pairs[rows], tied[rows] = counted.sum(1), equal.sum(1)
-        right[rows] = (counted & (of_scores == of_labels)).sum(1) + 0.5 * tied[rows]
+    for members in _members(groups) if within else [np.arange(len(scores))]:
+        for first in range(0, len(members), CHUNK):
+            rows = members[first : first + CHUNK]
+            of_labels = np.sign(labels[rows, None] - labels[members])
+            of_scores = np.sign(scores[rows, None] - scores[members])
+            counted = of_labels != 0
+            pairs[rows], tied[rows] = counted.sum(1), (counted & (of_scores == 0)).sum(1)
+            right[rows] = (counted & (of_scores == of_labels)).sum(1) + 0.5 * tied[rows]
     return right, pairs, tied
 
 
@@ -126,8 +132,7 @@ def _bootstrap(
     generator: np.random.Generator,
 ) -> tuple[float, float] | None:
     """Percentiles over samples of prompts, drawn with replacement; None where all of these say the same."""
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    members = _members(groups)
     if len(members) < 3:
         return None
     found = []
