@@ -147,9 +147,9 @@ def score(
 
         composed = compose([*unused, *(overrides or [])], config_dir)
     else:
-        from rl.records.saved import run_configuration
+        from rl.records.saved import EVERYTHING, run_configuration
 
-        composed = run_configuration(run, overrides or [])
+        composed = run_configuration(run, overrides or [], [name for name in EVERYTHING if name != "reward"])
     score_file(file, composed.config, column, labels, output, overwrite)
 
 

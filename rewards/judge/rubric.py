@@ -98,6 +98,11 @@ def checks(needed: tuple[str, ...], default_template: str) -> Callable[[Mapping[
     def check(args: Mapping[str, Any], columns: Collection[str]) -> None:
         settings = Settings.of(args, default_template)
         settings.check_columns(Template.named(settings.template), columns, needed)
+        if lists := [name for name, value in settings.constants.items() if isinstance(value, list)]:
+            raise ValueError(
+                f"args.{lists[0]} is a list, and a call on as many samples would give each of them one of its values: "
+                f"make it one text"
+            )
 
     return check
 

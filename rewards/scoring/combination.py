@@ -31,9 +31,9 @@ def combine(found: TermScores, options: RewardOptions, completion: Callable[[int
         present = ~np.isnan(values)
         total[present] += weights[name] * values[present]
         applies |= present
-    costly = _costly(weights, options)
+    whose = costly(options, update)
     failed = np.zeros(count, bool)
-    failed[[f.index for f in found.failures if f.term in costly and f.kind != MALFORMED]] = True
+    failed[[f.index for f in found.failures if f.term in whose and f.kind != MALFORMED]] = True
     names = ", ".join(name for name, weight in options.weights(update).items() if weight != 0)
     failures = list(found.failures)
     for index in np.flatnonzero(~applies & ~failed):
@@ -56,8 +56,13 @@ def _paid(name: str, terms: dict[str, np.ndarray], options: RewardOptions) -> np
     return values
 
 
-def _costly(weights: dict[str, float], options: RewardOptions) -> set[str]:
-    """Whose failure costs a sample: what is paid, the gates of that, and the terms that these belong to."""
-    gates = {gate for name in weights for gate in options.terms[options.term_of(name)].requires}
-    reported = {*weights, *gates}
+def costly(options: RewardOptions, update: int | None) -> set[str]:
+    """Whose failure costs a sample: what is paid, the gates of that, and the terms that these belong to.
+
+    Args:
+        update: whose weights are meant; None: those of evaluations.
+    """
+    paid = [name for name, weight in options.weights(update).items() if weight != 0]
+    gates = {gate for name in paid for gate in options.terms[options.term_of(name)].requires}
+    reported = {*paid, *gates}
     return {*reported, *(options.term_of(name) for name in reported)}

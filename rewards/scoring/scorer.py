@@ -112,8 +112,13 @@ def check(options: RewardOptions) -> None:
         if not isinstance(term, RewardTerm):
             raise RewardError(f"reward.terms.{name} is a {type(term).__name__}; convert the config with to_object")
         _check_numbers(name, term)
-    if not any(options.weights().values()) and not any(options.weights(update=0).values()):
-        raise RewardError("every term of reward.terms has weight 0 and is only a measure; give one another weight")
+    moving = [term.weight_updates for term in options.terms.values() if term.weight_updates is not None]
+    for update in (None, *range(max(moving, default=0))):  # behind these weights are those of evaluations
+        if not any(options.weights(update).values()):
+            when = "" if not moving else " in evaluations" if update is None else f" at update {update}"
+            raise RewardError(
+                f"every term of reward.terms has weight 0{when} and is only a measure; give one another weight"
+            )
     if len(options.weights()) < sum(len(term.criteria) or 1 for term in options.terms.values()):
         raise RewardError("a term of reward.terms has the name TERM/CRITERION of another one's criterion: rename it")
     for name, term in options.terms.items():

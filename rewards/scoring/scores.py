@@ -168,8 +168,9 @@ class Scores:
     def statuses(self) -> dict[str, list[Status]]:
         """(N,) what became of each score, for everything in `terms`."""
         found: dict[str, list[Status]] = {}
+        lost = [failure for failure in self.failures if failure.kind != MALFORMED]
         for name, values in self.terms.items():
-            about = {f.index: STATUS[f.kind] for f in self.failures if name == f.term or name.startswith(f"{f.term}/")}
+            about = {f.index: STATUS[f.kind] for f in lost if name == f.term or name.startswith(f"{f.term}/")}
             found[name] = [
                 "ok" if known else about.get(i, "not_applicable") for i, known in enumerate(~np.isnan(values))
             ]

@@ -149,7 +149,8 @@ class TermCall:
         if together is not None and (returned > together or (returned < together and not unknown)):
             values[:] = np.nan
             alone = f"{returned} for the same samples {'by groups' if self._by_groups else 'one at a time'}"
-            for index in sorted(set(range(count)) - {failure.index for failure in self.failures}):
+            told = {f.index for f in self.failures if f.term == self._name and f.kind != MALFORMED}
+            for index in sorted(set(range(count)) - told):
                 self._fail(
                     index,
                     "wrong_length",

@@ -254,14 +254,17 @@ def normalised(
     weights: Mapping[str, float],
     scale: TermScale = TermScale.zscore,
 ) -> np.ndarray:
-    """(groups, samples) sums of each group's terms, scaled (`combined`); NaN where the sample was not scored.
+    """(groups, samples) sums of each group's terms, scaled (`combined`); NaN where the sample was not scored. What some
+    terms say of such a sample is compared with nothing.
 
     Args:
         rewards: (groups, samples), NaN where unscored; terms the same for each term.
     """
+    unscored = np.isnan(rewards)
+    known = {name: np.where(unscored, np.nan, values) for name, values in terms.items()}
     groups = range(len(rewards))
-    sums = [combined({name: values[group] for name, values in terms.items()}, weights, scale) for group in groups]
-    return np.where(np.isnan(rewards), np.nan, np.stack(sums))
+    sums = [combined({name: values[group] for name, values in known.items()}, weights, scale) for group in groups]
+    return np.where(unscored, np.nan, np.stack(sums))
 
 
 def in_band(solved: np.ndarray, band: tuple[float, float]) -> bool:

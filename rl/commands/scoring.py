@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from rich.table import Table
 from configs.environment import check_environment
 from configs.errors import UserError
 from configs.schema import Config
+from rewards.judge.terms import is_served, judge_problems
 from rewards.options import RewardOptions
 from rewards.printable import printable
-from rewards.registry import check_columns
+from rewards.registry import COMPLETIONS, check_columns
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import Failure, Logged, Scores, Status
 from rl.commands.overwriting import ask_before_writing
-from rl.data.completions import Completions, completions_of
+from rl.data.completions import IMAGE_COLUMN, Completions, completions_of
 from rl.data.rows import DataError, Row
 from rl.run.agreement import Agreement, agreement
 from rl.run.evaluation import told, with_interval
@@ -55,11 +58,15 @@ def score_file(
     if output is not None:
         if output.suffix not in FORMATS:
             raise UserError(f"--output {output}: the name must end in {' or '.join(FORMATS)}")
+        if not os.access(output.parent, os.W_OK | os.X_OK):
+            raise UserError(f"--output {output}: {output.parent} is no folder that this user can write to: make it")
         ask_before_writing([output], overwrite)
     check_environment(reward)
     found = completions_of(path, column)
     wanted = None if labels is None else _labels(path, found, labels)
-    _check_columns(found, reward)
+    _check_reward(found, reward)
+    if output is not None:
+        _check_written(output, found, reward)
     scores, statuses = _scored(found, reward)
     if output is not None:
         _write(output, found, scores, statuses)
@@ -76,10 +83,39 @@ def score_file(
         raise NotScored(printable(problem))
 
 
-def _check_columns(found: Completions, reward: RewardOptions) -> None:
+def _check_reward(found: Completions, reward: RewardOptions) -> None:
+    """Whether every term can score such rows. What is refused here has cost nothing yet."""
     columns = found.request(range(1)).columns
+    kind = "image" if found.column == IMAGE_COLUMN else "text"
     for name, term in reward.terms.items():
+        if is_served(term):
+            raise UserError(
+                f"reward.terms.{name} asks the judge that a run serves, and here none is served: set "
+                f"reward.terms.{name}.args.url and .args.model to one that is there"
+            )
+        if (scored := COMPLETIONS.get(term.function, kind)) != kind:
+            raise UserError(
+                f"reward.terms.{name}: {term.function} scores completions of kind {scored}, and the column "
+                f"{found.column!r} holds those of kind {kind}: choose another reward, or name another --column"
+            )
         check_columns(name, term, columns)
+    if problem := next(judge_problems(reward, None), ""):
+        raise UserError(problem)
+
+
+def _check_written(output: Path, found: Completions, reward: RewardOptions) -> None:
+    """Whether the rows can be written with their scores, which would else be lost after all are made."""
+    added = {"reward", "why", *(f"{what}/{name}" for name in reward.weights() for what in ("reward", "status"))}
+    if taken := sorted(added & found.rows[0].keys()):
+        raise DataError(f"the rows have a column {taken[0]!r}, and scores are written under that name: rename it")
+    if output.suffix == ".parquet":
+        _arrow_table(found.rows[place] for place in range(len(found.rows)))
+        return
+    for place in range(len(found.rows)):
+        try:
+            _line(found.rows[place])
+        except (TypeError, ValueError) as error:
+            raise DataError(f"row {place} cannot be written as JSON ({error}): name the --output .parquet") from None
 
 
 def _scored(found: Completions, reward: RewardOptions) -> tuple[Scores, dict[str, list[Status]]]:
@@ -114,8 +150,11 @@ def _labels(path: Path, found: Completions, column: str) -> np.ndarray:
     for place in range(len(found.rows)):
         value = found.rows[place][column]
         try:
-            values.append(math.nan if value is None else float(value))
-        except (TypeError, ValueError):
+            number = math.nan if value is None else float(value)
+            if value is not None and not math.isfinite(number):
+                raise ValueError
+            values.append(number)
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{path}, row {place}: the label in {column!r} is {value!r:.80}, and a number or null is expected"
             ) from None
@@ -130,12 +169,30 @@ def _write(output: Path, found: Completions, scores: Scores, statuses: dict[str,
     with replacing(output) as file:
         if output.suffix == ".jsonl":
             with file.open("w", encoding="utf-8") as lines:
-                lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                lines.writelines(_line(row) + "\n" for row in rows)
             return
-        import pyarrow
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([*rows]), file)
+        pyarrow.parquet.write_table(_arrow_table(rows), file)
+
+
+def _line(row: Row) -> str:
+    """As JSON. Raises TypeError or ValueError: it has a value that JSON has not, such as bytes or NaN."""
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell and UTF-8 cannot
+        return json.dumps(row, allow_nan=False)
+    return text
+
+
+def _arrow_table(rows: Iterable[Row]) -> Any:
+    import pyarrow
+
+    try:
+        return pyarrow.Table.from_pylist([*rows])
+    except (pyarrow.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        raise DataError(f"the rows cannot be written as Parquet ({error}): name the --output .jsonl") from None
 
 
 def _row(
@@ -145,8 +202,6 @@ def _row(
     for name, values in scores.terms.items():
         added |= {f"reward/{name}": _number(values[place]), f"status/{name}": statuses[name][place]}
     added["why"] = "; ".join(why.get(place, ()))
-    if taken := sorted(added.keys() & row.keys()):
-        raise DataError(f"the rows have a column {taken[0]!r}, and scores are written under that name: rename it")
     return {**row, **added}
 
 

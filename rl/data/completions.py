@@ -54,11 +54,7 @@ class Completions:
 
     def _completion(self, row: Row, place: int) -> Any:
         value = row[self.column]
-        if self.column == IMAGE_COLUMN:
-            return pixels(located(value, self.folder), f"row {place}")
-        if not isinstance(value, str):
-            raise DataError(f"row {place}: the column {self.column!r} holds {value!r:.80}, and a text is expected")
-        return value
+        return pixels(located(value, self.folder), f"row {place}") if self.column == IMAGE_COLUMN else value
 
 
 def completions_of(path: Path, column: str | None = None) -> Completions:
@@ -68,7 +64,8 @@ def completions_of(path: Path, column: str | None = None) -> Completions:
         column: holds the completions; None takes `completion`, `response` or `image`, whichever there is.
 
     Raises:
-        DataError: it cannot be read, or has no completions, or rows with different columns.
+        DataError: it cannot be read, or has no completions, rows with different columns, a completion that is no text,
+            or a `group` whose rows do not stand together.
     """
     rows, folder = (_pictures(path), path) if path.is_dir() else (file_rows(SourceOptions(name=str(path))), path.parent)
     if not len(rows):
@@ -79,7 +76,16 @@ def completions_of(path: Path, column: str | None = None) -> Completions:
             f"rows the same, and null where there is no value"
         )
     column = _column(path, rows[0], column)
+    if column != IMAGE_COLUMN:
+        _check_texts(rows, column)
     return Completions(rows, column, folder, _groups(rows))
+
+
+def _check_texts(rows: Sequence[Row], column: str) -> None:
+    """Now, rather than behind thousands of rows that are scored by then."""
+    for place in range(len(rows)):
+        if not isinstance(value := rows[place][column], str):
+            raise DataError(f"row {place}: the column {column!r} holds {value!r:.80}, and a text is expected")
 
 
 def _column(path: Path, row: Row, wanted: str | None) -> str:
@@ -95,12 +101,23 @@ def _column(path: Path, row: Row, wanted: str | None) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> list[int]:
+    """A row without a prompt, or without a group, is one by itself."""
     key = GROUP_COLUMN if GROUP_COLUMN in rows[0] else "prompt" if "prompt" in rows[0] else None
     numbers: list[int] = []
-    last = None
+    last: Any = None
+    seen: set[str] = set()
     for place in range(len(rows)):
-        value = rows[place][key] if key else place
-        numbers.append(numbers[-1] if place and value == last else len(set(numbers[-1:])) and numbers[-1] + 1)
+        value = rows[place][key] if key else None
+        if value is None or value != last:
+            if key == GROUP_COLUMN and value is not None and repr(value) in seen:
+                raise DataError(
+                    f"row {place}: rows of the group {value!r:.80} stand apart from it, and would be compared apart: "
+                    f"sort the rows by {GROUP_COLUMN!r}"
+                )
+            numbers.append(numbers[-1] + 1 if numbers else 0)
+            seen.add(repr(value))
+        else:
+            numbers.append(numbers[-1])
         last = value
     return numbers
 

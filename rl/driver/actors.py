@@ -143,6 +143,8 @@ class RewardActor:
         Args:
             seconds: what the caller waits; samples that have not been scored by then are counted as not tried.
         """
+        if self.whereabouts is not None:  # died while idle, and Ray has started it again: nobody called `ready`
+            self.whereabouts.start()
         request = replace(
             _request(completions, prompts, columns),
             groups=[index // ticket.samples for index in range(len(prompts))],

@@ -33,7 +33,8 @@ from rl.serving.judge import Watch
 from rollout.worker import Origin, RolloutRequest
 
 MAX_ATTEMPTS = 3
-"""Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
+"""Times a ticket is issued to one kind of worker before the run stops: a ticket that loses its worker three times is at
+fault itself. One that is scored in several pools may lose a worker of each with a node, and is not."""
 TICK_SECONDS = 1.0
 RESTART_POLL_SECONDS = 0.2
 ANSWERED = 0.75
@@ -108,7 +109,7 @@ class Generation:
         find the sample."""
         self.answer_seconds = ANSWERED * reward_seconds
         self._watch = Watch(processes.judge, note)
-        self._attempts: dict[TicketKey, int] = {}
+        self._attempts: dict[tuple[TicketKey, str], int] = {}
         self._scored: dict[TicketKey, Scored] = {}
 
     def adopt(self, weights: PackedWeights) -> None:
@@ -266,12 +267,14 @@ class Generation:
     def _reissue(self, job: Job, error: Exception) -> None:
         """The same ticket yields the same samples. After a lost reward worker the finished ones are scored again."""
         ticket = job.ticket
-        attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
+        issued = key(ticket), job.kind
+        attempt = self._attempts[issued] = self._attempts.get(issued, 1) + 1
         if attempt > MAX_ATTEMPTS:
+            whose = f"{job.kind} of ticket {ticket.index} of update {ticket.update}"
             raise ClusterError(
-                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Lower "
-                f"rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too short, or "
-                f"mend a prompt or reward that kills its process"
+                f"{whose} was lost {MAX_ATTEMPTS} times: {error}. Lower "
+                f"rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too "
+                f"short, or mend a prompt or reward that kills its process"
             ) from error
         self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")
         if job.kind == ROLLOUT:

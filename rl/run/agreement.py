@@ -1,6 +1,6 @@
 """How well scores agree with people's labels: rank correlations and the accuracy on pairs, with 95 % intervals.
 
-Rows of one prompt resemble each other, so prompts are drawn, not rows, where intervals are resampled.
+Rows of one prompt resemble each other, so every interval is about prompts, not rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rl.run.statistics import Z95
 
 RESAMPLES = 1000
 CHUNK = 512
-"""Rows that are compared with all others at once: memory is this times their number."""
+"""Rows that are compared with all others, or with all of their prompt, at once: memory is this times their number."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Agreement:
     tied: int
     """Pairs with equal scores."""
     within_prompts: bool
-    """Pairs are of one prompt's rows; False where no prompt has two: then of all rows."""
+    """Pairs are of one prompt's rows; False where no prompt has two with different labels: then of all rows."""
 
 
 def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> Agreement | None:
@@ -54,7 +54,7 @@ def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: 
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     within = bool((sizes > 1).any()) and bool(_pairs(scores, labels, groups, within=True)[1].any())
     right, pairs, tied = _pairs(scores, labels, groups, within)
-    accuracy, interval = _ratio(right, pairs, groups if within else np.arange(len(scores)), doubled=not within)
+    accuracy, interval = _ratio(right, pairs, groups, doubled=not within)
 
     def resampled(statistic: Callable[[np.ndarray, np.ndarray], float]) -> tuple[float, float] | None:
         return _bootstrap(statistic, scores, labels, groups, np.random.default_rng(seed))
@@ -79,27 +79,35 @@ def agreement(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: 
     )
 
 
+def _members(groups: np.ndarray) -> list[np.ndarray]:
+    """Places of each group's rows."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
 def _pairs(
     scores: np.ndarray, labels: np.ndarray, groups: np.ndarray, within: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N,) of each row: pairs that the score orders as the label does, pairs, and pairs with equal scores; with all
     rows, or with those of its prompt. Every pair is counted at both of its rows."""
     right, pairs, tied = np.zeros(len(scores)), np.zeros(len(scores)), np.zeros(len(scores))
-    for first in range(0, len(scores), CHUNK):
-        rows = slice(first, first + CHUNK)
-        of_labels = np.sign(labels[rows, None] - labels)
-        of_scores = np.sign(scores[rows, None] - scores)
-        counted = (of_labels != 0) & (~within | (groups[rows, None] == groups))
-        equal = counted & (of_scores == 0)
-        pairs[rows], tied[rows] = counted.sum(1), equal.sum(1)
-        right[rows] = (counted & (of_scores == of_labels)).sum(1) + 0.5 * tied[rows]
+    for members in _members(groups) if within else [np.arange(len(scores))]:
+        for first in range(0, len(members), CHUNK):
+            rows = members[first : first + CHUNK]
+            of_labels = np.sign(labels[rows, None] - labels[members])
+            of_scores = np.sign(scores[rows, None] - scores[members])
+            counted = of_labels != 0
+            pairs[rows], tied[rows] = counted.sum(1), (counted & (of_scores == 0)).sum(1)
+            right[rows] = (counted & (of_scores == of_labels)).sum(1) + 0.5 * tied[rows]
     return right, pairs, tied
 
 
 def _ratio(
     right: np.ndarray, pairs: np.ndarray, clusters: np.ndarray, doubled: bool
 ) -> tuple[float, tuple[float, float] | None]:
-    """The share of right pairs, and its interval by the linearised variance of a ratio over clusters.
+    """The share of right pairs, and its interval by the linearised variance of a ratio over clusters. Where every pair
+    is right, or none, that variance is 0 however few they are: then the interval is Clopper and Pearson's of as many
+    clusters.
 
     Args:
         doubled: every pair is shared by two clusters, so a cluster moves the share twice as much (a U-statistic).
@@ -109,6 +117,9 @@ def _ratio(
     count = len(residuals)
     if count < 2:
         return value, None
+    if value in (0.0, 1.0):
+        exact = 0.025 ** (1 / count)
+        return value, (exact, 1.0) if value else (0.0, 1 - exact)
     error = (2 if doubled else 1) * float(np.sqrt(count / (count - 1) * (residuals**2).sum())) / float(pairs.sum())
     return value, (max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
 
@@ -120,9 +131,8 @@ def _bootstrap(
     groups: np.ndarray,
     generator: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """Percentiles over samples of prompts, drawn with replacement."""
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    """Percentiles over samples of prompts, drawn with replacement; None where all of these say the same."""
+    members = _members(groups)
     if len(members) < 3:
         return None
     found = []
@@ -130,5 +140,9 @@ def _bootstrap(
         rows = np.concatenate([members[i] for i in generator.integers(len(members), size=len(members))])
         if np.ptp(scores[rows]) > 0 and np.ptp(labels[rows]) > 0:
             found.append(statistic(scores[rows], labels[rows]))
+    if not found:
+        return None
     low, high = np.quantile(found, [0.025, 0.975])
+    if np.isclose(low, high):  # of scores in the labels' own order: no resample can say how sure that is
+        return None
     return float(low), float(high)

@@ -223,15 +223,14 @@ class Run:
         return metrics | logged_metrics("reward/metric", logged)
 
     def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
-        """
-        Args:
-            what: `update` or `evaluation after update`.
-        """
+        """`what` is `update` or `evaluation after update`."""
         for failure in worth_keeping(failures):
             self.failures.write({"update": update, **asdict(failure)})
-        for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
+        weighed_at = update if what == "update" else None  # evaluations have weights of their own
+        about = (f"{what} {update}", failures, self.config.reward, unscored, samples, weighed_at)
+        for line in failure_notes(*about):
             self.note(line)
-        if told := too_many(f"{what} {update}", failures, self.config.reward, unscored, samples):
+        if told := too_many(*about):
             raise RewardsFailed(f"{told}; all of them are listed in {self.failures.path}")
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:

@@ -78,18 +78,20 @@ class Whereabouts:
         folder = Path(tempfile.mkdtemp(prefix="denoiserl-judge-")) if folder is None else folder
         self.file = folder / f"where-{name}.json"
         self._said: str | None = None
-        self._thread = threading.Thread(target=self._follow, daemon=True, name="whereabouts")
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Returns once the judge answers. Raises JudgeError: it will not."""
+        """Returns once the judge answers, or at once where it is followed already. Raises JudgeError: it will not."""
+        if self._thread is not None and self._thread.is_alive():
+            return
         while (served := self._look()) is None or served.url is None:
             if served is not None and served.gave_up:
                 from rewards.judge.server import JudgeError
 
                 raise JudgeError(served.gave_up)
             time.sleep(LOOK_SECONDS)
-        if not self._thread.is_alive():
-            self._thread.start()
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="whereabouts")
+        self._thread.start()
 
     def _follow(self) -> None:
         while True:

@@ -72,6 +72,8 @@ def test_columns_and_constants_are_the_templates(tmp_path: Any) -> None:
     with pytest.raises(RewardError, match="has the scale A and B"):
         check_columns("mine", RewardTerm("judge_win_rate", args={**HERE, "scores": {"A": 1, "B": 0}}), [])
     check_columns("mine", RewardTerm("judge_win_rate", args=HERE), [])
+    with pytest.raises(RewardError, match=r"args\.audience is a list, and a call on as many samples"):
+        check_columns("mine", RewardTerm("judge", args={**args, "audience": ["children", "adults"]}), ["answer"])
 
 
 def problems(judge: JudgeOptions | None = None, **term: Any) -> list[str]:

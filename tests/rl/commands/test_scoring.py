@@ -90,13 +90,31 @@ def test_a_folder_of_pictures_is_scored_with_its_metadata(tmp_path: Path) -> Non
         ('{"completion": "3", "answer": "3"}\n', ["--labels", "l"], "--labels l: .* has no such column"),
         ('{"completion": "3"}\n', [], "1 of 1 samples .* answer: exception"),
         ('{"completion": "3", "answer": "3"}\n', ["--output", "x.csv"], "must end in .jsonl or .parquet"),
+        ('{"completion": "3", "answer": "3", "l": "inf"}\n', ["--labels", "l"], "row 0: the label in 'l' is 'inf'"),
+        ('{"completion": "3", "reward": "3"}\n', ["--output", "x.jsonl"], "have a column 'reward', and scores are"),
+        ('{"completion": "3", "answer": "3"}\n', ["--output", "no/x.jsonl"], "no is no folder that this user can"),
+        ('{"completion": "3", "a": 1}\n{"completion": "3", "a": "x"}\n', ["--output", "x.parquet"], "as Parquet"),
+        ('{"image": "a.png"}\n', ["--column", "image"], "cannot be read"),
+        ('{"completion": "a"}\n{"completion": null}\n', [], "row 1: the column 'completion' holds None"),
+        (
+            '{"completion": "a", "group": 1}\n{"completion": "a", "group": 2}\n{"completion": "a", "group": 1}\n',
+            [],
+            "row 2: rows of the group 1 stand apart",
+        ),
+        (
+            '{"completion": "a"}\n',
+            ["reward.terms.light.function=brightness"],
+            "light: brightness scores completions of kind image, and the column 'completion' holds those of kind text",
+        ),
+        ('{"completion": "a"}\n', ["reward.terms.j.function=judge"], "terms.j asks the judge that a run serves"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, text: str, arguments: list[str], message: str) -> None:
     import re
 
     (tmp_path / "rows.jsonl").write_text(text)
-    assert re.search(message, score(tmp_path / "rows.jsonl", "reward=math", *arguments, code=1))
+    said = score(tmp_path / "rows.jsonl", "reward=math", *arguments, code=1)
+    assert re.search(message, said), said
 
 
 def test_groups_are_neighbours_of_one_prompt_and_stay_whole(texts: Path, tmp_path: Path) -> None:
@@ -111,3 +129,29 @@ def test_groups_are_neighbours_of_one_prompt_and_stay_whole(texts: Path, tmp_pat
     assert completions_of(tmp_path / "grouped.jsonl").groups == [0, 0, 1]
     with pytest.raises(DataError, match="cannot read"):
         completions_of(tmp_path / "missing.jsonl")
+
+
+def test_rows_without_a_prompt_are_no_group(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"completion": "a", "prompt": null}\n' * 2)
+    assert completions_of(tmp_path / "rows.jsonl").groups == [0, 1]
+
+
+def test_what_utf_8_or_json_has_not_is_written_or_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    path, output = tmp_path / "rows.jsonl", tmp_path / "scored.jsonl"
+    row = {"completion": "It is 2. \ud800", "answer": "2", "note": "π"}
+    path.write_text(json.dumps(row) + "\n")
+    score(path, "reward=math", "--output", output)
+    assert {name: json.loads(output.read_text())[name] for name in row} == row
+    table = pyarrow.Table.from_pylist([{**ROWS[0], "key": b"\xff"}])
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    message = score(tmp_path / "rows.parquet", "reward=math", "--output", tmp_path / "other.jsonl", code=1)
+    assert "row 0 cannot be written as JSON" in message
+    assert "name the --output .parquet" in message
+
+
+def test_the_reward_of_a_run_asks_for_no_variable_of_its_other_options(texts: Path, tmp_path: Path) -> None:
+    kept = "model: {path: '${oc.env:NOBODY_SET_THIS}'}\nrun: {name: x}\ndata: {train: {name: x}}\n"
+    (tmp_path / "config.yaml").write_text(
+        kept + "reward: {terms: {answer: {function: math}}, max_failed_fraction: 1}\n"
+    )
+    assert "5 rows, 3 groups" in score(texts, "--run", tmp_path)

@@ -61,3 +61,31 @@ def test_intervals_are_the_same_again_and_hold_the_truth_about_as_often_as_they_
     assert found == agreement(score, label, np.arange(80))
     least = 40 * 0.95 - norm.ppf(0.999) * np.sqrt(40 * 0.95 * 0.05)  # what 95 % falls below once in a thousand times
     assert (held >= least - 1).all(), held
+
+
+def test_copies_of_a_row_under_its_prompt_make_no_interval_narrower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of labels that a prompt's rows share there are no pairs within prompts, and rows are no independent draws."""
+    monkeypatch.setattr("rl.run.agreement.RESAMPLES", 10)
+    generator = np.random.default_rng(0)
+    labels = generator.normal(size=30)
+    scores = labels + generator.normal(size=30)
+    once = agreement(scores, labels, np.arange(30))
+    copied = agreement(*(np.repeat(each, 5) for each in (scores, labels, np.arange(30))))
+    assert once is not None
+    assert copied is not None
+    assert not copied.within_prompts
+    assert copied.accuracy == pytest.approx(once.accuracy)
+    assert copied.accuracy_interval == pytest.approx(once.accuracy_interval)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_few_pairs_that_are_all_right_or_wrong_are_no_certainty(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
+    monkeypatch.setattr("rl.run.agreement.RESAMPLES", 10)
+    labels = np.array([0.0, 1.0] * 4)
+    found = agreement(sign * labels, labels, np.repeat(np.arange(4), 2))
+    assert found is not None
+    assert found.accuracy_interval is not None
+    low, high = found.accuracy_interval
+    assert high - low == pytest.approx(1 - 0.025**0.25)  # Clopper and Pearson's, of four prompts
+    assert low <= found.accuracy <= high
+    assert found.spearman_interval is found.kendall_interval is None  # every resample says the same

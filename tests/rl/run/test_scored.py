@@ -50,6 +50,14 @@ def test_an_incomplete_group_is_left_out_if_it_is_to_be(missing: Missing, groups
     assert np.isnan(ticket.compared(ticket.rewards, missing)).sum() == unknown
 
 
+def test_a_group_that_is_left_out_counts_as_none_that_teaches() -> None:
+    """Or refills would stop before there are as many as are wanted."""
+    reward = RewardOptions(missing=Missing.drop_group, terms={"answer": RewardTerm("math")}, solved_at=1.0)
+    loop = loop_of(reward, AlgorithmOptions(solved_band=(0.0, 1.0), filter_zero_variance=False))
+    outcomes = loop.outcomes([scored([0.0, 1.0, NAN, 0.0, 1.0, 1.0])])
+    assert [loop.advantages.admits(*group) for group in outcomes] == [False, True]
+
+
 def test_terms_are_compared_by_what_is_paid_and_by_the_weights_of_their_update() -> None:
     ticket = scored([9.0, 1.0, 0.0, 9.0, 9.0, 0.0], paid=[1.0, 1.0, 0.0, 1.0, 0.5, 0.0], update=5)
     term = RewardTerm("math", weight=1.0, start_weight=3.0, weight_updates=10)
