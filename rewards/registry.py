@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from rewards.options import RewardTerm
+from rewards.options import Per, RewardTerm
 from rewards.rubric import Rubric, in_style_of_verifiers
 
 RewardFunction = Callable[..., Any]
@@ -226,6 +226,11 @@ def resolve_term(name: str, term: RewardTerm) -> RewardFunction:
         function = resolve(term.function)
     except RewardError as error:
         raise RewardError(f"reward.terms.{name}: {error}") from error
+    if isinstance(function, Rubric) and term.per is Per.group:
+        raise RewardError(
+            f"reward.terms.{name}.per=group: {term.function} is a function of one completion, which compares nothing; "
+            f"use per=sample"
+        )
     return function.named if isinstance(function, Rubric) and term.criteria else function
 
 

@@ -104,6 +104,8 @@ def _rewards(config: Config) -> Iterator[str]:
     for name, term in config.reward.terms.items():
         if name in OWN_METRICS or name.startswith(("metric/", "malformed/", "failed/", "paid/", "weight/")):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
+        if "/" in name:
+            yield f"reward.terms.{name}: TERM/CRITERION is the name of a criterion; use a name without /"
         if term.per is Per.group and config.algorithm.advantage is AdvantageKind.per_step:
             yield (
                 f"reward.terms.{name}.per=group compares finished samples, and advantage=per_step scores estimates of "

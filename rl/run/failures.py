@@ -77,9 +77,9 @@ def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:
 
 
 def failed_counts(failures: Sequence[Failure]) -> dict[str, float]:
-    """`reward/failed/KIND` -> how many scores could not be made: of terms, so that a sample may have several."""
+    """`failed/KIND` -> how many scores could not be made: of terms, so that a sample may have several."""
     counts = Counter(failure.kind for failure in failures if failure.kind not in (MALFORMED, "not_applicable"))
-    return {f"reward/failed/{kind}": float(count) for kind, count in sorted(counts.items())}
+    return {f"failed/{kind}": float(count) for kind, count in sorted(counts.items())}
 
 
 def worth_keeping(failures: Sequence[Failure]) -> list[Failure]:

@@ -197,7 +197,6 @@ class Run:
             metrics["reward/solve_rate"] = float(np.nanmean(rates))
         metrics |= {
             "reward/unscored": int(np.isnan(rewards).sum()),
-            **failed_counts(failures),
             "groups/generated": len(rewards),
             "groups/used": groups,
             "groups/without_signal_fraction": 1 - groups / len(rewards),
@@ -216,7 +215,8 @@ class Run:
         rollout = self.modality.rollout_metrics(sums, rewards.size)
         metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
         metrics |= term_metrics(tickets, self.config.reward, update)
-        metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
+        counts = malformed_counts(failures) | failed_counts(failures)
+        metrics |= {f"reward/{name}": count for name, count in counts.items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):
             self.note(line)

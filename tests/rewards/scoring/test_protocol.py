@@ -212,3 +212,8 @@ def _by_the_library(completions: list[str], answers: list[str]) -> list[float]:
         return found
 
     return asyncio.run(score())
+
+
+def test_a_function_of_one_completion_compares_no_group() -> None:
+    with pytest.raises(RewardError, match=r"per=group: .* is a function of one completion"):
+        resolve_term("task", RewardTerm(f"{HERE}.alone", per=Per.group))

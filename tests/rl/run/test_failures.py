@@ -88,8 +88,8 @@ def test_failed_scores_are_counted_by_kind() -> None:
     down = [Failure(index, "answer", "unavailable", "gone", "text") for index in range(3)]
     others = [Failure(0, "answer", "malformed", "", ""), Failure(0, "answer", "not_applicable", "", "")]
     assert failed_counts([*down, failure("style"), *others]) == {
-        "reward/failed/exception": 1.0,
-        "reward/failed/unavailable": 3.0,
+        "failed/exception": 1.0,
+        "failed/unavailable": 3.0,
     }
 
 
