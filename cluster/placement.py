@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import ray
@@ -11,22 +11,33 @@ from ray._private import utils as ray_utils
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from cluster.answers import answer, cause
 from cluster.bounded import BoundedCall
 from cluster.joining import ClusterError
 from cluster.options import ClusterOptions
 from cluster.signals import present
 
 REMOVAL_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
+"""For what Ray knows at once."""
 
 
-def bundles_of(options: ClusterOptions, learners: int, workers: int) -> list[dict[str, float]]:
-    """What each process needs: learners, then rollout workers."""
-    return [_bundle(options.cpus, options.learner_gpus)] * learners + [
-        _bundle(options.cpus, options.rollout_gpus)
-    ] * workers
+def bundles_of(
+    options: ClusterOptions, learners: int, workers: int, beside: Sequence[tuple[float, float]] = ()
+) -> list[dict[str, float]]:
+    """What each process needs: learners, then rollout workers, then others.
+
+    Args:
+        beside: CPUs and GPUs of each of the others.
+    """
+    return [
+        *[_bundle(options.cpus, options.learner_gpus)] * learners,
+        *[_bundle(options.cpus, options.rollout_gpus)] * workers,
+        *(_bundle(*needs) for needs in beside),
+    ]
 
 
-def _bundle(cpus: float, gpus: int) -> dict[str, float]:
+def _bundle(cpus: float, gpus: float) -> dict[str, float]:
     return {"CPU": cpus, **({"GPU": float(gpus)} if gpus else {})}
 
 
@@ -42,7 +53,10 @@ def check_room(bundles: list[dict[str, float]], present: Mapping[str, float], wh
         if wanted <= there + 1e-6:
             continue
         if resource == "GPU" and there == 0:
-            advice = "set cluster.learner_gpus=0 and cluster.rollout_gpus=0 to use processors"
+            advice = (
+                "set cluster.learner_gpus=0 and cluster.rollout_gpus=0 (judge.gpus and gpus of reward.pools, too) to "
+                "use processors"
+            )
         else:
             advice = "lower cluster.learners or cluster.rollout_workers"
         raise ClusterError(
@@ -67,15 +81,18 @@ def check_this_machine(bundles: list[dict[str, float]]) -> None:
 @contextmanager
 def reserved(bundles: list[dict[str, float]], options: ClusterOptions) -> Iterator[PlacementGroup]:
     """Room for all processes at once, or an error that says what is missing."""
-    check_room(bundles, ray.cluster_resources(), "the cluster")
-    group = placement_group(bundles, strategy="PACK")
+    seconds = options.startup_timeout_seconds
+    check_room(bundles, answer(ray.cluster_resources, seconds, "say what the cluster has"), "the cluster")
+    group = answer(lambda: placement_group(bundles, strategy="PACK"), seconds, "take the order for room")
     try:
         started = time.monotonic()
-        if not group.wait(options.startup_timeout_seconds):
-            free = ray.available_resources()
+        if not answer(lambda: group.wait(seconds), seconds + ANSWER_SECONDS, "make room"):
+            waited = time.monotonic() - started
+            free = answer(ray.available_resources, ANSWER_SECONDS, "say what is free")
             raise ClusterError(
-                f"no room for {len(bundles)} processes after {time.monotonic() - started:.0f} s: they need {bundles}, "
-                f"free are { {name: free.get(name, 0.0) for name in bundles[0]} }; another job may hold the rest"
+                f"no room for {len(bundles)} processes after {waited:.0f} s: they need {bundles}, "
+                f"free are { {name: free.get(name, 0.0) for name in bundles[0]} }; "
+                + cause("another job may hold the rest: wait for it, or lower what cluster.* asks for")
             )
         yield group
     finally:

@@ -92,6 +92,8 @@ def recompose(file: Path, overrides: list[str], to_read: bool = False) -> Compos
     """
     try:
         kept = OmegaConf.load(file)
+        if isinstance(before := OmegaConf.select(kept, "algorithm.normalise_terms"), bool):  # until it had two ways
+            OmegaConf.update(kept, "algorithm.normalise_terms", "zscore" if before else "none")
         tree = OmegaConf.merge(OmegaConf.structured(Config), kept)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{file} does not fit this version's options: {str(error).splitlines()[0]}") from error

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from cluster.options import ClusterOptions
 from configs.algorithm_options import AlgorithmOptions
 from models.options import ModelOptions
-from rewards.options import RewardOptions
+from rewards.options import JudgeOptions, RewardOptions
 from rollout.options import RolloutOptions
 
 
@@ -157,6 +157,8 @@ class Config:
     """How it learns."""
     reward: RewardOptions = field(default_factory=RewardOptions)
     """What a sample is worth."""
+    judge: Optional[JudgeOptions] = None  # noqa: UP045
+    """A judge that the run serves by vLLM, for terms with function=judge or judge_win_rate; null serves none."""
     data: DataOptions = field(default_factory=DataOptions)
     """The problems."""
     rollout: RolloutOptions = field(default_factory=RolloutOptions)

@@ -41,7 +41,12 @@ class DifferentiableReward:
 
         if not completions:
             return []
-        pixels = torch.from_numpy(np.stack([picture(completion) for completion in completions]))
+        pictures = [picture(completion) for completion in completions]
+        if len(sizes := {image.shape for image in pictures}) > 1:
+            raise ValueError(
+                f"pictures of several sizes in one call: {sorted(sizes)}; torch scores those of one size together"
+            )
+        pixels = torch.from_numpy(np.stack(pictures))
         with torch.no_grad():
             return self.of_images(pixels.permute(0, 3, 1, 2).float() / 255, **columns).tolist()
 
@@ -116,9 +121,8 @@ def _resolved(name: str, term: RewardTerm) -> DifferentiableReward:
         return function
     raise RewardError(
         f"reward.terms.{name}.function={term.function} cannot be differentiated: choose brightness, "
-        f"digit_log_probability or text_image_similarity, mark a torch function of yours with "
-        f"rewards.differentiable.differentiable, or set "
-        f"weight=0 to measure it only"
+        f"digit_log_probability, text_image_similarity, clip_score, pick_score, hps_v2, image_reward or aesthetic, "
+        f"mark a torch function of yours with rewards.differentiable.differentiable, or set weight=0 to measure it only"
     )
 
 

@@ -1,9 +1,19 @@
 """Tasks of reasoning-gym whose labels or verifiers are known to be bad, found by `docs/generate/verifiers.py`.
 
-The library's version is pinned, and docs/verifiers.md has what the scan of it found.
+The library's version is pinned; docs/verifiers.md, and reasoning_tasks.json beside this file, have what the scan of it
+found of each task.
 """
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("reasoning_tasks.json")
+KNOWN: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["tasks"]
+"""Task -> `scorer`: exact, graded or unsafe to optimise; `why`; `here`, what the reward `reasoning_gym` pays all the
+same; `common`: the most frequent answer and its share."""
 
 REFUSED = {
     "coin_flip": "its verifier pays 1 for 0, whatever the probability is",
@@ -12,21 +22,7 @@ REFUSED = {
 }
 """Task -> why nobody should train on it."""
 
-_IGNORES = "its verifier takes the answer out of a text and ignores what else is said there"
-WEAK = {
-    "fraction_simplification": _IGNORES,
-    "gsm_symbolic": _IGNORES,
-    "kakurasu": _IGNORES,
-    "knights_knaves": _IGNORES,
-    "letter_jumble": _IGNORES,
-    "polynomial_equations": _IGNORES,
-    "propositional_logic": "its verifier pays 0.25 for any word; ask for full scores (strict)",
-    "quantum_lock": _IGNORES,
-    "sokoban": _IGNORES,
-    "spell_backward": _IGNORES,
-    "survo": _IGNORES,
-    "time_intervals": _IGNORES,
-}
+WEAK = {task: row["here"] for task, row in KNOWN.items() if row["here"] and task not in REFUSED}
 """Task -> what its reward will not notice."""
 
 _LITERAL = "what is not the literal of a list is worth 0"

@@ -47,6 +47,8 @@ class RewardTerm:
     """Extra keyword arguments of the function."""
     per: Per = Per.sample
     """What the function can score alone."""
+    pool: Optional[str] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    """Name of the pool of `reward.pools` that scores it; null is the common one, of `cluster.reward_workers`."""
     timeout_seconds: Optional[float] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
     """Deadline of one sample of this term, or of one group; null is `reward.timeout_seconds`. Unit: seconds."""
     clip: Optional[tuple[float, float]] = None  # noqa: UP045
@@ -79,6 +81,23 @@ class RewardTerm:
         return {f"{name}/{criterion}": weight * of for criterion, of in self.criteria.items()}
 
 
+@dataclass
+class PoolOptions:
+    """Workers for some terms alone."""
+
+    workers: int = 1
+    """Each with a scoring process of its own. Unit: processes."""
+    cpus: float = 0.0
+    """CPUs that Ray reserves for one. Unit: CPUs."""
+    gpus: float = 0.0
+    """GPUs that Ray reserves for one and shows it; workers whose shares add up to one GPU share it. Unit: GPUs."""
+
+    @property
+    def needs(self) -> tuple[float, float]:
+        """CPUs and GPUs of one worker."""
+        return self.cpus, self.gpus
+
+
 if TYPE_CHECKING:
     Terms = dict[str, RewardTerm]
 else:
@@ -90,6 +109,9 @@ class RewardOptions:
     terms: Terms = field(default_factory=dict)
     """The terms of the reward, by names of yours; the reward is their weighted sum. `reward.terms.NAME=null` takes one
     out that a file brought along."""
+    pools: dict[str, PoolOptions] = field(default_factory=dict, metadata={"resume": "may change"})
+    """Workers for terms that need a place of their own, such as a GPU, or that are slow. A ticket is scored in all
+    pools at once. In one process there are none."""
     timeout_seconds: float = field(default=10.0, metadata={"resume": "may change"})
     """Deadline of one sample; a sample that misses it is dropped from its group and counted, never scored zero. Unit:
     seconds."""
@@ -101,6 +123,9 @@ class RewardOptions:
     memory_gib: Optional[float] = field(default=8.0, metadata={"resume": "may change"})  # noqa: UP045
     """Memory that the scoring process may allocate, so that a runaway sample cannot take the machine with it; null is
     unlimited. Enforced on Linux. Unit: GiB."""
+    allow_weak_sandbox: bool = field(default=False, metadata={"resume": "may change"})
+    """Let rewards of code run programs under limits of processes and a filter of system calls alone where this user can
+    make no namespaces: such a program can read what this user can. Otherwise the run is refused there."""
     solved_at: Optional[float] = None  # noqa: UP045
     """A sample counts as solved when its reward reaches this. Null: nothing is counted as solved, as for a reward
     without a mark that means success; rewards are reported either way. Unit: rewards."""
@@ -120,6 +145,14 @@ class RewardOptions:
             for reported, weight in term.weights(name, update).items()
         }
 
+    @property
+    def by_pool(self) -> dict[str, list[str]]:
+        """Names of the terms of every pool that has some; "" is the common one."""
+        found: dict[str, list[str]] = {}
+        for name, term in self.terms.items():
+            found.setdefault(term.pool or "", []).append(name)
+        return found or {"": []}
+
     def term_of(self, reported: str) -> str:
         """Name of the term that is reported so."""
         return next(name for name, term in self.terms.items() if reported in (name, *term.weights(name)))
@@ -133,3 +166,31 @@ class RewardOptions:
     def longest_seconds(self) -> float:
         """The longest deadline of one sample."""
         return max([self.timeout_seconds, *(self.seconds_of(name) for name in self.terms)])
+
+
+@dataclass
+class JudgeOptions:
+    model: str = MISSING
+    """Folder, or hub id, of the model that judges."""
+    python: str = field(default=MISSING, metadata={"resume": "may change"})
+    """Interpreter of the environment that has vLLM, such as .venv-judge/bin/python: vLLM wants versions of its own."""
+    args: list[str] = field(default_factory=list)
+    """Further words of the command line of `vllm serve`, such as [--dtype, bfloat16, --max-model-len, "4096"]."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Further variables of its environment, such as VLLM_CPU_KVCACHE_SPACE: "1". Not for secrets: the run folder keeps
+    them."""
+    cpus: float = field(default=1.0, metadata={"resume": "may change"})
+    """CPUs that Ray reserves for it. Unit: CPUs."""
+    gpus: int = field(default=0, metadata={"resume": "may change"})
+    """GPUs that Ray reserves for it. Unit: GPUs."""
+    threads: Optional[int] = field(default=None, metadata={"resume": "may change"})  # noqa: UP045
+    """Computing threads; null is vLLM's own choice. Unit: threads."""
+    startup_seconds: float = field(default=600.0, metadata={"resume": "may change"})
+    """Deadline of one start; after three that fail the run stops. Unit: seconds."""
+    unhealthy_seconds: float = field(default=60.0, metadata={"resume": "may change"})
+    """It is started again when it does not say that it is well for so long. Unit: seconds."""
+
+    @property
+    def needs(self) -> tuple[float, int]:
+        """CPUs and GPUs."""
+        return self.cpus, self.gpus

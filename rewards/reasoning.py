@@ -36,6 +36,8 @@ _ATTRIBUTE = re.compile(r"\.\s*[A-Za-z]")
 _WORD = re.compile(r"[A-Za-z]+")
 _NOT_FINITE = re.compile(r"(?<![A-Za-z])(?:nan|inf(?:inity)?)(?:[ij]?)(?![A-Za-z])", re.IGNORECASE)
 _NUMERAL = re.compile(r"\d[\d.]*[eE]\+?\d{3,}")
+_ROUNDING = 1e-9
+"""Of a scorer that adds up parts: spell_backward pays 1.0000000000000002."""
 _INTEGER = re.compile(r"\d+")
 _FUNCTIONS = {"sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "ln", "sqrt", "pi", "Abs", "erf", "Integral"}
 
@@ -115,11 +117,11 @@ def _score(answer: str, entry: dict[str, Any], task_options: dict[str, Any]) -> 
     except Exception as error:  # whatever a scorer raises on text
         scorer(own, entry)  # raises where the entry is to blame
         raise _Malformed(f"{type(error).__name__}: {error}") from error
-    if task == "puzzle24" and sorted(map(int, _INTEGER.findall(answer))) != sorted(entry["metadata"]["numbers"]):
-        return 0.0
-    if not isinstance(score, int | float) or not math.isfinite(score) or not -1 <= score <= 1:
+    if task == "puzzle24" and sorted(_INTEGER.findall(answer)) != sorted(map(str, entry["metadata"]["numbers"])):
+        return 0.0  # compared as texts: Python makes no number of 5000 digits
+    if not isinstance(score, int | float) or not abs(score) <= 1 + _ROUNDING:
         raise ValueError(f"the scorer of {task!r} returned {score!r}, which is no score")
-    return float(score)
+    return max(-1.0, min(1.0, float(score)))
 
 
 def _is_finite(answer: str) -> bool:

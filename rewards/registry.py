@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from rewards.options import RewardTerm
+from rewards.options import Per, RewardTerm
 from rewards.rubric import Rubric, in_style_of_verifiers
 
 RewardFunction = Callable[..., Any]
@@ -22,6 +22,9 @@ REGISTERED = {
     "reasoning_gym": "rewards.reasoning.reasoning_gym",
     "math": "rewards.mathematics.answer.math",
     "tokens_per_round": "rewards.speed.tokens_per_round",
+    "code_stdio": "rewards.sandbox.code.code_stdio",
+    "code_calls": "rewards.sandbox.code.code_calls",
+    "code_asserts": "rewards.sandbox.code.code_asserts",
     "scene": "rewards.scenes.reward.scene",
     "jpeg_compressibility": "rewards.images.jpeg.jpeg_compressibility",
     "jpeg_incompressibility": "rewards.images.jpeg.jpeg_incompressibility",
@@ -29,6 +32,29 @@ REGISTERED = {
     "digit_log_probability": "rewards.images.digits.digit_log_probability",
     "brightness": "rewards.differentiable.brightness",
     "text_image_similarity": "rewards.images.dual_encoder.text_image_similarity",
+    "judge": "rewards.judge.rubric.judge",
+    "judge_win_rate": "rewards.judge.win_rate.judge_win_rate",
+    "remote_reward_model": "rewards.remote.reward_model.remote_reward_model",
+    "clip_score": "rewards.images.preferences.clip_score",
+    "pick_score": "rewards.images.preferences.pick_score",
+    "hps_v2": "rewards.images.preferences.hps_v2",
+    "image_reward": "rewards.images.image_reward.image_reward",
+    "aesthetic": "rewards.images.aesthetic.aesthetic",
+    "safety": "rewards.images.safety.safety",
+    "geneval": "rewards.geneval.reward.geneval",
+    "ocr": "rewards.reading.rapid.ocr",
+    "ocr_tesseract": "rewards.reading.tesseract.ocr_tesseract",
+    "countdown": "rewards.checks.countdown.countdown",
+    "countdown_shaped": "rewards.checks.countdown.countdown_shaped",
+    "sudoku": "rewards.checks.sudoku.sudoku",
+    "sudoku_shaped": "rewards.checks.sudoku.sudoku_shaped",
+    "json_schema": "rewards.checks.json_schema.json_schema",
+    "xml_format": "rewards.checks.xml_format.xml_format",
+    "length": "rewards.checks.length.length",
+    "exact_match": "rewards.checks.matching.exact_match",
+    "regex_match": "rewards.checks.matching.regex_match",
+    "multiple_choice": "rewards.checks.multiple_choice.multiple_choice",
+    "instruction_following": "rewards.checks.instruction_following.instruction_following",
     "preference_model": "rewards.preference.reward.preference_model",
 }
 """Short name -> dotted path. A path, not a function: naming one reward must not import the libraries of all."""
@@ -37,6 +63,9 @@ COMPLETIONS = {
     "reasoning_gym": "text",
     "math": "text",
     "tokens_per_round": "text",
+    "code_stdio": "text",
+    "code_calls": "text",
+    "code_asserts": "text",
     "scene": "image",
     "jpeg_compressibility": "image",
     "jpeg_incompressibility": "image",
@@ -44,6 +73,27 @@ COMPLETIONS = {
     "digit_log_probability": "image",
     "brightness": "image",
     "text_image_similarity": "image",
+    "remote_reward_model": "text",
+    "clip_score": "image",
+    "pick_score": "image",
+    "hps_v2": "image",
+    "image_reward": "image",
+    "aesthetic": "image",
+    "safety": "image",
+    "geneval": "image",
+    "ocr": "image",
+    "ocr_tesseract": "image",
+    "countdown": "text",
+    "countdown_shaped": "text",
+    "sudoku": "text",
+    "sudoku_shaped": "text",
+    "json_schema": "text",
+    "xml_format": "text",
+    "length": "text",
+    "exact_match": "text",
+    "regex_match": "text",
+    "multiple_choice": "text",
+    "instruction_following": "text",
     "preference_model": "text",
 }
 """What a registered function scores, so that a run can refuse it before it starts. A function that is not listed is not
@@ -141,6 +191,11 @@ def check_columns(name: str, term: RewardTerm, columns: Collection[str]) -> None
     given = {*columns} - {*GIVEN_ANYWAY}
     check_clash(name, term, given)
     function = resolve_term(name, term)
+    if (check := getattr(function, "check", None)) is not None:  # of functions that can say more before the start
+        try:
+            check(term.args, given)
+        except ValueError as error:
+            raise RewardError(f"reward.terms.{name}.args: {error}") from error
     try:
         parameters = inspect.signature(function, follow_wrapped=False).parameters.values()  # that is how it is called
     except ValueError:  # one that is written in C and does not say
@@ -171,6 +226,11 @@ def resolve_term(name: str, term: RewardTerm) -> RewardFunction:
         function = resolve(term.function)
     except RewardError as error:
         raise RewardError(f"reward.terms.{name}: {error}") from error
+    if isinstance(function, Rubric) and term.per is Per.group:
+        raise RewardError(
+            f"reward.terms.{name}.per=group: {term.function} is a function of one completion, which compares nothing; "
+            f"use per=sample"
+        )
     return function.named if isinstance(function, Rubric) and term.criteria else function
 
 

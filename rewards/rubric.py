@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 FILLED_IN = ("prompt", "completion", "state", "task", "info", "parser")
-"""Arguments that need no column."""
+"""Arguments that need no column. `answer` does: verifiers itself makes an empty one, that no completion is equal to."""
+STATE = ("prompt", "completion", "answer", "task", "info")
 
 
 def in_style_of_verifiers(found: Any) -> bool:
@@ -66,7 +67,7 @@ class Rubric:
             for index, completion in enumerate(completions)
         ]
         found = {
-            name: [float(value) for value in await asyncio.gather(*(_call(function, row) for row in rows))]
+            name: [_number(name, value) for value in await asyncio.gather(*(_call(function, row) for row in rows))]
             for name, function in self._functions.items()
         }
         if self._by_name:
@@ -74,9 +75,9 @@ class Rubric:
         return [sum(self._weights[name] * found[name][index] for name in found) for index in range(len(rows))]
 
     def _row(self, prompt: Any, completion: Any, columns: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, Any]:
-        row = {"task": "default", "info": {}, "answer": "", **columns, **args, **self._objects}
+        row = {"task": "default", "info": {}, **columns, **args, **self._objects}
         row |= {"prompt": prompt, "completion": completion}
-        return {**row, "state": {name: row[name] for name in ("prompt", "completion", "answer", "task", "info")}}
+        return {**row, "state": {name: row[name] for name in STATE if name in row}}
 
 
 def _is_rubric(found: Any) -> bool:
@@ -97,6 +98,12 @@ def _parts(found: Any) -> tuple[dict[str, Callable[..., Any]], dict[str, float],
     objects = {name: each for member in members for name, each in getattr(member, "class_objects", {}).items()}
     weights = dict(zip(names, map(float, found.get_reward_weights()), strict=True))
     return dict(zip(names, functions, strict=True)), weights, objects
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None or isinstance(value, str | bytes):  # a text would be read, and none of it is a score
+        raise TypeError(f"{name} returned {value!r:.80}; a number is expected")
+    return float(value)
 
 
 async def _call(function: Callable[..., Any], row: Mapping[str, Any]) -> Any:

@@ -122,6 +122,38 @@ def sample(
 
 
 @app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, Parquet, or a folder of pictures.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which holds the completions; completion, response or image without it."),
+    ] = None,
+    labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Column of people's judgements, as numbers, that the scores are compared with."),
+    ] = None,
+    output: Annotated[Optional[Path], typer.Option(help="JSONL or Parquet file for rows and scores.")] = None,  # noqa: UP045
+    overwrite: Overwrite = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Score completions that exist already, as a run would: reward=math, any reward, or that of a run."""
+    from rl.commands.scoring import score_file
+
+    unused = [f"{path}=unused" for path in ("data.train.name", "model.path", "run.name")]  # which have no default
+    if run is None:
+        from configs.compose import compose
+
+        composed = compose([*unused, *(overrides or [])], config_dir)
+    else:
+        from rl.records.saved import EVERYTHING, run_configuration
+
+        composed = run_configuration(run, overrides or [], [name for name in EVERYTHING if name != "reward"])
+    score_file(file, composed.config, column, labels, output, overwrite)
+
+
+@app.command()
 def pairs(
     output: Annotated[Path, typer.Option(help="JSONL file to write; images go into a folder beside it.")],
     gap: Annotated[float, typer.Option(help="Least difference between the rewards of a pair.")],
@@ -231,7 +263,9 @@ def algorithms(
 
 @app.command("list")
 def list_files(
-    what: Annotated[str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts or clusters.")],
+    what: Annotated[
+        str, typer.Argument(help="recipes, rewards, models, data, algorithms, rollouts, clusters or tasks.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config_dir: ConfigDir = None,
 ) -> None:
@@ -239,6 +273,28 @@ def list_files(
     from rl.commands.listing import show_list
 
     show_list(what, config_dir, as_json)
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data before they are trained on.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def check_data(
+    overrides: Overrides = None,
+    rewards: Annotated[
+        bool, typer.Option("--rewards", help="Also name rows that the reward cannot score, whatever is answered.")
+    ] = False,
+    rows: Annotated[Optional[int], typer.Option(min=1, help="Look at so many of each source; all without it.")] = None,  # noqa: UP045
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config_dir: ConfigDir = None,
+) -> None:
+    """Name each bad row of data.train, data.also and data.evaluation, and tell lengths, repetitions and what both have.
+    Exit code 1 where a row is bad."""
+    from rl.commands.data_check import check_data as check
+
+    if check(overrides or [], config_dir, rewards, rows, as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,152 +1,66 @@
-"""What reasoning-gym's verifiers pay for answers that deserve nothing: `python -m docs.generate.verifiers` writes
-docs/verifiers.md.
+"""`python -m docs.generate.verifiers` writes docs/verifiers.md and rewards/reasoning_tasks.json: of each task of
+reasoning-gym, whether its scorer is exact, graded or unsafe to optimise.
 
-Each task's verifier, as the library has it, scores the own answers of some entries and the same with other words behind
-them, the next entry's answer, the question, and texts that anybody could write without reading it: trivial, malformed
-and adversarial ones. It does so in a scoring process, under a deadline.
+Found by `docs.generate.attacks`. The file is what `rewards.known_tasks` refuses and warns by.
 """
 
 from __future__ import annotations
 
-import functools
+import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from reasoning_gym.factory import DATASETS, create_dataset
+from reasoning_gym.factory import create_dataset
 
-from rewards.known_tasks import GUARDED, REFUSED, WEAK
-from rewards.options import RewardOptions, RewardTerm
-from rewards.scoring.scorer import Scorer
-from rewards.scoring.scores import MALFORMED as RAISED
-from rewards.scoring.scores import Failure, ScoreRequest
+from docs.generate.attacks import COMMON, ENTRIES, FIXED, NOTABLE, OWN, SEEDS, Finding, scan, tasks
+from rewards.known_tasks import GUARDED, REFUSED, TABLE
 
 PAGE = Path(__file__).parents[1] / "verifiers.md"
-ENTRIES, SEED = 3, 11
 LABELS = 2000
 """Syllogisms whose labels are checked."""
-DEADLINE = 3.0
-"""Seconds of one answer."""
-NOTABLE = 0.2
-"""Partial credit that the page tells."""
-TRIVIAL = (
-    "", "0", "1", "-1", "2", "24", "1+1", "1*2*3*4", "yes", "no", "True", "False", "None", "A", "a", "x", "up", "[]",
-    "{}", "()",
-)  # fmt: skip
-MALFORMED = (
-    "I do not know", "(((", "[[1, 2]", '{"a": ', "1/0", "∞ é", "\x00", "a,b", "1,2,3\n4,5", "[[[]]]", '["x"]',
-    '{"a": 1}', "0 0\n0 0", "-", ".", "1x2", "1 x 2", "((1)", "null", "[null]", "[[1],[2]]", "[1]", "[{}]",
-    '[{"a": "b"}]', "a b c d", "1 2 3 4", "a\nb\nc", "1 " * 2000, "é" * 3000,
-)  # fmt: skip
-ADVERSARIAL = (
-    "nan", "inf", "-inf", "nan+nanj", "nani", "nan nan", "[nan]", "1e999", "-1e999", "1e-999", "9" * 400, "1" * 5000,
-    "True False yes no",
-)  # fmt: skip
-ENDLESS = "9**9**9**9"
-"""For the first entry alone: each costs twice the deadline."""
+SEED = 11
+LUCKY = 0.3
+"""Share of a most frequent answer that the page tells."""
 
 
-@dataclass
-class Finding:
+@dataclass(frozen=True)
+class Verdict:
     """Of one task."""
 
-    task: str
-    own: set[float | None] = field(default_factory=set)
-    """Scores of the entries' own answers; None where an entry has none."""
-    paid: dict[str, int] = field(default_factory=dict)
-    """Full scores of each text, for entries whose own answer is another."""
-    part: tuple[float, str] = (0.0, "")
-    """The most that is paid in part for one of the texts that say nothing, and the text."""
-    raised: set[str] = field(default_factory=set)
-    """Kinds of exceptions."""
-    late: list[str] = field(default_factory=list)
-    """Texts that took too long, or too much memory."""
+    found: Finding
+    """The library's scorer."""
+    here: Finding | None = None
+    """The reward `reasoning_gym`, where the scorer is unsafe and the task not refused."""
+
+    @property
+    def task(self) -> str:
+        return self.found.task
+
+    @property
+    def kind(self) -> str:
+        return "unsafe" if self.task in REFUSED else self.found.kind
+
+    @property
+    def weak(self) -> str:
+        """What our reward still pays; empty where nothing does."""
+        return "" if self.here is None else self.here.weak
+
+    def row(self) -> dict[str, Any]:
+        """What the file says of it."""
+        share, answer = self.found.common
+        why = REFUSED.get(self.task) or self.found.weak
+        return {"scorer": self.kind, "why": why, "here": self.weak, "common": {"answer": answer, "share": share}}
 
 
-def library(
-    completions: list[str], entry: list[dict], log_malformed: Callable[[int, str, str], None], **_: Any
-) -> list[float]:
-    """The library's scores; a reward function, so that a scoring process can call it."""
-    scores = []
-    for index, (completion, one) in enumerate(zip(completions, entry, strict=True)):
-        try:
-            scorer = _dataset(one["metadata"]["source_dataset"]).score_answer
-            scores.append(float(scorer(completion, one)))
-        except MemoryError:
-            raise
-        except Exception as error:
-            log_malformed(index, one["metadata"]["source_dataset"], type(error).__name__)
-            scores.append(0.0)
-    return scores
-
-
-@functools.cache
-def _dataset(task: str) -> Any:
-    return create_dataset(task)
-
-
-def scan(tasks: Iterable[str], entries: int = ENTRIES) -> list[Finding]:
-    """One finding for each task."""
-    terms = {"library": RewardTerm(function="docs.generate.verifiers.library")}
-    scorer = Scorer(RewardOptions(terms=terms, timeout_seconds=DEADLINE))
-    try:
-        return [finding(task, lambda request: _under_deadline(scorer, request), entries) for task in tasks]
-    finally:
-        scorer.stop()
-
-
-def _under_deadline(scorer: Scorer, request: ScoreRequest) -> tuple[Iterable[float], list[Failure]]:
-    scores = scorer.score(request)
-    return scores.total, scores.failures
-
-
-def finding(
-    task: str, score: Callable[[ScoreRequest], tuple[Iterable[float], list[Failure]]], entries: int = ENTRIES
-) -> Finding:
-    """
-    Args:
-        score: gives `library`'s scores of a request, and its failures.
-    """
-    dataset = create_dataset(task, seed=SEED, size=entries)
-    problems = [dataset[index] for index in range(entries)]
-    asked = [(one, name, text) for place, one in enumerate(problems) for name, text in _texts(problems, place).items()]
-    scores, failures = score(
-        ScoreRequest([""] * len(asked), [text for _, _, text in asked], columns={"entry": [one for one, _, _ in asked]})
-    )
-    found = Finding(task, own={None} if any(one["answer"] is None for one in problems) else set())
-    for (one, name, text), paid in zip(asked, scores, strict=True):
-        if name == "own":
-            found.own.add(round(float(paid), 3))
-        elif paid >= 1 and text.strip() != str(one["answer"]).strip():
-            found.paid[name] = found.paid.get(name, 0) + 1
-        elif name in _FIXED and str(one["answer"]) not in text and found.part[0] < paid < 1:
-            found.part = (float(paid), name)
-    found.raised = {failure.message for failure in failures if failure.kind == RAISED}
-    found.late = sorted({asked[each.index][1] for each in failures if each.kind != RAISED})
-    return found
-
-
-def _texts(problems: list[dict], place: int) -> dict[str, str]:
-    """Name -> text."""
-    own, following = problems[place]["answer"], problems[(place + 1) % len(problems)]["answer"]
-    texts = {**_FIXED, "the next entry's": str(following), "the question": problems[place]["question"]}
-    if place == 0:
-        texts[ENDLESS] = ENDLESS
-    if own is None:
-        return texts
-    return {**texts, "own": own, "own, with more": f"{own} or not", "own, twice": f"{own}\n{own}"}
-
-
-def _shown(text: str) -> str:
-    shown = re.sub(r"\s+", " ", text.replace("\x00", "NUL")) or "nothing"
-    return shown if len(shown) <= 20 else f"{shown[:6]}... ({len(text)} characters)"
-
-
-_FIXED = {_shown(text): text for text in (*TRIVIAL, *MALFORMED, *ADVERSARIAL)}
+def verdicts(names: list[str]) -> list[Verdict]:
+    found = scan(names)
+    again = [each.task for each in found if each.weak and each.task not in REFUSED]
+    ours = {each.task: each for each in scan(again, "rewards.reasoning.reasoning_gym")}
+    return [Verdict(each, ours.get(each.task)) for each in found]
 
 
 def wrong_labels(count: int = LABELS) -> float:
@@ -186,13 +100,14 @@ def _true(statement: tuple[str, str, str], world: list[tuple[bool, ...]], terms:
     return {"All": all(having), "No": not any(having), "Some": any(having), "Some not": not all(having)}[quantifier]
 
 
-def row(found: Finding) -> str | None:
-    """A line of the page's table; None where there is nothing to tell."""
+def row(verdict: Verdict) -> str:
+    """A line of the page's table."""
+    found = verdict.found
     told, here = [], []
     if found.task in REFUSED:
         here.append(f"**refused**: {REFUSED[found.task]}")
-    if found.task in WEAK:
-        here.append(f"warned of: {WEAK[found.task]}")
+    if verdict.weak:
+        here.append(f"warned of: {verdict.weak}")
     if found.task in GUARDED:
         here.append(f"checked: {GUARDED[found.task]}")
     if found.own != {1.0}:
@@ -202,7 +117,7 @@ def row(found: Finding) -> str | None:
         told.append(f"pays 1 for {len(found.paid)} of the texts")
     elif found.paid:
         told.append("pays 1 for " + ", ".join(f"`{name}`" for name in sorted(found.paid)))
-    if found.part[0] >= NOTABLE:
+    if found.part[0] >= NOTABLE / 2:
         told.append(f"pays {found.part[0]:.2g} for `{found.part[1]}`")
     if found.raised:
         told.append("raises " + ", ".join(sorted(found.raised)))
@@ -211,33 +126,51 @@ def row(found: Finding) -> str | None:
         told.append("does not end on " + ", ".join(f"`{name}`" for name in found.late))
         if GUARDED.get(found.task) != GUARDED["n_queens"]:
             here.append("not scored (`timeout`)")
-    return f"| `{found.task}` | {'; '.join(told)} | {'; '.join(here)} |" if told or here else None
+    share, answer = found.common
+    luck = f"`{answer}`: {share:.0%}" if share >= LUCKY else ""
+    cells = f"`{found.task}`", verdict.kind, luck, "; ".join(told), "; ".join(here)
+    return f"| {' | '.join(cells)} |"
 
 
-def tasks() -> list[str]:
-    return sorted(set(DATASETS) - {"composite"})  # which holds others
-
-
-def page(findings: list[Finding], wrong: float) -> str:
-    rows = [line for line in map(row, findings) if line is not None]
+def page(found: list[Verdict], wrong: float) -> str:
+    counts = {kind: sum(each.kind == kind for each in found) for kind in ("exact", "graded", "unsafe")}
+    named = ", ".join(f"`{name}`" for name in OWN)
     return f"""# Verifiers of reasoning-gym
 
-What the verifiers of reasoning-gym {version("reasoning_gym")} pay for answers that deserve nothing; written by
-`python -m docs.generate.verifiers`. Each of the {len(findings)} tasks scored, for {ENTRIES} entries, their own answers,
-the same with other words behind them, the next entry's answer, the question, and {len(_FIXED) + 1} texts that say
-nothing: trivial, malformed and adversarial ones. The last column says what the reward `reasoning_gym` makes of it
-([Rewards](rewards.md#tasks-of-reasoning-gym)).
+Which of the scorers of reasoning-gym {version("reasoning_gym")} may be optimised; written by
+`python -m docs.generate.verifiers`. Each of the {len(found)} tasks scored, for {ENTRIES} entries of each of
+{len(SEEDS)} seeds, their own answers, the same spoilt and with more around them
+({named}),
+the next entry's answer, the question, and {len(FIXED) + 1} texts that say nothing: trivial, malformed and adversarial
+ones, templates of answers, and long lists of candidates.
 
-| task | its verifier | here |
-|---|---|---|
-{chr(10).join(rows)}
+- **exact** ({counts["exact"]} tasks): nothing but the right answer was paid, and that with 1;
+- **graded** ({counts["graded"]}): other texts earned a part. `strict: true` pays full scores only, and makes it exact;
+- **unsafe** ({counts["unsafe"]}): a text that is no answer earned 1, or one that says nothing earned a fifth and more
+  on average, or the labels are wrong. A policy will find it.
 
-The other {len(findings) - len(rows)} tasks pay their own answers and nothing for these texts.
+The fourth column is what the library's scorer does, the last what comes of it here
+([Rewards](rewards.md#tasks-of-reasoning-gym)): tasks are refused by name where `data=` opens them, or warned of, or
+their answers are checked before the scorer sees them. The third is what luck earns, where that is {LUCKY:.0%} and more:
+how often the most frequent answer of {COMMON} entries is right. No reward can tell a lucky answer from a known one.
+`rewards/reasoning_tasks.json` has the same for programs, and so has `denoiserl list tasks --json`.
+
+| task | scorer | most frequent answer | what it pays beside right answers | here |
+|---|---|---|---|---|
+{chr(10).join(map(row, found))}
 
 Of {LABELS} syllogisms, {100 * wrong:.1f} % have a wrong label: whether the conclusion follows was looked up in all
 worlds in which there is some being of each kind.
 """
 
 
+def table(found: list[Verdict]) -> str:
+    """The file's text."""
+    content = {"reasoning_gym": version("reasoning_gym"), "tasks": {each.task: each.row() for each in found}}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(scan(tasks()), wrong_labels()))
+    everything = verdicts(tasks())
+    TABLE.write_text(table(everything), encoding="utf-8")
+    PAGE.write_text(page(everything, wrong_labels()), encoding="utf-8")

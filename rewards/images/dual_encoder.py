@@ -10,10 +10,12 @@ a share of 0.3 of it. The embedding of a prompt that is longer than the encoder 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.differentiable import differentiable
+from rewards.images.preprocessing import Preprocessing
 from rewards.model_folder import checked_if_ours
 from rewards.segments import segments
 
@@ -58,8 +60,8 @@ def text_image_similarity(
 
 
 @functools.cache
-def dual_encoder(path: str, device: str) -> DualEncoder:
-    return DualEncoder(path, device)
+def dual_encoder(path: str, device: str, preprocessing: Preprocessing | None = None) -> DualEncoder:
+    return DualEncoder(path, device, preprocessing)
 
 
 @functools.cache
@@ -77,11 +79,15 @@ def common_direction(path: str, device: str, captions: str) -> Tensor:
 class DualEncoder:
     """A frozen fp32 CLIPModel of transformers."""
 
-    def __init__(self, path: str, device: str) -> None:
+    def __init__(self, path: str, device: str, preprocessing: Preprocessing | None = None) -> None:
         """
+        Args:
+            preprocessing: how pictures become what the encoder sees; None is `_square` with the image processor's
+                numbers.
+
         Raises:
-            ValueError: the checkpoint lacks weights, which the library would draw at random; or it was trained here and
-                has changed since.
+            ValueError: the checkpoint lacks weights, which the library would draw at random, or sees pictures of
+                another size than `preprocessing` makes; or it was trained here and has changed since.
         """
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
@@ -94,19 +100,39 @@ class DualEncoder:
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.limit = min(self.tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
         self.size: int = model.config.vision_config.image_size
-        processor = AutoImageProcessor.from_pretrained(path)
-        self.mean = self._per_channel(processor.image_mean)
-        self.std = self._per_channel(processor.image_std)
+        self.pixels: Callable[[Tensor], Tensor]
+        """(B, 3, size, size) what the encoder sees of images (B, 3, H, W)"""
+        if preprocessing is None:
+            processor = AutoImageProcessor.from_pretrained(path)
+            mean, std = self._per_channel(processor.image_mean), self._per_channel(processor.image_std)
+            self.pixels = functools.partial(_square, size=self.size, mean=mean, std=std)
+        elif preprocessing.size == self.size:
+            self.pixels = preprocessing
+        else:
+            raise ValueError(
+                f"{path} sees pictures of {self.size} x {self.size} pixels, and its preprocessing makes "
+                f"{preprocessing.size} x {preprocessing.size}: the weights and the file are not of one model"
+            )
 
     def texts(self, texts: list[str]) -> Tensor:
         """(B, W) embeddings: the mean of a text's segments, each of length one."""
         import torch
 
         parts = [segments(text, self.fits) for text in texts]
-        tokens = self.tokenizer([segment for part in parts for segment in part], padding=True, return_tensors="pt")
-        embeds = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
-        embeds = embeds / embeds.norm(dim=1, keepdim=True)
+        embeds = self._embedded([segment for part in parts for segment in part])
         return torch.stack([part.mean(0) for part in embeds.split([len(part) for part in parts])])
+
+    def beginnings(self, texts: list[str]) -> Tensor:
+        """(B, W) embeddings of length one of as much of each text as the encoder reads, as published."""
+        different = list(dict.fromkeys(texts))  # a group asks for the same picture
+        embeds = self._embedded(different, truncation=True, max_length=self.limit)
+        return embeds[[different.index(text) for text in texts]]
+
+    def _embedded(self, texts: list[str], **limits: Any) -> Tensor:
+        """(B, W) of length one."""
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt", **limits)
+        embeds = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
+        return embeds / embeds.norm(dim=1, keepdim=True)
 
     def fits(self, text: str) -> bool:
         return len(self.tokenizer(text).input_ids) <= self.limit
@@ -120,18 +146,19 @@ class DualEncoder:
         embeds = self.model.get_image_features(pixels).pooler_output
         return embeds / embeds.norm(dim=1, keepdim=True)
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """(B, 3, size, size) what the encoder sees: the middle square, as its image processor makes it."""
-        from torch.nn import functional
-
-        height, width = images.shape[-2:]
-        edge = min(height, width)
-        top, left = (height - edge) // 2, (width - edge) // 2
-        square = images[:, :, top : top + edge, left : left + edge]
-        scaled = functional.interpolate(square, (self.size, self.size), mode="bicubic", antialias=True)
-        return (scaled.clamp(0, 1) - self.mean) / self.std
-
     def _per_channel(self, values: list[float]) -> torch.Tensor:
         import torch
 
         return torch.tensor(values, device=self.model.device).view(1, 3, 1, 1)
+
+
+def _square(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, size, size) the middle square, nearly as an image processor makes it: without rounding to bytes."""
+    from torch.nn import functional
+
+    height, width = images.shape[-2:]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = images[:, :, top : top + edge, left : left + edge]
+    scaled = functional.interpolate(square, (size, size), mode="bicubic", antialias=True)
+    return (scaled.clamp(0, 1) - mean) / std

@@ -4,9 +4,7 @@ The reference is read to its last sign, or the row is in error: nobody can be ri
 understood. So is an answer, or it is wrong; that is counted as `malformed`. Algebra runs in a process of its own, under
 a deadline that holds in any thread; what does not meet it is not scored.
 
-Known limits. The reference decides what matters: a unit or a base that only the *answer* has is ignored, and so is the
-sign of a currency that only one of them has. `50\\%` equals neither 0.5 nor 50. An equation `x = 5` equals 5. Plain
-words, dates and times are compared as text.
+The rules, the conventions and the known limits are in `docs/mathematics.md`.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from math import isfinite
@@ -23,15 +22,19 @@ from typing import Any
 from rewards.mathematics.judge import Malformed, judge
 from rewards.mathematics.notation import Unreadable, Written
 from rewards.options import RewardOptions, RewardTerm
-from rewards.scoring.process import FunctionRaised, ProcessLost, ScoringProcess
+from rewards.scoring.process import DeadlinePassed, FunctionRaised, ProcessLost, ScoringProcess
 
-DEADLINE = 3.0
-"""Seconds that one pair may take; a process that replaces a killed one needs one or two more."""
+DEADLINE = 2.0
+"""Seconds of algebra that one pair may take. A process that replaces a killed one needs one or two more."""
+GRACE = 1.0
+"""Seconds after which a process that does not stop at the deadline is killed."""
 MEMORY_GIB = 4.0
 """GiB that the process may allocate, on Linux."""
 
 _lock = threading.Lock()
 _process: ScoringProcess | None = None
+_pair = threading.local()
+"""`left`: seconds of algebra that the pair which this thread scores has left."""
 
 
 class NotScored(ValueError):
@@ -48,8 +51,8 @@ def math(
     r"""1 for a right answer, 0 for a wrong or missing one, None where the reference is blank or None: a problem of
     another data set, which has none.
 
-    The answer of a completion is the content of its last `\boxed{}` or `<answer>`; without one, what follows the last
-    `####`, "answer is" or "answer:"; without those, the text or the last formula or number in it.
+    Everything that a completion marks as its answer and does not take back must be right: see
+    `rewards.mathematics.claims`.
 
     Args:
         answer: N references, bare or boxed. `solution`, the name that TRL uses, is read when there is no `answer`.
@@ -67,6 +70,7 @@ def math(
     for index, (completion, reference) in enumerate(zip(completions, references, strict=True)):
         score = None
         if reference is not None and str(reference).strip():
+            _pair.left = DEADLINE
             try:
                 score = judge(completion, _text_of(reference), algebra)
             except (Unreadable, Unanswered) as error:
@@ -116,19 +120,38 @@ def algebra(gold: Written, given: Written) -> float:
 
 @lru_cache(maxsize=4096)  # a batch that fails is scored again, sample by sample
 def _known(gold: Written, given: Written) -> float | str:
-    global _process
+    """Raises Unanswered where there was less than the whole deadline for it: then it is not known."""
+    late = f"comparing the answer with the reference: no answer within {DEADLINE:g} s"
     with _lock:
-        if _process is None:
-            _process = ScoringProcess(
-                RewardOptions(
-                    terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
-                )
-            )
-        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "columns": {}}
+        process = _started()
+        left, start = getattr(_pair, "left", DEADLINE), time.monotonic()
+        if left <= 0:
+            raise Unanswered(late)
+        arguments = {"prompts": [""], "completions": [(gold, given)], "completion_ids": None, "update": None}
         try:
-            return float(_process.call("equal", {**arguments, "update": None}, DEADLINE)["values"][0])
+            reply = process.call("equal", {**arguments, "columns": {"seconds": [left]}}, left + GRACE)
+            return float(reply["values"][0])
         except (ProcessLost, FunctionRaised) as error:
-            return f"comparing the answer with the reference: {error}"
+            timed_out = isinstance(error, DeadlinePassed) or "TimeoutError" in str(error)
+            why = late if timed_out else f"comparing the answer with the reference: {error}"
+        finally:
+            _pair.left = left - (time.monotonic() - start)
+    if left < DEADLINE:
+        raise Unanswered(why)
+    return why
+
+
+def _started() -> ScoringProcess:
+    """The start is not the pair's time: it would lose the first one on a busy machine."""
+    global _process
+    if _process is None:
+        _process = ScoringProcess(
+            RewardOptions(
+                terms={"equal": RewardTerm(function="rewards.mathematics.equality.equal")}, memory_gib=MEMORY_GIB
+            )
+        )
+    _process.start()
+    return _process
 
 
 def _stop() -> None:

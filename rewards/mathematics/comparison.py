@@ -6,18 +6,20 @@ neither 50 nor 0.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from rewards.mathematics.notation import Written
 from rewards.mathematics.numbers import close, plain
+from rewards.mathematics.units import canonical
 
 EQUAL, DIFFERENT, UNREADABLE_ANSWER, UNREADABLE_REFERENCE = 1.0, 0.0, -1.0, -2.0
 
 Algebra = Callable[[Written, Written], float]
 """`rewards.mathematics.equality.equal` of one pair, under a deadline; raises when it is not met."""
 
-_CURRENCIES = ("$", "€", "£", "¥", "₹", "pounds", "euro")
+_CURRENCIES = ("$", "€", "£", "¥", "₹")
 
 
 def compare(gold: Written, given: Written, algebra: Algebra) -> float:
@@ -32,7 +34,9 @@ def compare(gold: Written, given: Written, algebra: Algebra) -> float:
         return float((gold.parts, gold.base) == (given.parts, given.base))
     if gold.unit == "°" and given.unit is None:
         return _values(_radians(gold), given, algebra)
-    if not _same_unit(gold.unit, given.unit) or (gold.name and given.name and gold.name != given.name):
+    gold, given = _with_sign(gold, given.unit), _with_sign(given, gold.unit)
+    said = ((gold.name, given.name), (gold.joined, given.joined))
+    if not _same_unit(gold.unit, given.unit) or any(one and other and one != other for one, other in said):
         return DIFFERENT
     verdict = _values(gold, given, algebra)
     if verdict == DIFFERENT and given.unit == "°" and gold.unit is None:
@@ -44,6 +48,16 @@ def _same_unit(gold: str | None, given: str | None) -> bool:
     if gold in _CURRENCIES and given is None:
         return True
     return gold == given or (gold is None and given != "%")
+
+
+def _with_sign(written: Written, unit: str | None) -> Written:
+    """`5 m` as five metres beside something that has metres; by itself it is a product."""
+    if unit is None or written.unit is not None or len(written.parts) != 1 or not isinstance(written.parts[0], str):
+        return written
+    value = re.fullmatch(r"(.*[\d)}])\s*([A-Za-z][A-Za-z/^\d{}]*)", written.parts[0])
+    if value is None or canonical(value[2].replace("{", "").replace("}", "")) != unit:
+        return written
+    return replace(written, parts=(value[1],), unit=unit)
 
 
 def _radians(written: Written) -> Written:
@@ -72,8 +86,7 @@ def _values(gold: Written, given: Written, algebra: Algebra) -> float:
         if wanted and got:
             exact = wanted[1] and got[1]
             return float(wanted[0] == got[0] if exact else close(wanted[0], got[0]))
-    sides = [Written(each.parts, each.brackets) for each in (gold, given)]
-    return algebra(*sides)
+    return algebra(*(replace(each, unit=None, modulus=None) for each in (gold, given)))
 
 
 def _plain(part: str | Written) -> tuple | None:

@@ -7,9 +7,15 @@ wherever they stand in them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import re
+import signal
+import threading
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -21,6 +27,7 @@ from sympy.core.relational import Relational
 
 from rewards.mathematics.notation import Unreadable, Written
 from rewards.mathematics.numbers import SIGNIFICANT_DIGITS, close, decimals
+from rewards.mathematics.sets import about_sets, as_set, same_set
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timers are off
 
@@ -31,19 +38,59 @@ _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
 _CONVERSION = ConversionConfig(lowercase_symbols=False)  # R / r is not 1
+_IMAGINARY = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])|\\sqrt\s*\{\s*-\s*[\d.]+\s*\}|(?<=\d)i|(?<![A-Za-z\\])i(?=\\)")
+_INDEXED = re.compile(r"\\(?:sum|prod|int|lim)|_\s*\{?\s*i|i\s*_")
 _DIGITS = 40
 """Digits to which numbers without a decimal point are computed where algebra does not decide."""
 _POINTS = 3
 """Random points at which formulas that `verify` calls equal must be equal."""
 
 
-def equal(completions: list[tuple[Written, Written]], **_: Any) -> list[float]:
-    """One of the constants above for each pair (reference, answer); the signature is that of a reward function."""
-    return [_verdict(gold, given) for gold, given in completions]
+class _TimeIsUp(BaseException):
+    """Not an Exception, of which sympy catches many."""
+
+
+def equal(completions: list[tuple[Written, Written]], seconds: list[float] | None = None, **_: Any) -> list[float]:
+    """One of the constants above for each pair (reference, answer); the signature is that of a reward function.
+
+    Args:
+        seconds: that each pair may take. A loop in Python ends then, and the process goes on; whoever owns the process
+            kills it for what does not end by itself, such as the product of two large integers.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    verdicts = []
+    for place, (gold, given) in enumerate(completions):
+        with _alarm(seconds[place] if seconds else None):
+            verdicts.append(_verdict(gold, given))
+    return verdicts
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raises TimeoutError; outside of a main thread, which alone hears signals, it does nothing."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(*_: Any) -> None:
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _TimeIsUp:
+        raise TimeoutError("no answer in time") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _verdict(gold: Written, given: Written) -> float:
-    complex_numbers = any(should_treat_as_complex(formula) for formula in (*gold.formulas(), *given.formulas()))
+    formulas = [*gold.formulas(), *given.formulas()]
+    complex_numbers = any(map(should_treat_as_complex, formulas)) or any(map(_has_imaginary_unit, formulas))
     wanted = _read(gold, complex_numbers)
     if wanted is None:
         return UNREADABLE_REFERENCE
@@ -79,6 +126,7 @@ def _values(written: Written, complex_numbers: bool) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=1024)  # to parse takes longer than to compare, and a group has one reference
 def _value(formula: str, complex_numbers: bool) -> Any:
     latex = normalize_latex(formula, _NORMALIZATION)
     value = latex2sympy(
@@ -90,16 +138,25 @@ def _value(formula: str, complex_numbers: bool) -> Any:
     )
     if not isinstance(value, sympy.Basic | sympy.MatrixBase):
         raise Unreadable(f"it is read as a {type(value).__name__}")
+    if complex_numbers and _has_imaginary_unit(formula):
+        value = value.subs({symbol: sympy.I for symbol in value.free_symbols if symbol.name == "i"})
     if isinstance(value, sympy.Basic) and value.has(sympy.nan, sympy.zoo):
         raise Unreadable("it is no number")
     return value
 
 
+def _has_imaginary_unit(formula: str) -> bool:
+    """Whether i is the imaginary unit, and no index."""
+    return bool(_IMAGINARY.search(formula)) and not _INDEXED.search(formula)
+
+
 def _same(gold: Written, given: Written, wanted: list[Any], got: list[Any]) -> bool:
     """Of two lists, tuples, sets or intervals, or of two formulas."""
-    if len(wanted) != len(got):
-        return False
-    if gold.brackets and given.brackets not in (gold.brackets, ""):
+    if about_sets(gold, given):
+        one, other = as_set(gold, wanted), as_set(given, got)
+        if one is not None and other is not None:
+            return same_set(one, other)
+    if len(wanted) != len(got) or not _brackets_fit(gold, given):
         return False
     ordered = gold.brackets not in ("", "{}") or given.brackets not in ("", "{}")
     if len(wanted) == 1 or ordered:
@@ -111,6 +168,16 @@ def _same(gold: Written, given: Written, wanted: list[Any], got: list[Any]) -> b
             return False
         left.remove(found)
     return True
+
+
+def _brackets_fit(gold: Written, given: Written) -> bool:
+    """The same, or one of the two is a list, which may be a tuple or a set but has no ends as an interval has."""
+    if gold.brackets == given.brackets:
+        return True
+    if gold.brackets and given.brackets:
+        return False
+    one = gold if gold.brackets else given
+    return one.brackets in ("()", "{}") or (one.brackets == "[]" and len(one.parts) != 2)
 
 
 def _same_part(gold: str | Written, given: str | Written, wanted: Any, got: Any) -> bool:
@@ -162,8 +229,8 @@ def _chain(value: Any) -> Any:
 
 
 def _names(value: Any) -> bool:
-    """A variable or a function of variables, such as f(x)."""
-    return value.is_Symbol or isinstance(value, AppliedUndef)
+    """A variable, a function of variables, such as f(x), or a derivative of one."""
+    return value.is_Symbol or isinstance(value, AppliedUndef | sympy.Derivative)
 
 
 def _is_number(value: Any) -> bool:

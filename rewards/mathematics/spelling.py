@@ -10,8 +10,6 @@ _SIGNS = {
     "\N{MULTIPLICATION SIGN}": r"\times ",
     "·⋅": r"\cdot ",
     "÷": r"\div ",
-    "π": r"\pi ",
-    "θ": r"\theta ",
     "∞": r"\infty ",
     "°º": r"^\circ ",
     "≤⩽": r"\le ",
@@ -23,9 +21,14 @@ _SIGNS = {
     "∩": r"\cap ",
     "∈": r"\in ",
     "±": r"\pm ",
+    "∅": r"\emptyset ",
     "…⋯": r"\ldots ",
     "√": r"\sqrt ",
     "\N{PRIME}\N{RIGHT SINGLE QUOTATION MARK}": "'",
+}
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega"
+_SIGNS |= {
+    unicodedata.lookup(f"GREEK SMALL LETTER {name.replace('lambda', 'lamda')}"): rf"\{name} " for name in _GREEK.split()
 }
 _LATEX = {ord(sign): latex for signs, latex in _SIGNS.items() for sign in signs}
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
@@ -34,10 +37,22 @@ _SPACES = re.compile(
     r"(?<!\\)\\(?:[,;:! ]|(?:quad|qquad|thinspace|enspace|displaystyle|limits)(?![A-Za-z]))|\\[hm]space\{[^{}]*\}|~"
 )
 _NAMED = re.compile(
-    r"(?<![A-Za-z\\])(?:arc(?:sin|cos|tan|cot|sec|csc)|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|max|min|"
-    r"gcd|lcm|det|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi|pi|infty)(?![A-Za-z])"
+    r"(?<![A-Za-z\\])(?:arc(?:sin|cos|tan|cot|sec|csc)|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|max|"
+    r"min(?!\s*$)|gcd|lcm|det|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi|pi|infty)(?![A-Za-z])"
 )
-_WRAPPED = re.compile(r"\\(?:mathbf|mathit|bm|boldsymbol|mathrm|textbf|text|textrm|mbox)\s*\{\s*([-\d.,/]+)\s*\}")
+_UNSEEN = re.compile(
+    r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|"
+    r"\\(?:checkmark|scriptstyle|textstyle|normalsize|tiny|small|large|"
+    r"Large|LARGE|huge|Huge)(?![a-z])"
+)
+_UNIT_POWER = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*[A-Za-z])\s*\^\s*\{?(-?\d)\}?\s*\}")
+_UNIT_FRACTION = re.compile(
+    r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}"
+)
+_ANGLE = re.compile(r"^\s*m?\s*\\(?:measured)?angle\s*\{?\s*[A-Z]{1,3}\s*\}?\s*=")
+_WRAPPED = re.compile(
+    r"\\(?:mathbf|mathit|bm|boldsymbol|mathrm|textbf|text|textrm|mbox|underline|emph)\s*\{\s*([-\d.,/]+)\s*\}"
+)
 _OPERATOR = re.compile(r"\\(?:text|textrm|mbox|mathrm)\s*\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])")
 _SHORT_FRACTION = re.compile(r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+(?:\.\d+)?|[a-z])")
@@ -55,11 +70,18 @@ _MULTIPLE = re.compile(rf"(?<=\d)\s*(?:\\text\{{\s*)?({'|'.join(_MULTIPLES)})\b\
 def plain_spelling(text: str) -> str:
     """The same in one spelling of signs, spaces and numerals."""
     text = "".join(_fraction_sign(sign) for sign in text)
+    text = re.sub(r"\\text\s*\{\s*¢\s*\}|\\?¢", r"\\text{cents}", text)
+    text = re.sub(r"\\langle(?![a-z])", "\N{MATHEMATICAL LEFT ANGLE BRACKET}", text)
+    text = re.sub(r"\\rangle(?![a-z])", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}", text)
     text = _SUPERSCRIPT.sub(_power, text).translate(_LATEX)
     text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"\\[dtc](frac|binom)(?![a-z])", r"\\\1", text.replace("{,}", ",").replace("**", "^"))
     text = re.sub(r"\\m?(?:left|right)(?![a-z])\s*\.?|\\(?:big|Big|bigg|Bigg)[lr]?(?![a-z])", "", text)
-    text = _SPACES.sub(" ", text)
+    text = _UNSEEN.sub(" ", _SPACES.sub(" ", text)).replace(r"\varnothing", r"\emptyset")
+    text = re.sub(r"\\colon(?![a-z])", ":", text)
+    text = re.sub(r"\\pi\s*(?=\()", r"\\pi \\cdot ", text)  # \pi(2) is no function of 2
+    text = _UNIT_FRACTION.sub(r"\\text{\1/\2}", _UNIT_POWER.sub(r"\\text{\1}^{\2}", text))
+    text = _ANGLE.sub("", text)
     text = _WRAPPED.sub(r"\1", text)
     text = _OPERATOR.sub(",", text)
     text = re.sub(r",\s*,", ",", text)

@@ -76,10 +76,11 @@ def main() -> None:
         if local is not None:
             GIVEN.update(_received(local))
         functions = {name: resolve_term(name, term) for name, term in options.terms.items()}
+        notes = [note for name, function in functions.items() if (note := _prepared(function, options, name))]
     except RewardError as error:
         write_message(stream, number, json.dumps({"error": printable(str(error))}).encode())
         return
-    write_message(stream, number, json.dumps({"ready": True}).encode())
+    write_message(stream, number, json.dumps({"ready": True, "notes": notes}).encode())
     here = os.getpid()
     while True:
         try:
@@ -90,6 +91,17 @@ def main() -> None:
         if os.getpid() != here:  # a function forked and both of them came back: one request has one answer
             os._exit(1)
         write_message(stream, number, json.dumps(reply).encode())
+
+
+def _prepared(function: RewardFunction, options: RewardOptions, name: str) -> str | None:
+    """What a function with an attribute `prepare`, called once with the options and its term, says of itself."""
+    prepare = getattr(function, "prepare", None)
+    if prepare is None:
+        return None
+    try:
+        return f"reward.terms.{name}: {printable(str(prepare(options, options.terms[name])))}"
+    except RewardError as error:
+        raise RewardError(f"reward.terms.{name}: {error}") from error
 
 
 def _received(local: bytes) -> dict[str, RewardFunction]:

@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 OVER_MEMORY = 125
@@ -31,6 +31,20 @@ _OF_ROLLUP = ("Pss_Anon", "Pss_Shmem", "SwapPss")
 
 def main() -> NoReturn:
     limit = None if sys.argv[1] == "-" else int(float(sys.argv[1]) * 2**30)
+    keep(sys.argv[2:], limit, LOOK_SECONDS)
+
+
+def keep(
+    command: list[str], limit: int | None, look: float, breach: Callable[[list[int]], int] | None = None
+) -> NoReturn:
+    """Run the command until it ends or is ended, and end as it did.
+
+    Args:
+        limit: bytes that it and all that it starts may hold together.
+        look: seconds from one look at them to the next.
+        breach: is told of the processes at each look, and says with which status this one ends because of what they
+            did; 0 is none.
+    """
     inherited = _inherited()
     _adopt_orphans()
     for number in (signal.SIGINT, signal.SIGHUP):  # for the other side, which then ends this
@@ -42,23 +56,26 @@ def main() -> NoReturn:
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     group = MemoryGroup.made(limit) if limit else None
-    kept = Kept(sys.argv[2:], group)
+    kept = Kept(command, group)
     for descriptor in inherited:  # the connection is the command's: it must close with that
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    over = False
+    why = 0
     ended = False
-    while not (ended or over):
-        ready = select.select([0, woken], [], [], LOOK_SECONDS if limit else None)[0]
+    while not (ended or why):
+        ready = select.select([0, woken], [], [], look if limit or breach else None)[0]
         arrived = os.read(woken, 1024) if woken in ready else b""
         kept.reap()
         ended = kept.status is not None or 0 in ready or signal.SIGTERM in arrived
-        over = not ended and limit is not None and memory_of(descendants(os.getpid()), limit) > limit
+        if not ended and (limit is not None or breach is not None):
+            processes = descendants(os.getpid())
+            over = limit is not None and memory_of(processes, limit) > limit
+            why = OVER_MEMORY if over else breach(processes) if breach is not None else 0
     kept.end()
     if group is not None:
-        over = over or group.has_killed()
+        why = why or (OVER_MEMORY if group.has_killed() else 0)
         group.remove()
-    _end_as(kept.status or 0, over)
+    _end_as(kept.status or 0, why)
 
 
 class Kept:
@@ -181,7 +198,7 @@ class MemoryGroup:
         deadline = time.monotonic() + 1.0
         while time.monotonic() < deadline:
             try:
-                os.rmdir(self._folder)
+                _remove(self._folder)
                 return
             except FileNotFoundError:
                 return
@@ -196,7 +213,7 @@ class MemoryGroup:
                 number = name.removeprefix(cls.NAME)
                 if number != name and not os.path.isdir(f"/proc/{number}"):
                     with contextlib.suppress(OSError):
-                        os.rmdir(f"{parent}/{name}")
+                        _remove(f"{parent}/{name}")
 
 
 def _memory_groups() -> Iterator[tuple[str, str]]:
@@ -213,6 +230,15 @@ def _memory_groups() -> Iterator[tuple[str, str]]:
                 yield f"{place}{path}".rstrip("/"), "memory.limit_in_bytes"
             elif kind == "cgroup2" and not controllers:
                 yield f"{place}{path}".rstrip("/"), "memory.max"
+
+
+def _remove(folder: str) -> None:
+    """A group, with those that keepers below this one have made in it and were killed before they removed."""
+    for name in os.listdir(folder):
+        if os.path.isdir(f"{folder}/{name}"):
+            with contextlib.suppress(FileNotFoundError):  # by its own keeper, meanwhile
+                _remove(f"{folder}/{name}")
+    os.rmdir(folder)
 
 
 def _write(path: str, number: int) -> None:
@@ -235,9 +261,9 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _end_as(status: int, over: bool) -> NoReturn:
-    if over:
-        os._exit(OVER_MEMORY)
+def _end_as(status: int, why: int) -> NoReturn:
+    if why:
+        os._exit(why)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command has left one, if any

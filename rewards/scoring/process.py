@@ -84,6 +84,7 @@ class ScoringProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._stream: BufferedRWPair | None = None
+        self._noted: set[str] = set()
         self._requests = 0
         """Sent so far, to any process. A reply carries the number of its request."""
 
@@ -142,6 +143,10 @@ class ScoringProcess:
         if "error" in reply:
             self.stop()
             raise RewardError(reply["error"])
+        for note in reply.get("notes", ()):
+            if note not in self._noted:  # once, however often the process is started
+                self._noted.add(note)
+                logger.info("%s", note)
 
     @contextlib.contextmanager
     def _output(self) -> Iterator[int | None]:

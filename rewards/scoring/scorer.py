@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,27 @@ from rewards.options import RewardOptions, RewardTerm
 from rewards.registry import GIVEN_ANYWAY, RewardError, check_clash
 from rewards.scoring.combination import combine
 from rewards.scoring.process import ScoringProcess
-from rewards.scoring.scores import Failure, Logged, ScoreRequest, Scores, TermScores
+from rewards.scoring.scores import Calls, Failure, Logged, ScoreRequest, Scores, TermScores
 from rewards.scoring.term_call import PROBLEMS, Pace, TermCall, kind_of, text_of
 
 
 class Scorer:
     """Scores requests in a child process; safe to call from any thread, one request at a time."""
 
-    def __init__(self, options: RewardOptions, printed: Path | None = None) -> None:
+    def __init__(
+        self, options: RewardOptions, printed: Path | None = None, terms: Collection[str] | None = None
+    ) -> None:
         """
         Args:
             printed: file for what functions print; None leaves that where this process prints.
+            terms: those that it scores, which are not all: then only `score_terms` has an answer. None: all.
         """
-        _check(options)
-        self._options = options
-        self._process = ScoringProcess(options, printed)
+        check(options)
+        self._whole = options
+        self._options = options if terms is None else replace(options, terms={n: options.terms[n] for n in terms})
+        self._process = ScoringProcess(self._options, printed)
         self._lock = threading.Lock()
-        self._pace = {name: Pace() for name in options.terms}
+        self._pace = {name: Pace() for name in self._options.terms}
 
     def start(self) -> None:
         """Import and resolve every term, so that a mistake shows before training. Raises RewardError."""
@@ -75,7 +81,9 @@ class Scorer:
             RewardError: the request is malformed, or the functions can no longer be imported.
         """
         found = self.score_terms(request)
-        return combine(found, self._options, request.completions, request.update if request.learning else None)
+        return combine(
+            found, self._whole, request.completions.__getitem__, request.update if request.learning else None
+        )
 
     def score_terms(self, request: ScoreRequest) -> TermScores:
         """What each term says for itself. Raises and waits as `score`."""
@@ -85,15 +93,17 @@ class Scorer:
             terms: dict[str, np.ndarray] = {}
             failures: list[Failure] = []
             metrics: list[dict[str, Logged]] = []
+            calls: dict[str, Calls] = {}
             for name in self._options.terms:
                 call = TermCall(self._process, self._options, name, self._pace[name], request, columns, ends)
                 terms |= call.run()
                 failures += call.failures
                 metrics.append(call.metrics)
-            return TermScores(terms, failures, Logged.joined(metrics))
+                calls[name] = call.calls
+            return TermScores(terms, failures, Logged.joined(metrics), calls)
 
 
-def _check(options: RewardOptions) -> None:
+def check(options: RewardOptions) -> None:
     if not options.terms:
         raise RewardError("reward.terms is empty; name at least one, e.g. reward.terms.task.function=reasoning_gym")
     if not options.timeout_seconds > 0:
@@ -102,8 +112,13 @@ def _check(options: RewardOptions) -> None:
         if not isinstance(term, RewardTerm):
             raise RewardError(f"reward.terms.{name} is a {type(term).__name__}; convert the config with to_object")
         _check_numbers(name, term)
-    if not any(options.weights().values()) and not any(options.weights(update=0).values()):
-        raise RewardError("every term of reward.terms has weight 0 and is only a measure; give one another weight")
+    moving = [term.weight_updates for term in options.terms.values() if term.weight_updates is not None]
+    for update in (None, *range(max(moving, default=0))):  # behind these weights are those of evaluations
+        if not any(options.weights(update).values()):
+            when = "" if not moving else " in evaluations" if update is None else f" at update {update}"
+            raise RewardError(
+                f"every term of reward.terms has weight 0{when} and is only a measure; give one another weight"
+            )
     if len(options.weights()) < sum(len(term.criteria) or 1 for term in options.terms.values()):
         raise RewardError("a term of reward.terms has the name TERM/CRITERION of another one's criterion: rename it")
     for name, term in options.terms.items():

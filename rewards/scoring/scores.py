@@ -119,6 +119,10 @@ class Logged:
         return found
 
 
+Calls = list[tuple[float, int]]
+"""Seconds that each call of a function took, and its samples."""
+
+
 @dataclass
 class TermScores:
     """What each term of a request says, for itself."""
@@ -128,6 +132,21 @@ class TermScores:
     failures: list[Failure]
     metrics: dict[str, Logged] = field(default_factory=dict)
     """The scalars that functions passed to TRL's `log_metric`, by name."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """Of each term that answered."""
+
+    @staticmethod
+    def of_parts(parts: Sequence[TermScores], order: Sequence[str]) -> TermScores:
+        """What several scorers say of the same samples.
+
+        Args:
+            order: of everything that is reported.
+        """
+        terms = {name: values for part in parts for name, values in part.terms.items()}
+        failures = [failure for part in parts for failure in part.failures]
+        calls = {name: each for part in parts for name, each in part.calls.items()}
+        metrics = Logged.joined(part.metrics for part in parts)
+        return TermScores({name: terms[name] for name in order}, failures, metrics, calls)
 
 
 @dataclass
@@ -142,13 +161,16 @@ class Scores:
     metrics: dict[str, Logged] = field(default_factory=dict)
     paid: dict[str, np.ndarray] = field(default_factory=dict)
     """(N,) what the sum counts of each term that has a part in it, unweighted: `terms` behind gates, within clips."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """As in `TermScores`."""
 
     @property
     def statuses(self) -> dict[str, list[Status]]:
         """(N,) what became of each score, for everything in `terms`."""
         found: dict[str, list[Status]] = {}
+        lost = [failure for failure in self.failures if failure.kind != MALFORMED]
         for name, values in self.terms.items():
-            about = {f.index: STATUS[f.kind] for f in self.failures if name == f.term or name.startswith(f"{f.term}/")}
+            about = {f.index: STATUS[f.kind] for f in lost if name == f.term or name.startswith(f"{f.term}/")}
             found[name] = [
                 "ok" if known else about.get(i, "not_applicable") for i, known in enumerate(~np.isnan(values))
             ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from rewards.options import Per, RewardOptions
 from rewards.scoring.process import Crashed, DeadlinePassed, FunctionRaised, ScoringProcess, ServiceDown
-from rewards.scoring.scores import MALFORMED, Failure, FailureKind, Logged, ScoreRequest
+from rewards.scoring.scores import MALFORMED, Calls, Failure, FailureKind, Logged, ScoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class TermCall:
         self._units = _units(request, term.per)
         self.failures: list[Failure] = []
         self.metrics: dict[str, Logged] = {}
+        self.calls: Calls = []
 
     def run(self) -> dict[str, np.ndarray]:
         """(N,) values of all that the term is reported as, NaN where there is none; failures are in `failures`."""
@@ -148,7 +149,8 @@ class TermCall:
         if together is not None and (returned > together or (returned < together and not unknown)):
             values[:] = np.nan
             alone = f"{returned} for the same samples {'by groups' if self._by_groups else 'one at a time'}"
-            for index in sorted(set(range(count)) - {failure.index for failure in self.failures}):
+            told = {f.index for f in self.failures if f.term == self._name and f.kind != MALFORMED}
+            for index in sorted(set(range(count)) - told):
                 self._fail(
                     index,
                     "wrong_length",
@@ -180,6 +182,7 @@ class TermCall:
         if len(scores[0]) != len(indices):
             raise _WrongLength(len(scores[0]), len(indices))
         self._pace.seconds += reply["seconds"]
+        self.calls.append((reply["seconds"], len(indices)))
         self._pace.units += units
         passed: dict[str, list[float]] = {}
         for name, value in reply["metrics"]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, TermScale
 from rl.algorithm.branches import (
@@ -242,8 +241,10 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """(n,) ranks of the known among (n,) values, from -0.5 for the lowest to 0.5 for the highest, equals the mean of
     theirs; NaN where unknown. Centred, so that a sample to which a term does not apply gets the middle."""
     known = ~np.isnan(values)
+    _, which, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+    places = counts.cumsum() - (counts + 1) / 2  # from 0 on; the mean of those that equals share
     found = np.full(values.shape, np.nan)
-    found[known] = (rankdata(values[known]) - 1) / (known.sum() - 1) - 0.5
+    found[known] = places[which] / (known.sum() - 1) - 0.5
     return found
 
 
@@ -253,14 +254,17 @@ def normalised(
     weights: Mapping[str, float],
     scale: TermScale = TermScale.zscore,
 ) -> np.ndarray:
-    """(groups, samples) sums of each group's terms, scaled (`combined`); NaN where the sample was not scored.
+    """(groups, samples) sums of each group's terms, scaled (`combined`); NaN where the sample was not scored. What some
+    terms say of such a sample is compared with nothing.
 
     Args:
         rewards: (groups, samples), NaN where unscored; terms the same for each term.
     """
+    unscored = np.isnan(rewards)
+    known = {name: np.where(unscored, np.nan, values) for name, values in terms.items()}
     groups = range(len(rewards))
-    sums = [combined({name: values[group] for name, values in terms.items()}, weights, scale) for group in groups]
-    return np.where(np.isnan(rewards), np.nan, np.stack(sums))
+    sums = [combined({name: values[group] for name, values in known.items()}, weights, scale) for group in groups]
+    return np.where(unscored, np.nan, np.stack(sums))
 
 
 def in_band(solved: np.ndarray, band: tuple[float, float]) -> bool:

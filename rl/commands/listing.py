@@ -12,6 +12,7 @@ from rich.table import Table
 
 from configs.compose import GROUPS, PACKAGE, options
 from configs.errors import UserError
+from rewards.known_tasks import KNOWN, REFUSED, WEAK
 from rewards.registry import COMPLETIONS
 from rl.commands.recipe import summary_of
 
@@ -19,15 +20,19 @@ from rl.commands.recipe import summary_of
 def show_list(what: str, config_dir: Path | None, as_json: bool = False) -> None:
     """
     Args:
-        what: a group of configuration files, in the singular or plural, such as "recipes".
+        what: a group of configuration files, in the singular or plural, such as "recipes"; or "tasks", those of
+            reasoning-gym.
 
     Raises:
         UserError: there is no such group.
     """
     plurals = {group: "data" if group == "data" else f"{group}s" for group in GROUPS}
+    if what in ("task", "tasks"):
+        _show_tasks(as_json)
+        return
     group = next((group for group, plural in plurals.items() if what in (group, plural)), None)
     if group is None:
-        raise UserError(f"there is no list of {what}; there are {', '.join(plurals.values())}")
+        raise UserError(f"there is no list of {what}; there are {', '.join(plurals.values())}, tasks")
     folders = [PACKAGE, *([config_dir] if config_dir else [])]
     found = {name: summary_of(_file(name, group, folders)) for name in options(group, folders)}
     if as_json:
@@ -43,6 +48,23 @@ def show_list(what: str, config_dir: Path | None, as_json: bool = False) -> None
     if group == "reward":
         names = ", ".join(f"{name} ({kind})" for name, kind in COMPLETIONS.items())
         console.print(f"functions that a term may name: {names}", highlight=False)
+
+
+def _show_tasks(as_json: bool) -> None:
+    """The tasks of reasoning-gym, and whether their scorers can be optimised (docs/verifiers.md)."""
+    if as_json:
+        rows = [{"name": task, **row, "refused": REFUSED.get(task)} for task, row in KNOWN.items()]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("data.train.name=", "scorer", "most frequent answer"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("", overflow="fold")
+    for task, row in KNOWN.items():
+        said = f"refused: {REFUSED[task]}" if task in REFUSED else WEAK.get(task, "")
+        luck = f"{row['common']['share']:.0%}" if row["common"]["share"] >= 0.3 else ""
+        table.add_row(task, row["scorer"], luck, escape(said))
+    Console().print(table)
 
 
 def _file(name: str, group: str, folders: list[Path]) -> Path:

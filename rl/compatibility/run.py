@@ -8,6 +8,7 @@ from pathlib import PurePath
 from configs.algorithm_options import AdvantageKind, AlgorithmOptions, AnchorOn, KlOptions, KlTarget, ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
+from rewards.judge.terms import judge_problems
 from rewards.options import Per
 from rewards.registry import COMPLETIONS
 from rl.algorithm.advantages import OFFLINE_ADVANTAGES
@@ -37,6 +38,8 @@ OWN_METRICS = (
 def run_problems(config: Config) -> Iterator[str]:
     yield from _rollout(config)
     yield from _rewards(config)
+    yield from _pools(config)
+    yield from judge_problems(config.reward, config.judge)
     yield from _evaluation(config)
     yield from _cluster(config)
     yield from _name(config.run.name)
@@ -101,6 +104,8 @@ def _rewards(config: Config) -> Iterator[str]:
     for name, term in config.reward.terms.items():
         if name in OWN_METRICS or name.startswith(("metric/", "malformed/", "failed/", "paid/", "weight/")):
             yield f"reward.terms.{name}: reward/{name} is a metric of every run; give the term another name"
+        if "/" in name:
+            yield f"reward.terms.{name}: TERM/CRITERION is the name of a criterion; use a name without /"
         if term.per is Per.group and config.algorithm.advantage is AdvantageKind.per_step:
             yield (
                 f"reward.terms.{name}.per=group compares finished samples, and advantage=per_step scores estimates of "
@@ -112,6 +117,26 @@ def _rewards(config: Config) -> Iterator[str]:
                 f"reward.terms.{name}.function={term.function} is a reward of {scored}s, but "
                 f"model.modality={modality}; choose a reward of {modality}s, or a model of {scored}s"
             )
+
+
+def _pools(config: Config) -> Iterator[str]:
+    reward = config.reward
+    for name, pool in reward.pools.items():
+        if not name.isidentifier():
+            yield f"reward.pools.{name}: the workers are called after it: choose letters, digits and underscores"
+        if name not in reward.by_pool:
+            yield f"reward.pools.{name} scores no term: set reward.terms.TERM.pool={name}, or leave the pool out"
+        if pool.workers < 1 or pool.cpus < 0 or pool.gpus < 0:
+            yield f"reward.pools.{name}: it has at least 1 worker, and no less than 0 CPUs and GPUs"
+    for name, term in reward.terms.items():
+        if term.pool is not None and term.pool not in reward.pools:
+            known = ", ".join(reward.pools) or "none"
+            yield f"reward.terms.{name}.pool={term.pool} is none of reward.pools: there are {known}"
+    if len(reward.by_pool) > 1 and config.algorithm.advantage is AdvantageKind.per_step:
+        yield (
+            "reward.terms are in several pools, and advantage=per_step scores estimates of steps where finished "
+            "samples are scored: use one pool, or another advantage"
+        )
 
 
 def _unsolved(config: Config) -> Iterator[str]:

@@ -93,12 +93,15 @@ class ProblemSource(Sequence[Problem], ABC):
 class Problems(ProblemSource):
     """The rows of one source with the templates of its options."""
 
-    def __init__(self, rows: Sequence[Row], options: SourceOptions, label: str, answers: bool = True) -> None:
+    def __init__(
+        self, rows: Sequence[Row], options: SourceOptions, label: str, answers: bool = True, try_first: bool = True
+    ) -> None:
         """
         Args:
             rows: the same row for the same index, however often and in whatever order it is asked for.
             label: a short name of the source; the ids of its problems start with it.
             answers: read demonstrations and pairs; without it rows need not have any.
+            try_first: refuse a source whose first row does not fit the templates.
         """
         self._rows = rows
         self._options = options
@@ -116,7 +119,8 @@ class Problems(ProblemSource):
         self._images = _given(options, *IMAGE_ANSWERS)
         self._shown = self._images if answers else {}
         self._folder = Path(options.name).parent if options.kind is SourceKind.file else Path()
-        self[0]  # A template that does not fit the columns is an error before anything has been started.
+        if try_first:  # A template that does not fit the columns is an error before anything has been started.
+            self[0]
 
     def __len__(self) -> int:
         return self._size
@@ -184,7 +188,7 @@ class Problems(ProblemSource):
         templates = _given(self._options, "prompt", *TEXT_ANSWERS, *IMAGE_ANSWERS, "user")
         digest.update(repr((templates, self._size)).encode())
         for index in self.spread():
-            digest.update(_canonical(self._rows[index]).encode())
+            digest.update(canonical(self._rows[index]).encode())
         return digest.hexdigest()
 
     def spread(self) -> list[int]:
@@ -259,15 +263,24 @@ def open_source(options: SourceOptions, answers: bool = True) -> Problems:
     Raises:
         DataError: the source is missing, unreadable or empty, or its first row does not fit the templates.
     """
-    if options.kind is SourceKind.reasoning_gym:
-        return Problems(reasoning_gym_rows(options), options, options.name, answers)
-    if options.kind is SourceKind.scenes:
-        return Problems(scene_rows(options), options, options.name, answers)
-    if options.kind is SourceKind.digits:
-        return Problems(digit_rows(options), options, options.name, answers)
-    if options.kind is SourceKind.file:
-        return Problems(file_rows(options), options, Path(options.name).name, answers)
-    return Problems(dataset_rows(options), options, Path(options.name).name, answers)
+    return Problems(rows_of(options), options, label_of(options), answers)
+
+
+def rows_of(options: SourceOptions) -> Sequence[Row]:
+    """The rows of a source. Raises DataError."""
+    readers = {
+        SourceKind.reasoning_gym: reasoning_gym_rows,
+        SourceKind.scenes: scene_rows,
+        SourceKind.digits: digit_rows,
+        SourceKind.file: file_rows,
+        SourceKind.dataset: dataset_rows,
+    }
+    return readers[options.kind](options)
+
+
+def label_of(options: SourceOptions) -> str:
+    """What the ids of its problems begin with."""
+    return Path(options.name).name if options.kind in (SourceKind.file, SourceKind.dataset) else options.name
 
 
 def evenly(size: int) -> list[int]:
@@ -300,14 +313,14 @@ def _size(rows: int, options: SourceOptions) -> int:
     return size
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
     """A text of a nested value that does not depend on dict order, set order or memory addresses."""
     if isinstance(value, dict):
-        return "{" + ",".join(sorted(f"{_canonical(k)}:{_canonical(v)}" for k, v in value.items())) + "}"
+        return "{" + ",".join(sorted(f"{canonical(k)}:{canonical(v)}" for k, v in value.items())) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_canonical, value)) + "]"
+        return "[" + ",".join(map(canonical, value)) + "]"
     if isinstance(value, (set, frozenset)):
-        return "<" + ",".join(sorted(map(_canonical, value))) + ">"
+        return "<" + ",".join(sorted(map(canonical, value))) + ">"
     if hasattr(value, "tobytes"):  # numpy arrays, whose text is shortened, and images
         return hashlib.blake2b(value.tobytes()).hexdigest()
     text = repr(value)

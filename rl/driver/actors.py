@@ -8,7 +8,7 @@ either.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,9 @@ from configs.algorithm_options import ObjectiveKind
 from configs.schema import Config
 from models.options import Precision
 from rewards.conversation import Prompt
+from rewards.judge.terms import placed
 from rewards.registry import RewardError
-from rewards.scoring.scores import ScoreRequest, Scores
+from rewards.scoring.scores import ScoreRequest, Scores, TermScores
 from rewards.scoring.worker import RewardWorker
 from rl.algorithm.requirements import needs_reference
 from rl.data.tickets import Ticket, TicketKind
@@ -34,12 +35,14 @@ from rl.driver.step_rewards import score_steps
 from rl.learner.report import Parity
 from rl.modality.choice import modality_of
 from rl.modality.trial import Trial
+from rl.serving.judge import FOLDER, Whereabouts
 from rollout.worker import Completions, RolloutRequest, RolloutWorker
 
 if TYPE_CHECKING:
     import torch
 
     from models.policy import Policy
+    from rewards.judge.server import Served
     from rl.learner.engine import Engine
     from rl.learner.groups import Group
     from rl.learner.parity import ParityCheck, Reference
@@ -97,14 +100,29 @@ class RolloutActor:
 class RewardActor:
     """Scores a ticket's completions under deadlines."""
 
-    def __init__(self, config: Config, printed: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        printed: Path | None = None,
+        judge: Callable[[], Served] | None = None,
+        pool: str | None = None,
+    ) -> None:
         """
         Args:
             printed: file for what reward functions print; None leaves that to this process's own output.
+            judge: says where the judge of the run is.
+            pool: whose terms it scores; None: all terms.
         """
-        self.worker = RewardWorker(config.reward, printed)
+        self.part = None if pool is None else config.reward.by_pool[pool]
+        folder = None if printed is None else printed.parents[1] / FOLDER
+        name = "0" if printed is None else printed.stem
+        self.whereabouts = None if judge is None else Whereabouts(judge, folder, name)
+        served = None if self.whereabouts is None else self.whereabouts.file
+        self.worker = RewardWorker(placed(config.reward, folder, served), printed, self.part)
 
     def ready(self) -> None:
+        if self.whereabouts is not None:
+            self.whereabouts.start()
         self.worker.ready()
 
     def try_out(self, trial: Trial) -> None:
@@ -118,12 +136,15 @@ class RewardActor:
         columns: dict[str, list[Any]],
         ticket: Ticket,
         seconds: float,
-    ) -> tuple[Scores, np.ndarray | None]:
-        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates.
+    ) -> tuple[Scores | TermScores, np.ndarray | None]:
+        """Scores of the finished samples, and (samples, T) rewards of their steps where the rollout kept estimates. In
+        a pool what its terms say, which is to be combined with what others do.
 
         Args:
             seconds: what the caller waits; samples that have not been scored by then are counted as not tried.
         """
+        if self.whereabouts is not None:  # died while idle, and Ray has started it again: nobody called `ready`
+            self.whereabouts.start()
         request = replace(
             _request(completions, prompts, columns),
             groups=[index // ticket.samples for index in range(len(prompts))],
@@ -131,6 +152,8 @@ class RewardActor:
             learning=ticket.kind is TicketKind.train,
             seconds=seconds,
         )
+        if self.part is not None:
+            return self.worker.score_terms(request), None
         if completions.estimates is None:
             return self.worker.score(request), None
         return score_steps(self.worker, request, completions.estimates)

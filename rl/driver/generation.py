@@ -8,32 +8,38 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 import ray
 
 from cluster.joining import ClusterError
+from cluster.objects import fetched
 from cluster.weights import PackedWeights
 from configs.schema import Config
 from rewards.conversation import Prompt
-from rewards.scoring.scores import Scores
+from rewards.scoring.combination import combine
+from rewards.scoring.scores import Scores, TermScores
 from rl.data.prompts import PromptSource
 from rl.data.tickets import Ticket, TicketKind, sample_uid
-from rl.driver.processes import ActorDied, Processes, result_of
+from rl.driver.processes import ActorDied, Processes, died_starting, result_of
 from rl.modality.protocol import Modality, recording_of
 from rl.run.scored import Scored
+from rl.serving.judge import Watch
 from rollout.worker import Origin, RolloutRequest
 
 MAX_ATTEMPTS = 3
-"""Times a ticket is issued before the run stops: a ticket that loses its worker three times is at fault itself."""
+"""Times a ticket is issued to one kind of worker before the run stops: a ticket that loses its worker three times is at
+fault itself. One that is scored in several pools may lose a worker of each with a node, and is not."""
 TICK_SECONDS = 1.0
 RESTART_POLL_SECONDS = 0.2
 ANSWERED = 0.75
 """Share of a reward worker's deadline in which it answers by itself, so that it is killed only when it is frozen."""
+ROLLOUT = "rollout"
 TicketKey = tuple[TicketKind, int, int]
 
 
@@ -48,9 +54,9 @@ class Job:
     ticket: Ticket
     worker: str
     kind: str
-    """`rollout` or `reward`"""
+    """`rollout`, or that of a pool of rewards"""
     references: list[ray.ObjectRef]
-    """Trajectories, then completions, then statistics, then (kind reward) scores."""
+    """Trajectories, then completions, then statistics, then (of rewards) scores."""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -89,17 +95,21 @@ class Generation:
         self._ahead: Iterator[Ticket | None] = iter(())
         self._first: deque[Ticket] = deque()
         """Tickets to issue before any other: evaluations, and those whose worker was lost."""
-        self._to_score: deque[Job] = deque()
+        self._to_score: dict[str, deque[Job]] = {pool: deque() for pool in processes.reward}
+        self._parts: dict[TicketKey, dict[str, TermScores]] = {}
+        """What pools have said of tickets that others still score."""
         self._jobs: dict[ray.ObjectRef, Job] = {}
         self._restarts: dict[ray.ObjectRef, Restart] = {}
-        self._workers = {"rollout": processes.rollout, "reward": processes.reward}
+        self._workers = {ROLLOUT: processes.rollout, **processes.reward}
         self._idle = {kind: deque(workers) for kind, workers in self._workers.items()}
         seconds, sample = config.rollout.timeout_seconds, config.reward.longest_seconds
-        self.deadlines = {"rollout": seconds, "reward": max(seconds, 4 * sample)}
+        reward_seconds = max(seconds, 4 * sample)
+        self.deadlines = {ROLLOUT: seconds, **dict.fromkeys(processes.reward, reward_seconds)}
         """Seconds, by kind of job. A reward worker needs one sample's deadline for a batch that hangs, another one to
         find the sample."""
-        self.answer_seconds = ANSWERED * self.deadlines["reward"]
-        self._attempts: dict[TicketKey, int] = {}
+        self.answer_seconds = ANSWERED * reward_seconds
+        self._watch = Watch(processes.judge, note)
+        self._attempts: dict[tuple[TicketKey, str], int] = {}
         self._scored: dict[TicketKey, Scored] = {}
 
     def adopt(self, weights: PackedWeights) -> None:
@@ -127,18 +137,19 @@ class Generation:
 
     def _generating(self, missing: list[TicketKey]) -> bool:
         """Whether the wanted tickets wait for rollout workers rather than for rewards."""
-        scoring = {key(job.ticket) for job in [*self._jobs.values(), *self._to_score] if job.kind == "reward"}
+        waiting = [job for jobs in self._to_score.values() for job in jobs]
+        scoring = {key(job.ticket) for job in [*self._jobs.values(), *waiting] if job.kind != ROLLOUT}
         return any(k not in scoring for k in missing)
 
     def _issue_rollouts(self) -> None:
-        while self._idle["rollout"] and (ticket := self._next_ticket()):
-            name = self._idle["rollout"].popleft()
+        while self._idle[ROLLOUT] and (ticket := self._next_ticket()):
+            name = self._idle[ROLLOUT].popleft()
             request = self._request(ticket)
             groups = len(ticket.problem_indices) * self.modality.groups_per_prompt(ticket.kind)
             trajectories = groups if request.recording.trajectories else 0
             call = self.processes.rollout[name].run.options(num_returns=trajectories + 2)
             references = call.remote(request, self.weights[ticket.version])
-            self._jobs[references[-1]] = Job(ticket, name, "rollout", references)
+            self._jobs[references[-1]] = Job(ticket, name, ROLLOUT, references)
 
     def _columns(self, ticket: Ticket) -> tuple[list[Prompt], dict[str, list[Any]]]:
         """What rewards see of the problem of each sample."""
@@ -167,16 +178,17 @@ class Generation:
         )
 
     def _issue_rewards(self) -> None:
-        while self._idle["reward"] and self._to_score:
-            job = self._to_score.popleft()
-            name = self._idle["reward"].popleft()
-            ticket = job.ticket
-            prompts, columns = self._columns(ticket)
-            call = self.processes.reward[name].score
-            scores = call.remote(job.references[-2], prompts, columns, ticket, self.answer_seconds)
-            self._jobs[scores] = Job(ticket, name, "reward", [*job.references, scores])
+        for pool, jobs in self._to_score.items():
+            while self._idle[pool] and jobs:
+                job = jobs.popleft()
+                name = self._idle[pool].popleft()
+                prompts, columns = self._columns(job.ticket)
+                call = self.processes.reward[pool][name].score
+                scores = call.remote(job.references[-2], prompts, columns, job.ticket, self.answer_seconds)
+                self._jobs[scores] = Job(job.ticket, name, pool, [*job.references, scores])
 
     def _wait_for_any(self) -> None:
+        self._watch.look()
         done, _ = ray.wait([*self._jobs, *self._restarts], num_returns=1, timeout=TICK_SECONDS)
         for reference in done:
             if reference in self._restarts:
@@ -194,8 +206,9 @@ class Generation:
             self._reissue(job, error)
             return
         self._idle[job.kind].append(job.worker)
-        if job.kind == "rollout":
-            self._to_score.append(Job(job.ticket, "", "reward", job.references))
+        if job.kind == ROLLOUT:
+            for pool, jobs in self._to_score.items():
+                jobs.append(Job(job.ticket, "", pool, job.references))
         else:
             self._accept(job, result)
 
@@ -211,14 +224,35 @@ class Generation:
         except ActorDied as error:
             limit = self.config.cluster.startup_timeout_seconds
             if time.monotonic() - restart.started > limit:
-                raise ClusterError(f"{restart.worker} did not come back within {limit:g} s: {error}") from error
+                raise ClusterError(
+                    f"{restart.worker} did not come back within {limit:g} s: {error}. {died_starting()}"
+                ) from error
             time.sleep(RESTART_POLL_SECONDS)
             self._restart(restart)
 
-    def _accept(self, job: Job, found: tuple[Scores, np.ndarray | None]) -> None:
+    def _accept(self, job: Job, found: tuple[Scores | TermScores, np.ndarray | None]) -> None:
         *trajectories, completions, statistics, _ = job.references
+        scores, steps = found
+        if isinstance(scores, TermScores):
+            parts = self._parts.setdefault(key(job.ticket), {})
+            parts[job.kind] = scores
+            if len(parts) < len(self._to_score):
+                return
+            del self._parts[key(job.ticket)]
+            scores = self._combined(job.ticket, parts, completions)
         sums = result_of(statistics, job.worker)
-        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, *found)
+        self._scored[key(job.ticket)] = Scored.of(job.ticket, trajectories, completions, sums, scores, steps)
+
+    def _combined(self, ticket: Ticket, parts: dict[str, TermScores], completions: ray.ObjectRef) -> Scores:
+        reward = self.config.reward
+        learning = ticket.kind is TicketKind.train
+
+        @cache
+        def outputs() -> Sequence[Any]:
+            return fetched(completions).outputs
+
+        found = TermScores.of_parts([parts[pool] for pool in self._to_score], list(reward.weights()))
+        return combine(found, reward, lambda index: outputs()[index], ticket.update if learning else None)
 
     def _kill_overdue(self) -> None:
         """A frozen process says nothing, so a deadline ends it; then it is like a dead one."""
@@ -233,15 +267,17 @@ class Generation:
     def _reissue(self, job: Job, error: Exception) -> None:
         """The same ticket yields the same samples. After a lost reward worker the finished ones are scored again."""
         ticket = job.ticket
-        attempt = self._attempts[key(ticket)] = self._attempts.get(key(ticket), 1) + 1
+        issued = key(ticket), job.kind
+        attempt = self._attempts[issued] = self._attempts.get(issued, 1) + 1
         if attempt > MAX_ATTEMPTS:
+            whose = f"{job.kind} of ticket {ticket.index} of update {ticket.update}"
             raise ClusterError(
-                f"ticket {ticket.index} of update {ticket.update} was lost {MAX_ATTEMPTS} times: {error}. Look for "
-                f"memory (rollout.prompts_per_ticket), for a rollout.timeout_seconds that is too short, or for a "
-                f"prompt or reward that kills its process"
+                f"{whose} was lost {MAX_ATTEMPTS} times: {error}. Lower "
+                f"rollout.prompts_per_ticket if memory is full, raise rollout.timeout_seconds if that is too "
+                f"short, or mend a prompt or reward that kills its process"
             ) from error
         self.note(f"{error}; {job.kind} of ticket {ticket.index} starts again ({attempt} of {MAX_ATTEMPTS})")
-        if job.kind == "rollout":
+        if job.kind == ROLLOUT:
             self._first.appendleft(ticket)
         else:
-            self._to_score.appendleft(Job(ticket, "", "reward", job.references[:-1]))
+            self._to_score[job.kind].appendleft(Job(ticket, "", job.kind, job.references[:-1]))

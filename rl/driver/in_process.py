@@ -35,6 +35,7 @@ from rl.modality.trial import Trial, trial_of
 from rl.run.callback import Callback
 from rl.run.metrics import Row, read_rows
 from rl.run.scored import Scored
+from rl.serving.judge import FOLDER, JudgeActor
 
 HOST = "127.0.0.1"
 
@@ -135,7 +136,11 @@ def called_directly(
         printed: folder for what they print.
     """
     threads = config.cluster.threads or 1
-    rollout, reward = RolloutActor(config, threads), RewardActor(config, printed and printed / "reward-0.txt")
+    judge = None
+    if config.judge is not None:
+        judge = JudgeActor(config.judge, printed and printed.parent / FOLDER / "server.txt", here=True)
+    rollout = RolloutActor(config, threads)
+    reward = RewardActor(config, printed and printed / "reward-0.txt", None if judge is None else judge.served)
     learners = {"learner-0": LearnerActor(config, 0, threads)} if learning else {}
     try:
         reward.ready()
@@ -144,9 +149,11 @@ def called_directly(
         rollout.ready()
         for learner in learners.values():
             learner.load_policy()
-        yield Processes({"rollout-0": rollout}, {"reward-0": reward}, learners)
+        yield Processes({"rollout-0": rollout}, {"reward": {"reward-0": reward}}, learners)
     finally:
         reward.worker.close()
+        if judge is not None:
+            judge.server.stop()
 
 
 class DirectGeneration(Generation):
@@ -164,7 +171,7 @@ class DirectGeneration(Generation):
         return [self._scored.pop(each) for each in wanted]
 
     def _generated(self, ticket: Ticket) -> Scored:
-        rollout, reward = self.processes.rollout["rollout-0"], self.processes.reward["reward-0"]
+        rollout, reward = self.processes.rollout["rollout-0"], self.processes.reward["reward"]["reward-0"]
         with self.stage("rollout"):
             *trajectories, completions, statistics = rollout.run(self._request(ticket), self.weights[ticket.version])
         with self.stage("reward"):

@@ -181,8 +181,10 @@ class Loop:
         nothing defines it, under options that do not ask."""
         for ticket in tickets:
             solved = ticket.solved(self.config.reward)
-            rewards = ticket.compared(ticket.rewards, self.config.reward.missing)
-            yield from zip(rewards, [None] * len(rewards) if solved is None else solved, strict=True)
+            missing = self.config.reward.missing
+            rewards = ticket.compared(ticket.rewards, missing)
+            known = [None] * len(rewards) if solved is None else ticket.compared(solved, missing)
+            yield from zip(rewards, known, strict=True)
 
     def compared(self, ticket: Scored) -> np.ndarray:
         """(groups, samples) what samples are compared by: their rewards, or the z-scores of their rewards' terms;

@@ -35,7 +35,7 @@ from rl.driver.imports import collector_paused, import_ahead
 from rl.driver.learners import Learners
 from rl.driver.loop import Loop
 from rl.driver.offline import OfflineLoop
-from rl.driver.processes import PRINTED, check_module_path, started
+from rl.driver.processes import PRINTED, beside, check_module_path, started
 from rl.driver.schedule import Schedule
 from rl.modality.choice import modality_of
 from rl.modality.protocol import Modality
@@ -43,6 +43,7 @@ from rl.modality.trial import trial_of
 from rl.run.callback import Callback
 from rl.run.evaluation import with_interval
 from rl.run.folder import Run
+from rl.serving.judge import served_name
 
 WIDE = 100
 """Columns that hold a line of the summary; a narrower terminal has its intervals on a line of their own."""
@@ -93,7 +94,8 @@ def _trained(
     check_module_path()
     cluster = config.cluster
     if cluster.address is None and not ray.is_initialized():
-        check_this_machine(bundles_of(cluster, cluster.learners, cluster.rollout_workers if generates(config) else 0))
+        workers, others = (cluster.rollout_workers, beside(config)) if generates(config) else (0, [])
+        check_this_machine(bundles_of(cluster, cluster.learners, workers, others))
     with collector_paused():
         plan = planned(composed)
     run = plan.new_run(console, callbacks, began)
@@ -200,6 +202,7 @@ def _decides(config: Config, training: PromptSource) -> dict[str, Any]:
     return {
         "what data.train holds": training.problems.fingerprint(),
         "what model.path holds": config.model.path if folder is None else identity(folder),
+        **({} if config.judge is None else {"what judge.model holds": served_name(config.judge)}),
         "run.updates, which decides rates": config.run.updates if of_length else None,
     }
 

@@ -16,7 +16,7 @@ from rl.data.prompts import PromptSource
 from rl.data.tickets import TicketKind
 from rl.drawing.tensorboard import SAMPLES, shortened
 from rl.modality.protocol import Modality
-from rl.run.failures import malformed_counts
+from rl.run.failures import failed_counts, malformed_counts
 from rl.run.scored import Scored, logged_metrics
 from rl.run.statistics import Estimate, mean_if_any, paired_difference, solve_rate
 from rollout.worker import Completions
@@ -98,7 +98,8 @@ class Evaluation:
                 metrics |= estimate.metrics(f"evaluation/{kind}/{name}")
             metrics |= {f"evaluation/{kind}/{name}": value for name, value in self.rollout[kind].items()}
             metrics |= logged_metrics(f"evaluation/{kind}/metric", self.logged[kind])
-        return metrics | {f"evaluation/{name}": count for name, count in malformed_counts(self.failures).items()}
+        metrics |= {f"evaluation/{name}": count for name, count in malformed_counts(self.failures).items()}
+        return metrics | {f"evaluation/{name}": count for name, count in failed_counts(self.failures).items()}
 
     def row(self) -> dict[str, Any]:
         """What is kept of it, with the outcome of every problem and sample in `solved/KIND`, `rewards/KIND` and

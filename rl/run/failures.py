@@ -6,22 +6,29 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rewards.options import Missing, RewardOptions
+from rewards.scoring.combination import costly
 from rewards.scoring.scores import MALFORMED, Failure
 
 
 def failure_notes(
-    what: str, failures: Sequence[Failure], rewards: RewardOptions, unscored: int, samples: int
+    what: str,
+    failures: Sequence[Failure],
+    rewards: RewardOptions,
+    unscored: int,
+    samples: int,
+    update: int | None = None,
 ) -> Iterator[str]:
-    """One line about the samples without a reward, and one for each measure (a term of weight 0) that failed, which
-    costs no sample.
+    """One line about the samples without a reward, and one for each measure (a term of weight 0 that is no gate of one
+    that is paid) that failed, which costs no sample.
 
     Args:
         what: `update 3`, for instance.
         unscored: how many of the `samples` have no reward.
+        update: whose weights they were scored with; None: those of evaluations.
     """
-    if first := first_loss(failures, rewards):
+    if first := first_loss(failures, rewards, update):
         yield f"{what}: {unscored} of {samples} samples could not be scored and were left out; first: {first}"
-    for name in _measures(rewards):
+    for name in _measures(rewards, update):
         if failed := [failure for failure in failures if failure.term == name and failure.kind != MALFORMED]:
             yield (
                 f"{what}: the measure {name} (weight 0) has no value for {len(failed)} of {samples} samples, which "
@@ -29,12 +36,19 @@ def failure_notes(
             )
 
 
-def too_many(what: str, failures: Sequence[Failure], rewards: RewardOptions, unscored: int, samples: int) -> str:
-    """Why samples without a reward end the run; "" if they do not."""
+def too_many(
+    what: str,
+    failures: Sequence[Failure],
+    rewards: RewardOptions,
+    unscored: int,
+    samples: int,
+    update: int | None = None,
+) -> str:
+    """Why samples without a reward end the run; "" if they do not. Arguments as of `failure_notes`."""
     limit = 0.0 if rewards.missing is Missing.stop else rewards.max_failed_fraction
     if unscored <= limit * samples:
         return ""
-    first = first_loss(failures, rewards)
+    first = first_loss(failures, rewards, update)
     rule = "reward.missing=stop allows" if rewards.missing is Missing.stop else f"reward.max_failed_fraction={limit:g}"
     way_out = "use reward.missing=drop_sample" if rewards.missing is Missing.stop else "raise the limit"
     return (
@@ -43,17 +57,17 @@ def too_many(what: str, failures: Sequence[Failure], rewards: RewardOptions, uns
     )
 
 
-def first_loss(failures: Sequence[Failure], rewards: RewardOptions) -> str:
+def first_loss(failures: Sequence[Failure], rewards: RewardOptions, update: int | None = None) -> str:
     """The first failure that cost a sample its reward; "" if there is none. Malformed ones have theirs, which is 0."""
-    measures = _measures(rewards)
+    measures = _measures(rewards, update)
     lost = (failure for failure in failures if failure.kind != MALFORMED and failure.term not in measures)
     return next(map(_told, lost), "")
 
 
-def _measures(rewards: RewardOptions) -> list[str]:
-    """Terms, and criteria of terms, of weight 0."""
-    names = [name for name, term in rewards.terms.items() if not any(term.weights(name).values())]
-    return names + [name for name, weight in rewards.weights().items() if weight == 0 and name not in names]
+def _measures(rewards: RewardOptions, update: int | None) -> list[str]:
+    """Terms, and criteria of terms, whose failure costs no sample."""
+    whose = costly(rewards, update)
+    return [name for name in dict.fromkeys([*rewards.terms, *rewards.weights()]) if name not in whose]
 
 
 def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:
@@ -63,9 +77,9 @@ def malformed_counts(failures: Sequence[Failure]) -> dict[str, float]:
 
 
 def failed_counts(failures: Sequence[Failure]) -> dict[str, float]:
-    """`reward/failed/KIND` -> how many scores could not be made: of terms, so that a sample may have several."""
+    """`failed/KIND` -> how many scores could not be made: of terms, so that a sample may have several."""
     counts = Counter(failure.kind for failure in failures if failure.kind not in (MALFORMED, "not_applicable"))
-    return {f"reward/failed/{kind}": float(count) for kind, count in sorted(counts.items())}
+    return {f"failed/{kind}": float(count) for kind, count in sorted(counts.items())}
 
 
 def worth_keeping(failures: Sequence[Failure]) -> list[Failure]:

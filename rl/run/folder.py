@@ -49,7 +49,14 @@ from rl.run.failures import failed_counts, failure_notes, malformed_counts, too_
 from rl.run.lines import Lines, free_name, keep_until, set_aside
 from rl.run.metrics import STAGES, MetricsWriter, costs, read_rows
 from rl.run.place import Place
-from rl.run.scored import Scored, incomplete, logged_metrics, logged_notes, paid_metrics, unscored_estimates
+from rl.run.scored import (
+    Scored,
+    incomplete,
+    logged_metrics,
+    logged_notes,
+    term_metrics,
+    unscored_estimates,
+)
 from rl.run.start import Start
 from rl.run.written import check_written, written
 from rl.storage.code import code_state
@@ -190,7 +197,6 @@ class Run:
             metrics["reward/solve_rate"] = float(np.nanmean(rates))
         metrics |= {
             "reward/unscored": int(np.isnan(rewards).sum()),
-            **failed_counts(failures),
             "groups/generated": len(rewards),
             "groups/used": groups,
             "groups/without_signal_fraction": 1 - groups / len(rewards),
@@ -208,27 +214,23 @@ class Run:
             self._check_failures(update, "estimates of update", [], missing, missing + known)
         rollout = self.modality.rollout_metrics(sums, rewards.size)
         metrics |= {f"rollout/{name}": value for name, value in rollout.items()}
-        for name in tickets[0].terms:
-            values = np.concatenate([ticket.terms[name] for ticket in tickets])
-            if not np.isnan(values).all():
-                metrics[f"reward/{name}"] = float(np.nanmean(values))
-        metrics |= paid_metrics(tickets, self.config.reward, update)
-        metrics |= {f"reward/{name}": count for name, count in malformed_counts(failures).items()}
+        metrics |= term_metrics(tickets, self.config.reward, update)
+        counts = malformed_counts(failures) | failed_counts(failures)
+        metrics |= {f"reward/{name}": count for name, count in counts.items()}
         logged = Logged.joined(ticket.logged for ticket in tickets)
         for line in logged_notes(f"update {update}", logged):
             self.note(line)
         return metrics | logged_metrics("reward/metric", logged)
 
     def _check_failures(self, update: int, what: str, failures: list[Failure], unscored: int, samples: int) -> None:
-        """
-        Args:
-            what: `update` or `evaluation after update`.
-        """
+        """`what` is `update` or `evaluation after update`."""
         for failure in worth_keeping(failures):
             self.failures.write({"update": update, **asdict(failure)})
-        for line in failure_notes(f"{what} {update}", failures, self.config.reward, unscored, samples):
+        weighed_at = update if what == "update" else None  # evaluations have weights of their own
+        about = (f"{what} {update}", failures, self.config.reward, unscored, samples, weighed_at)
+        for line in failure_notes(*about):
             self.note(line)
-        if told := too_many(f"{what} {update}", failures, self.config.reward, unscored, samples):
+        if told := too_many(*about):
             raise RewardsFailed(f"{told}; all of them are listed in {self.failures.path}")
 
     def record(self, update: int, metrics: Mapping[str, float], tickets: list[Scored]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import ray
 
 from rewards.options import Missing, RewardOptions
-from rewards.scoring.scores import Logged, Scores
+from rewards.scoring.scores import Calls, Logged, Scores
 from rl.data.tickets import Ticket
 from rl.run.solved import solved_of
 
@@ -34,6 +34,8 @@ class Scored:
     steps: np.ndarray | None = None
     """(groups, samples, T) float64 rewards of what each denoising step took the finished sample to be; NaN behind a
     sample's last step and where unscored. None where the algorithm asks for none."""
+    calls: dict[str, Calls] = field(default_factory=dict)
+    """How long the reward functions took."""
     logged: dict[str, Logged] = field(default_factory=dict)
     """What the reward functions reported beside their scores."""
 
@@ -61,6 +63,7 @@ class Scored:
             failures=scores.failures,
             paid={name: values.reshape(shape) for name, values in scores.paid.items()},
             steps=None if steps is None else steps.reshape(*shape, -1),
+            calls=scores.calls,
             logged=scores.metrics,
         )
 
@@ -76,6 +79,13 @@ class Scored:
         return solved_of(self.rewards, self.terms, reward)
 
 
+def term_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> dict[str, float]:
+    """`reward/TERM`, its mean where it has any score, with `paid_metrics` and `latency_metrics`."""
+    values = {name: np.concatenate([ticket.terms[name] for ticket in tickets]) for name in tickets[0].terms}
+    means = {f"reward/{name}": float(np.nanmean(each)) for name, each in values.items() if not np.isnan(each).all()}
+    return means | paid_metrics(tickets, reward, update) | latency_metrics(tickets)
+
+
 def paid_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> dict[str, float]:
     """`reward/paid/TERM`, the mean of what the sum counts of a term with a clip or gates, and `reward/weight/TERM`, the
     weight of one whose weight moves."""
@@ -88,6 +98,19 @@ def paid_metrics(tickets: list[Scored], reward: RewardOptions, update: int) -> d
             values = np.concatenate([ticket.paid[reported] for ticket in tickets])
             if not np.isnan(values).all():
                 found[f"reward/paid/{reported}"] = float(np.nanmean(values))
+    return found
+
+
+def latency_metrics(tickets: list[Scored]) -> dict[str, float]:
+    """`seconds/term/TERM/median`, `/p95` and `/max`: of a sample, which has its share of the call that scored it."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for ticket in tickets for name in ticket.calls):
+        calls = [call for ticket in tickets for call in ticket.calls.get(name, ())]
+        if not calls:
+            continue
+        seconds = np.repeat([took / count for took, count in calls], [count for _, count in calls])
+        for label, quantile in (("median", 0.5), ("p95", 0.95), ("max", 1.0)):
+            found[f"seconds/term/{name}/{label}"] = float(np.quantile(seconds, quantile))
     return found
 
 

@@ -55,17 +55,20 @@ def test_what_must_not_be_is_seen(code: int | None, output: str, seen: set[str])
 
 
 def test_what_stays_behind_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has left its parent, its session and its output, and a segment of shared memory."""
+    """A process that has left its parent, its session and its output, and a segment of shared memory; not one that
+    another program makes meanwhile."""
     monkeypatch.setattr("tests.benchmarks.faults.run.AFTER_END", 0.5)
     (tmp_path / "runs").mkdir()
     segment = Path(f"/dev/shm/faults-{os.getpid()}")
     stray = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'], "
     stray += f"start_new_session=True, stdout=-3, stderr=-3); open({str(segment)!r}, 'w')"
+    other = Path(f"/dev/shm/another-{os.getpid()}")
     run = Run(tmp_path / "runs", wrap=[sys.executable, "-c", stray])
     try:
+        other.touch()
         ended = run.end()
     finally:
-        segment.unlink()
+        other.unlink()
     assert (ended.code, len(ended.leftovers)) == (0, 2)
     assert "time.sleep(99)" in ended.leftovers[0]
     assert ended.leftovers[1] == str(segment)

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.processes
@@ -125,3 +127,117 @@ def test_a_frozen_ray_is_left_within_the_deadline_and_nothing_of_it_stays(proces
     assert "frozen" in said
     assert "seconds" in said
     assert "left []" in said
+
+
+STRIKE = """
+import os, signal, subprocess, sys
+import psutil, ray
+from ray._private import worker
+from cluster import answers, connecting, joining, placement
+from cluster.options import ClusterOptions
+joining.SHUTDOWN_SECONDS, placement.REMOVAL_SECONDS = 2.0, 2.0
+moment, struck, number, connecting.CONNECT_SECONDS = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+def strike():
+    for process in psutil.Process().children(recursive=True):
+        if process.name() == struck:
+            process.send_signal(number)
+connect, made = worker.connect, ray._raylet.CoreWorker
+def connected(*arguments, **options):
+    if moment == "connecting":
+        strike()
+    return connect(*arguments, **options)
+def worked(*arguments):
+    if moment == "within":
+        strike()
+    return made(*arguments)
+worker.connect, ray._raylet.CoreWorker = connected, worked
+try:
+    with joining.joined(ClusterOptions()):
+        if moment == "connected":
+            strike()
+        with placement.reserved([{"CPU": 0.5}], ClusterOptions(startup_timeout_seconds=4)):
+            print("room")
+except joining.ClusterError as error:
+    print("error:", error, file=sys.stderr)
+    sys.exit(1)
+"""
+SIGNALLED = """
+import os, signal, subprocess, sys
+import ray
+from cluster import joining, signals
+from cluster.options import ClusterOptions
+made, number = ray._raylet.CoreWorker, int(sys.argv[2])
+def signalled(*arguments):
+    if sys.argv[1] == "within":
+        subprocess.Popen(["sh", "-c", f"sleep 0.03; kill -{number} {os.getpid()}"])
+    worker = made(*arguments)
+    if sys.argv[1] == "behind":  # Ray's handlers are there now, if it has any
+        os.kill(os.getpid(), number)
+    return worker
+ray._raylet.CoreWorker = signalled
+with signals.watched() as arrived:
+    try:
+        with joining.joined(ClusterOptions()):
+            import time
+            time.sleep(10)
+    except BaseException as error:
+        print(type(error).__name__, flush=True)
+    os._exit(signals.code_of(arrived.first or 0))
+"""
+
+
+def ends(program: str, *arguments: object) -> tuple[int, str]:
+    """Exit code, and all that it says; nothing of its Ray lives ten seconds later."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOINING_TEST": (mark := uuid.uuid4().hex)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    deadline = time.monotonic() + 10
+    while left := [process.pid for process in psutil.process_iter() if mark in environment_of(process)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    return done.returncode, done.stdout + done.stderr
+
+
+def environment_of(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("JOINING_TEST", "") if process.status() != psutil.STATUS_ZOMBIE else ""
+    except (psutil.Error, OSError):
+        return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "struck", "number", "patience", "says"),
+    [
+        ("connecting", "gcs_server", signal.SIGKILL, 4, "Ray has not let this process in within 0:00:04"),
+        ("connecting", "gcs_server", signal.SIGSTOP, 4, "Ray has not let this process in within 0:00:04"),
+        ("connecting", "raylet", signal.SIGKILL, 30, "Failed to get the system config from raylet"),
+        ("within", "raylet", signal.SIGSTOP, 4, "Ray has not let this process in within 0:00:04"),
+        ("connected", "gcs_server", signal.SIGKILL, 30, "Ray's control store (gcs_server) is dead"),
+        ("connected", "gcs_server", signal.SIGSTOP, 30, "Ray's control store (gcs_server) is frozen"),
+        ("connected", "raylet", signal.SIGSTOP, 30, "Ray's raylet is frozen"),
+    ],
+)
+def test_a_ray_that_dies_or_freezes_while_it_is_joined_is_named(
+    moment: str, struck: str, number: signal.Signals, patience: float, says: str
+) -> None:
+    """Ray alone ends this process after a minute, or waits for ever, and no signal ends that."""
+    code, said = ends(STRIKE, moment, struck, int(number), patience)
+    assert code == 1
+    assert said.count("error: ") == 1
+    assert says in said
+    assert "ive the same command again" in said
+    assert ".h:" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["within", "behind"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_ray_connects_interrupts_as_any_other(moment: str, number: signal.Signals) -> None:
+    """Without a dump of Ray's, which has a handler in C++, and without its exit code."""
+    assert ends(SIGNALLED, moment, int(number)) == (128 + number, "KeyboardInterrupt\n")

@@ -138,7 +138,7 @@ def error_of(overrides: list[str], config_dir: Path | None = None) -> str:
         ("algorithm.xyz=1", "options of algorithm: likelihood, ratio, objective"),
         ("reward.terms.answer.wait=1", "did you mean reward.terms.answer.weight?"),
         ("algorithm.clip.low=1", "algorithm.clip is a number and has no options below it"),
-        ("colour=red", "sections: model, algorithm, reward, data, rollout, evaluation, cluster, run"),
+        ("colour=red", "sections: model, algorithm, reward, judge, data, rollout, evaluation, cluster, run"),
         ("hydra.verbose=true", "hydra does not exist"),
     ],
 )
@@ -322,3 +322,13 @@ def test_what_nobody_has_set_is_read_by_its_name_and_asked_for_when_it_is_used(t
         assert f"{option} needs the environment variable {variable}, which is not set" in str(caught.value)
     monkeypatch.setenv("JUDGE_KEY", "hush")
     check_environment(recompose(kept, [], to_read=True).config.reward)
+
+
+def test_a_run_from_before_a_switch_had_a_third_position_is_read(tmp_path: Path) -> None:
+    for before, now in (("false", "none"), ("true", "zscore")):
+        kept = tmp_path / f"{before}.yaml"
+        kept.write_text(
+            f"algorithm: {{normalise_terms: {before}}}\nmodel: {{path: x}}\n"
+            "data: {train: {name: x}}\nrun: {name: x}\n"
+        )
+        assert recompose(kept, []).config.algorithm.normalise_terms.value == now

@@ -80,8 +80,12 @@ TARGETS = (
     ),
     Target(
         "scorer",
-        ("rewards.scoring.scorer",),
-        ("tests/rewards/test_scorer_calls.py", "tests/rewards/test_scorer.py"),
+        ("rewards.scoring.combination", "rewards.scoring.term_call"),
+        (
+            "tests/rewards/test_scorer_calls.py",
+            "tests/rewards/test_scorer.py",
+            "tests/rewards/scoring/test_combination.py",
+        ),
         ("tests/rewards/test_trl.py", "tests/rewards/test_worker.py", "tests/rl/run/test_failures.py"),
     ),
 )

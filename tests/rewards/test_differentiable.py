@@ -128,3 +128,8 @@ def test_terms_that_cannot_be_differentiated(terms, message):
 def test_rewards_that_are_called_wrongly(terms, columns, message):
     with pytest.raises(RewardError, match=message):
         DifferentiableTotal(terms)(PIXELS.clone().requires_grad_(), ["x"] * 24, columns)
+
+
+def test_pictures_of_several_sizes_are_named():
+    with pytest.raises(ValueError, match="pictures of several sizes in one call"):
+        brightness(completions=[IMAGES[0], IMAGES[0][:8]])

@@ -138,3 +138,11 @@ def test_a_function_that_holds_too_much_is_named() -> None:
     with pytest.raises(Crashed, match=r"it and what it started held more than reward\.memory_gib"):
         scoring.call("task", arguments, 60)
     scoring.stop()
+
+
+def test_a_group_is_removed_with_those_that_killed_keepers_left_in_it(tmp_path):
+    for left in ("denoiserl-1/denoiserl-2", "denoiserl-999999999/denoiserl-999999998"):
+        (tmp_path / left).mkdir(parents=True)
+    keeper.MemoryGroup(str(tmp_path / "denoiserl-1")).remove()
+    keeper.MemoryGroup._remove_stale(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

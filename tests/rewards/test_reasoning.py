@@ -79,6 +79,7 @@ def test_memory_and_what_is_no_score_stay_errors(monkeypatch):
     for result, error in (
         (float("nan"), ValueError),
         (7.0, ValueError),
+        (1.0001, ValueError),
         ("1", ValueError),
         (MemoryError(), MemoryError),
     ):
@@ -112,6 +113,18 @@ def test_the_numbers_of_a_puzzle_must_be_its_own():
     entry["metadata"]["numbers"] = [4, 6, 10, 10]
     assert score("4 * 6 + 10 - 10", entry, strict=True) == 1.0
     assert score("1*2*3*4", entry, strict=True) == 0.0
+
+
+def test_a_number_that_python_does_not_read_is_none_of_the_puzzles():
+    (entry,) = entries("puzzle24", 1)
+    assert score("1" * 5000, entry) == 0.0
+
+
+def test_parts_that_add_up_to_a_little_more_than_one_are_one(monkeypatch):
+    (entry,) = entries("chain_sum", 1)
+    kind = reasoning_gym.factory.DATASETS["chain_sum"][0]
+    monkeypatch.setattr(kind, "score_answer", lambda self, answer, entry: 1.0000000000000002)
+    assert score("1", entry) == 1.0
 
 
 def test_another_solution_than_the_recorded_one_is_right():

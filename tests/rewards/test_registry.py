@@ -24,7 +24,7 @@ def test_a_callable_object_is_a_reward_function():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("maths", "no reward function is called 'maths': nearest registered names: math;"),
+        ("maths", "no reward function is called 'maths': nearest registered names: math[,;]"),
         ("reasoning-gym", "nearest registered names: reasoning_gym;"),
         ("", "no reward function is called ''"),
         ("no_such_package.reward", "importing 'no_such_package' failed with ModuleNotFoundError"),

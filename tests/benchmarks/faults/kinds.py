@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.faults.run import Ended, Run
+from tests.benchmarks.faults.run import NAMESPACE, Ended, Run, namespaces
 
 BY_SIGNAL = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 AFTER_SIGNAL = 45.0
@@ -140,7 +139,7 @@ def disk_full(bench: Bench, rng: random.Random) -> Fault:
     kib = rng.choice([64, 256, 1024, 2048, 4096])
     folder = bench.folder()
     mount = f'mount -t tmpfs -o size={kib}k tmpfs {folder} && exec "$@"'
-    wrap = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", mount, "-"]
+    wrap = [*NAMESPACE, "bash", "-c", mount, "-"]
     return Fault(f"the disk of the run folder has {kib} KiB", Run(folder, bench.options(), wrap).end(), (0, 1, 2), None)
 
 
@@ -152,7 +151,7 @@ def read_only(bench: Bench, rng: random.Random) -> Fault:
         f"mount -t tmpfs tmpfs {folder} || exit 99; "
         f'(sleep {after:.1f}; mount -o remount,ro {folder} 2>/dev/null) & exec "$@"'
     )
-    wrap = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", mount, "-"]
+    wrap = [*NAMESPACE, "bash", "-c", mount, "-"]
     what = f"the run folder is read-only after {after:.1f} s"
     return Fault(what, Run(folder, bench.options(), wrap).end(), (0, 1, 2), None)
 
@@ -224,14 +223,6 @@ FIELDS: dict[str, tuple[Kind, ...]] = {
     "environment": (variables, variables, long_folder_of_temporary_files),
     "files": (damaged_file,),
 }
-
-
-def namespaces() -> bool:
-    """Whether this machine lets a run have a file system of its own."""
-    tried = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    with suppress(OSError):
-        return subprocess.run(tried, capture_output=True, timeout=10, check=False).returncode == 0
-    return False
 
 
 def kinds_of(field: str) -> tuple[Kind, ...]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -21,6 +24,8 @@ from tests.rl.support.training import SMALL
 ROOT = Path(__file__).parents[3]
 MARK = "DENOISERL_FAULTS_RUN"
 """A variable that every process of a run inherits, whatever becomes of its parents."""
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]
+"""In front of a command that may then mount what it alone sees."""
 UPDATES = 3
 OPTIONS = [
     *SMALL,
@@ -51,7 +56,7 @@ class Ended:
     output: str
     seconds: float
     leftovers: list[str] = field(default_factory=list)
-    """What still lived `AFTER_END` seconds later, or lay in shared memory."""
+    """What still lived `AFTER_END` seconds later, or lay in shared memory (looked at where `namespaces`)."""
 
     @property
     def foreign(self) -> str:
@@ -76,10 +81,20 @@ class Run:
         """
         self.folder = folder
         self.mark = uuid.uuid4().hex
-        self.before = set(os.listdir("/dev/shm"))
+        self.memory = _own_memory()
         self.log = folder.parent / f"{self.mark}.log"
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", MARK: self.mark, **environment}
-        command = [*wrap, sys.executable, "-m", "rl.cli", "train", *OPTIONS, f"run.folder={folder}", *options]
+        command = [
+            *_with_memory(self.memory),
+            *wrap,
+            sys.executable,
+            "-m",
+            "rl.cli",
+            "train",
+            *OPTIONS,
+            f"run.folder={folder}",
+            *options,
+        ]
         self.began = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -137,18 +152,28 @@ class Run:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(left, timeout=5)
-        new = sorted(set(os.listdir("/dev/shm")) - self.before)
-        leftovers += [f"/dev/shm/{name}" for name in new if not _in_use(f"/dev/shm/{name}")]
+        if self.memory is not None:
+            leftovers += [f"/dev/shm/{name}" for name in sorted(os.listdir(self.memory))]
+            shutil.rmtree(self.memory)
         return Ended(code, self.log.read_text(errors="replace"), ended - self.began, leftovers)
 
 
-def _in_use(segment: str) -> bool:
-    """By something else that runs on this machine: nothing of the run lives any more."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if segment in Path(f"/proc/{process.pid}/maps").read_text():
-                return True
+@cache
+def namespaces() -> bool:
+    """Whether this machine lets a run have a file system of its own."""
+    tried = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    with suppress(OSError):
+        return subprocess.run(tried, capture_output=True, timeout=10, check=False).returncode == 0
     return False
+
+
+def _own_memory() -> Path | None:
+    """A folder that the run sees as its shared memory: other programs of the machine leave segments there, too."""
+    return Path(tempfile.mkdtemp(prefix="faults-", dir="/dev/shm")) if namespaces() else None
+
+
+def _with_memory(folder: Path | None) -> list[str]:
+    return [] if folder is None else [*NAMESPACE, "bash", "-c", f'mount --bind {folder} /dev/shm && exec "$@"', "-"]
 
 
 def _named(process: psutil.Process) -> str:

@@ -33,5 +33,15 @@ def test_an_unknown_group_is_told_those_there_are(denoiserl: CommandLine) -> Non
     assert "there is no list of losses; there are models, algorithms" in denoiserl.refuses("list", "losses")
 
 
+def test_the_tasks_of_reasoning_gym_are_listed_with_what_their_scorers_are(denoiserl: CommandLine) -> None:
+    said = denoiserl("list", "tasks").output
+    assert "coin_flip unsafe" in said
+    assert "refused: its verifier pays 1 for 0" in said
+    rows = {row["name"]: row for row in json.loads(denoiserl("list", "tasks", "--json").output)}
+    assert (rows["binary_matrix"]["scorer"], rows["chain_sum"]["scorer"]) == ("exact", "graded")
+    assert rows["coin_flip"]["refused"]
+    assert rows["chain_sum"]["refused"] is None
+
+
 def test_the_version_is_the_installed_one(denoiserl: CommandLine) -> None:
     assert denoiserl("--version").output == f"denoiserl {version('denoiserl')}"

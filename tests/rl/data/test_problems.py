@@ -23,7 +23,7 @@ from rewards.images.digits import digit_probability
 from rewards.mathematics.answer import math
 from rewards.reasoning import reasoning_gym
 from rl.data.problems import Mixture, Problems, open_source, open_training
-from rl.data.rows import DataError
+from rl.data.rows import DataError, reasoning_gym_rows, scene_rows
 from rl.data.tickets import TicketKind
 from rl.driver.train import planned
 
@@ -41,6 +41,14 @@ def file_source(path: Path, **options: object) -> SourceOptions:
 def write_jsonl(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.parametrize(
+    "options", [SourceOptions(name="chain_sum", size=2), SourceOptions(SourceKind.scenes, "s", size=2)]
+)
+def test_a_loop_over_rows_that_are_computed_ends(options: SourceOptions) -> None:
+    rows = reasoning_gym_rows(options) if options.kind is SourceKind.reasoning_gym else scene_rows(options)
+    assert [row for row, _ in zip(rows, range(3), strict=False)] == [rows[0], rows[1]]
 
 
 def test_jsonl_json_parquet_and_saved_datasets_hold_the_same_nested_rows(tmp_path: Path) -> None:

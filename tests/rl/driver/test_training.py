@@ -50,10 +50,24 @@ def test_two_learners_update_as_one_does(cluster, straight, model, tmp_path, sta
     assert_same_weights(tmp_path / "two", straight, 1e-5, update=2)
 
 
-def test_workers_and_asynchrony_do_not_change_the_samples(cluster, straight, model, tmp_path):
-    run_on_ray(model, tmp_path, "run.name=two", "cluster.rollout_workers=2", "cluster.reward_workers=2")
+def test_workers_pools_and_asynchrony_do_not_change_the_samples(cluster, straight, model, tmp_path):
+    """The measure is what the reward is, scored by workers of its own, of which one has a place."""
+    measure = "reward.terms.again={function: tests.rl.support.rewards.share_of_ones, weight: 0.0, pool: own}"
+    pool = "reward.pools.own={workers: 2, cpus: 0.1}"
+    run_on_ray(
+        model,
+        tmp_path,
+        "run.name=two",
+        "cluster.rollout_workers=2",
+        "cluster.reward_workers=2",
+        measure,
+        pool,
+    )
     assert_same_weights(tmp_path / "two", straight)
-    assert metrics(tmp_path / "two") == metrics(straight)
+    rows = metrics(tmp_path / "two")
+    again = [row.pop("reward/again") for row in rows]
+    assert rows == metrics(straight)
+    assert again == [row["reward/answer"] for row in rows]
 
 
 def test_a_killed_rollout_worker_changes_nothing(cluster, straight, model, tmp_path):

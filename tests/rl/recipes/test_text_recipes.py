@@ -43,6 +43,7 @@ BLOCK = (
     "d_tree_rpo",
     "dipo",
     "ebpo",
+    "gdpo",
     "one_step",
     "online_dpo",
     "stable_drl",

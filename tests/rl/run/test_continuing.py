@@ -103,7 +103,8 @@ DECIDE_EVALUATIONS = {
 DECIDE_NOTHING = {
     *("model.path", "data.train.name"),  # whose contents are compared
     *(f"reward.{name}" for name in ("timeout_seconds", "startup_timeout_seconds", "memory_gib", "max_failed_fraction")),
-    *("rollout.timeout_seconds", "evaluation.every", "reward.try_first"),
+    *("rollout.timeout_seconds", "evaluation.every", "reward.try_first", "reward.pools", "reward.allow_weak_sandbox"),
+    *(f"judge.{name}" for name in ("python", "cpus", "gpus", "threads", "startup_seconds", "unhealthy_seconds")),
     *(f"cluster.{name}" for name in ("address", "rollout_workers", "reward_workers", "cpus")),
     *("cluster.startup_timeout_seconds", "cluster.step_timeout_seconds"),
     *(f"run.{name}" for name in ("name", "folder", "updates", "checkpoint_every", "keep_checkpoints", "resume")),

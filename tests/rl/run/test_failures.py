@@ -88,6 +88,26 @@ def test_failed_scores_are_counted_by_kind() -> None:
     down = [Failure(index, "answer", "unavailable", "gone", "text") for index in range(3)]
     others = [Failure(0, "answer", "malformed", "", ""), Failure(0, "answer", "not_applicable", "", "")]
     assert failed_counts([*down, failure("style"), *others]) == {
-        "reward/failed/exception": 1.0,
-        "reward/failed/unavailable": 3.0,
+        "failed/exception": 1.0,
+        "failed/unavailable": 3.0,
     }
+
+
+def test_a_measure_that_is_a_gate_costs_its_samples_and_is_told_so() -> None:
+    """It has weight 0, and what it holds back cannot be known without it."""
+    gated = {"answer": RewardTerm("math", requires={"style": 1.0}), "style": RewardTerm("x.style", weight=0.0)}
+    (line,) = failure_notes("update 3", [failure("style")], RewardOptions(terms=gated), 1, 16)
+    assert line.startswith("update 3: 1 of 16 samples could not be scored and were left out; first: style: exception")
+    assert "first: style: exception" in too_many("update 3", [failure("style")], RewardOptions(terms=gated), 9, 16)
+
+
+def test_a_weight_that_moves_decides_by_the_update_who_is_a_measure() -> None:
+    fading = RewardTerm("x.style", weight=0.0, start_weight=1.0, weight_updates=4)
+    options = RewardOptions(terms={"answer": RewardTerm("math"), "style": fading})
+
+    def said(update: int | None, unscored: int) -> list[str]:
+        return list(failure_notes("update 3", [failure("style")], options, unscored, 16, update))
+
+    assert ["could not be scored" in line for line in said(3, 1)] == [True]
+    assert ["which keep their reward" in line for line in [*said(4, 0), *said(None, 0)]] == [True, True]
+    assert "first: style" in too_many("update 3", [failure("style")], options, 9, 16, 3)

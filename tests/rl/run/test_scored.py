@@ -14,7 +14,7 @@ from rewards.scoring.scores import Scores
 from rl.algorithm.advantages import AdvantageEstimator
 from rl.data.tickets import Ticket, TicketKind
 from rl.driver.loop import Loop
-from rl.run.scored import Scored, paid_metrics
+from rl.run.scored import Scored, latency_metrics, paid_metrics
 
 NAN = float("nan")
 
@@ -50,6 +50,14 @@ def test_an_incomplete_group_is_left_out_if_it_is_to_be(missing: Missing, groups
     assert np.isnan(ticket.compared(ticket.rewards, missing)).sum() == unknown
 
 
+def test_a_group_that_is_left_out_counts_as_none_that_teaches() -> None:
+    """Or refills would stop before there are as many as are wanted."""
+    reward = RewardOptions(missing=Missing.drop_group, terms={"answer": RewardTerm("math")}, solved_at=1.0)
+    loop = loop_of(reward, AlgorithmOptions(solved_band=(0.0, 1.0), filter_zero_variance=False))
+    outcomes = loop.outcomes([scored([0.0, 1.0, NAN, 0.0, 1.0, 1.0])])
+    assert [loop.advantages.admits(*group) for group in outcomes] == [False, True]
+
+
 def test_terms_are_compared_by_what_is_paid_and_by_the_weights_of_their_update() -> None:
     ticket = scored([9.0, 1.0, 0.0, 9.0, 9.0, 0.0], paid=[1.0, 1.0, 0.0, 1.0, 0.5, 0.0], update=5)
     term = RewardTerm("math", weight=1.0, start_weight=3.0, weight_updates=10)
@@ -63,3 +71,13 @@ def test_what_is_paid_and_a_weight_that_moves_are_metrics() -> None:
     found = paid_metrics([ticket], RewardOptions(terms={"answer": clipped}), update=5)
     assert found == {"reward/weight/answer": 2.0, "reward/paid/answer": pytest.approx(0.8)}
     assert paid_metrics([ticket], RewardOptions(terms={"answer": RewardTerm("math")}), update=5) == {}
+
+
+def test_a_sample_has_its_share_of_the_seconds_of_its_call() -> None:
+    tickets = [scored([0.0] * 6), scored([0.0] * 6)]
+    tickets[0].calls, tickets[1].calls = {"answer": [(6.0, 6)], "none": []}, {"answer": [(0.3, 3), (9.0, 1)]}
+    assert latency_metrics(tickets) == {
+        "seconds/term/answer/median": 1.0,
+        "seconds/term/answer/p95": pytest.approx(9.0 - 0.45 * 8.0),
+        "seconds/term/answer/max": 9.0,
+    }

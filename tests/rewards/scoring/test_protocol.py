@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,12 +12,13 @@ import verifiers
 
 from rewards.options import Per, RewardOptions, RewardTerm
 from rewards.registry import RewardError, check_columns, resolve_term
+from rewards.rubric import Rubric
 from rewards.scoring.scorer import Scorer
 from rewards.scoring.scores import ScoreRequest, Scores
 from rewards.unavailable import Unavailable
 
 NAN = float("nan")
-HERE = "tests.rewards.test_protocol"
+HERE = "tests.rewards.scoring.test_protocol"
 
 
 def places(completions: list[str], groups: list[int], **_: Any) -> list[float]:
@@ -185,9 +187,22 @@ def test_arguments_of_rubrics_must_be_columns() -> None:
     assert resolve_term("task", term).__class__.__name__ == "Rubric"
 
 
-def _by_the_library(completions: list[str], answers: list[str]) -> list[float]:
-    import asyncio
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (alone, "missing 1 required positional argument: 'answer'"),
+        (lambda completion: "0.5", "returned '0.5'; a number is expected"),
+        (lambda completion: None, "returned None; a number is expected"),
+        (lambda completion, state: state["answer"], "'answer'"),
+    ],
+)
+def test_a_rubric_makes_no_number_of_what_is_none(function: Callable[..., Any], message: str) -> None:
+    """As little of a text as of an answer that no column holds, which verifiers takes for an empty one."""
+    with pytest.raises((TypeError, KeyError), match=message):
+        asyncio.run(Rubric(function)(["p"], ["4"], {}, {}))
 
+
+def _by_the_library(completions: list[str], answers: list[str]) -> list[float]:
     async def score() -> list[float]:
         found = []
         for completion, answer in zip(completions, answers, strict=True):
@@ -197,3 +212,8 @@ def _by_the_library(completions: list[str], answers: list[str]) -> list[float]:
         return found
 
     return asyncio.run(score())
+
+
+def test_a_function_of_one_completion_compares_no_group() -> None:
+    with pytest.raises(RewardError, match=r"per=group: .* is a function of one completion"):
+        resolve_term("task", RewardTerm(f"{HERE}.alone", per=Per.group))

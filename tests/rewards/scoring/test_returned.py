@@ -118,7 +118,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scores]:
                     values = read(answer(arguments["completions"]), term)
                 except TypeError as error:
                     raise FunctionRaised(str(error)) from error
-                return {**values, "metrics": [], "malformed": [], "seconds": 0.0}
+                unread = [(i, "task", "why") for i, text in enumerate(arguments["completions"]) if text == "malformed"]
+                return {**values, "metrics": [], "malformed": unread, "seconds": 0.0}
 
         monkeypatch.setattr(scorer, "ScoringProcess", lambda options, printed: Here())
         options = RewardOptions(terms={name: term for name, (term, _) in terms.items()})
@@ -149,6 +150,19 @@ def test_samples_that_account_for_a_wrong_length_are_at_fault_alone(scored: Call
     found = scored(1, 0, 1, 3, terms={"task": (PLAIN, repeats)})
     np.testing.assert_array_equal(found.total, [1, NAN, 1, NAN])
     assert [(failure.index, failure.kind) for failure in found.failures] == [(1, "wrong_length"), (3, "wrong_length")]
+
+
+def test_a_malformed_sample_has_a_wrong_length_too(scored: Callable[..., Scores]) -> None:
+    """It is no sample to which no term applies, and its score is not there, so its status is not `ok`."""
+    found = scored("a", "malformed", terms={"task": (PLAIN, lambda completions: [1.0])})
+    kinds = {(failure.index, failure.kind) for failure in found.failures}
+    assert kinds == {(0, "wrong_length"), (1, "wrong_length"), (1, "malformed")}
+    assert found.statuses == {"task": ["invalid", "invalid"]}
+
+
+def test_a_malformed_sample_without_a_score_is_not_ok(scored: Callable[..., Scores]) -> None:
+    terms = {"task": (PLAIN, lambda completions: [1.0, None]), "other": (PLAIN, lambda completions: [1.0, 1.0])}
+    assert scored("a", "malformed", terms=terms).statuses["task"] == ["ok", "not_applicable"]
 
 
 def test_criteria_are_terms_of_their_own(scored: Callable[..., Scores]) -> None:

@@ -18,10 +18,9 @@ def combined(
     terms: dict[str, RewardTerm], values: dict[str, list[float]], update: int | None = None, failed: str = ""
 ) -> Scores:
     """`failed`: name of a term that failed on the first sample."""
-    count = len(next(iter(values.values())))
     failures = [Failure(0, failed, "exception", "no", "text")] if failed else []
     found = TermScores({name: np.array(each) for name, each in values.items()}, failures)
-    return combine(found, RewardOptions(terms=terms), ["text"] * count, update)
+    return combine(found, RewardOptions(terms=terms), lambda index: "text", update)
 
 
 def test_a_clip_limits_what_is_summed_and_not_what_is_reported() -> None:
@@ -91,6 +90,9 @@ def test_a_term_that_fades_out_is_a_measure_afterwards() -> None:
         ({"a": RewardTerm("math", weight_updates=0, start_weight=1.0)}, "weight_updates is 0"),
         ({"a": RewardTerm("math", timeout_seconds=0.0)}, "timeout_seconds is 0.0; it must be positive"),
         ({"a": RewardTerm("math", weight=0.0, start_weight=0.0, weight_updates=3)}, "every term .* has weight 0"),
+        ({"a": RewardTerm("math", weight=0.0, start_weight=1.0, weight_updates=3)}, "weight 0 in evaluations"),
+        ({"a": RewardTerm("math", start_weight=0.0, weight_updates=3)}, "weight 0 at update 0"),
+        ({"a": RewardTerm("math", start_weight=-1.0, weight_updates=4)}, "weight 0 at update 2"),
     ],
 )
 def test_what_cannot_be_is_refused(terms: dict[str, RewardTerm], message: str) -> None:

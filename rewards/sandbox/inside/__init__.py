@@ -1,0 +1,1 @@
+"""What runs inside of the sandbox, beside the program: it imports the standard library alone."""

@@ -1,0 +1,80 @@
+"""Answers that were made to take long, to take memory, or to be read as something else; each by name."""
+
+_MEGABYTE = 1_000_000
+
+REFUSED = {
+    "tower of powers": "9^{9^{9^9}}",
+    "tower of twos": "2^{2^{2^{2^{2^2}}}}",
+    "tower with a sign": "9^{-9^{9^9}}",
+    "factorial": "99999999!",
+    "factorial of a factorial": "((9!)!)!",
+    "binomial coefficient": r"\binom{1000000000}{500000000}",
+    "fractions, 200 deep": r"\frac{1}{" * 200 + "2" + "}" * 200,
+    "brackets, 5000 deep": "(" * 5000 + "5" + ")" * 5000,
+    "open brackets": "(" * 100_000,
+    "braces, 5000 deep": "{" * 5000 + "5" + "}" * 5000,
+    "mixed brackets": "[({" * 3000,
+    "million digits": "7" * _MEGABYTE,
+    "exponent of 400 digits": "2^{" + "7" * 400 + "}",
+    "programmer's exponent": "1e999999999",
+    "macro that reads a file": r"\input{/etc/passwd}",
+    "macro that runs a program": r"\immediate\write18{sleep 9}",
+    "Python": "__import__('os').system('sleep 9')",
+    "endless Python": "(lambda: [0 for _ in iter(int,1)])()",
+    "no characters": "5\x00" * 300,
+    "half characters": "\udcff5" * 300,
+    "ligatures that grow": "\ufdfa" * 900,
+    "combining signs": "5" + "\u0301" * 900,
+    "digits of other scripts": "\u0663\u0967\u0413" * 100,
+    "superscripts": "2" + "\u2079" * 900,
+    "fraction signs": "\u00bd" * 900,
+    "signs of a formula": "$" * _MEGABYTE,
+    "open formulas": r"\[" * (_MEGABYTE // 2),
+    "other open formulas": r"\(" * (_MEGABYTE // 2),
+    "open boxes": r"\boxed{" * (_MEGABYTE // 7),
+    "boxes in boxes": r"\boxed{" * (_MEGABYTE // 8) + "}" * (_MEGABYTE // 8),
+    "open tags": "<answer>" * (_MEGABYTE // 8),
+    "marks": "#### " * 30_000,
+    "announcements": "the answer is " * 10_000,
+    "different boxes": "".join(rf"\boxed{{{number}}}" for number in range(80_000)),
+    "different marks": "".join(f"#### {number}\n" for number in range(80_000)),
+    "words": "so it is " * (_MEGABYTE // 9),
+    "emphasis": "*" * _MEGABYTE,
+    "powers": "^" * _MEGABYTE,
+    "backslashes": "\\" * _MEGABYTE,
+    "announced stars": "answer" + "*" * _MEGABYTE,
+    "open elements": "<b" * (_MEGABYTE // 2),
+    "thoughts": "</think>" * (_MEGABYTE // 8),
+    "commas": "1," * (_MEGABYTE // 2),
+}
+"""Refused or told apart by their text, without algebra."""
+
+COMPUTED = {
+    "macro that grows": r"\def\x{\x\x}\x",
+    "product of powers": "*".join(["9999^{9999}"] * 50),
+    "factorials": "9999!*" * 100 + "1",
+    "roots, 38 deep": r"\sqrt{x+" * 38 + "x" + "}" * 38,
+    "expansion": "(a+b+c+d+e)^{9999}",
+    "trigonometric sum": "+".join(rf"\sin^{{{k}}} x \cos^{{{k}}} x" for k in range(1, 20)),
+    "product of roots": "".join(rf"(\sqrt{{{k}}}+1)" for k in range(2, 40)),
+    "complex power": "(1+i)^{9999}",
+    "tower of e": "e^{e^{e^{e^{e^e}}}}",
+    "chain of equations": "x=" * 300 + "5",
+    "list of 300": ",".join(map(str, range(300))),
+    "nested sets": r"\{" * 30 + "1" + r"\}" * 30,
+    "bars": "|" * 300 + "x" + "|" * 300,
+    "denested root": r"\sqrt{2+\sqrt{3+\sqrt{5+\sqrt{7+\sqrt{11}}}}}-\sqrt{5+\sqrt{7+\sqrt{11}}}+\sqrt[5]{2+\sqrt{3}}",
+}
+"""Reach algebra, which answers or refuses."""
+
+ENDLESS = {
+    "fractions, 40 deep": r"\frac{1}{1+" * 40 + "1" + "}" * 40,
+    "floors, 39 deep": r"\lfloor " * 39 + "3.7" + r"\rfloor " * 39,
+    "series": r"\sum_{n=1}^{\infty} \frac{\sin(n)}{n^3+n+1}",
+    "sum of factorials": r"\sum_{n=1}^{9999} n!",
+    "product": r"\prod_{n=1}^{10000} n^n",
+    "integral": r"\int e^{-x^2} \sin(x^3) dx",
+    "improper integral": r"\int_0^{\infty} \frac{\sin(x^2)}{\ln(x+1)} e^{-x} dx",
+    "logarithms, 30 deep": r"\log_{2}(" * 30 + "x" + ")" * 30,
+}
+"""Keep algebra busy beyond any deadline."""
