@@ -69,6 +69,12 @@ def checked_if_ours(path: str, kind: str) -> None:
         checked(path, kind)
 
 
+def written(path: str) -> int:
+    """When a folder's record was written, in nanoseconds; 0 without one."""
+    record = Path(path) / RECORD
+    return record.stat().st_mtime_ns if record.is_file() else 0
+
+
 def sha256(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as content:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.differentiable import differentiable
 from rewards.images.preprocessing import Preprocessing
-from rewards.model_folder import checked_if_ours
+from rewards.model_folder import checked_if_ours, written
 from rewards.segments import segments
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
@@ -59,18 +59,26 @@ def text_image_similarity(
     return (texts * encoder.pictures(images)).sum(1)
 
 
-@functools.cache
 def dual_encoder(path: str, device: str, preprocessing: Preprocessing | None = None) -> DualEncoder:
+    """The encoder of a folder as it is now: one that was trained here may be trained anew."""
+    return _dual_encoder(path, device, preprocessing, written(path))
+
+
+@functools.cache
+def _dual_encoder(path: str, device: str, preprocessing: Preprocessing | None, written: int) -> DualEncoder:
     return DualEncoder(path, device, preprocessing)
 
 
-@functools.cache
 def common_direction(path: str, device: str, captions: str) -> Tensor:
     """(W,) unit length: where the captions' embeddings point on average."""
+    return _common_direction(dual_encoder(path, device), captions)
+
+
+@functools.cache
+def _common_direction(encoder: DualEncoder, captions: str) -> Tensor:
     lines = [line.strip() for line in Path(captions).read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"common_captions={captions} has no caption; it needs one a line")
-    encoder = dual_encoder(path, device)
     batches = [lines[first : first + CAPTIONS_AT_ONCE] for first in range(0, len(lines), CAPTIONS_AT_ONCE)]
     total = sum((encoder.texts(batch).sum(0) for batch in batches[1:]), start=encoder.texts(batches[0]).sum(0))
     return total / total.norm()

@@ -75,7 +75,7 @@ class Form:
     def _joined(self, prompt: Prompt, answer: str) -> list[int]:
         tokenizer, stop = self.tokenizer, self.tokenizer.eos_token_id
         if tokenizer.chat_template is None:
-            ids = tokenizer(text_of(prompt), answer)["input_ids"]
+            ids = self._plain(text_of(prompt), answer, split_special_tokens=True)["input_ids"]
             return ids if stop is None or ids[-1] == stop or tokenizer.sep_token_id is not None else [*ids, stop]
         shown = tokenizer.apply_chat_template(messages_of(prompt), tokenize=False, add_generation_prompt=True)
         ids = [*tokenizer.encode(shown, add_special_tokens=False), *self._spelled(answer)]

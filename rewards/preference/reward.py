@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rewards.conversation import Prompt
-from rewards.model_folder import ModelFolderError, checked
+from rewards.model_folder import ModelFolderError, checked, written
 from rewards.preference.form import Form, Segments, TextError
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
@@ -42,7 +42,7 @@ def preference_model(
         raise ValueError("the reward `preference_model` needs args.path: a folder that `denoiserl train-reward` wrote")
     if batch_size < 1:
         raise ValueError(f"the reward `preference_model` has batch_size={batch_size}: choose 1 or more")
-    reader = preference_reader(path, device)
+    reader = preference_reader(path, device, written(path))
     samples: list[list[list[int]]] = []
     for place, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         try:
@@ -56,8 +56,9 @@ def preference_model(
     return [None if value is None else value - centred * reader.centre for value in values]
 
 
-@functools.cache
-def preference_reader(path: str, device: str) -> PreferenceReader:
+@functools.lru_cache(maxsize=8)
+def preference_reader(path: str, device: str, written: int) -> PreferenceReader:
+    """`written` is when the record was, so that a model that was trained anew is not taken for the earlier one."""
     return PreferenceReader(path, device)
 
 

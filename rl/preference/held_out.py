@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from configs.errors import UserError
 from rl.run.statistics import Estimate, solve_rate
 
 BINS = 10
@@ -46,7 +47,7 @@ def held_out(margins: np.ndarray, keys: Sequence[str]) -> HeldOut:
     """
     margins = np.asarray(margins, np.float64)
     if not np.isfinite(margins).all():
-        raise ValueError("the model's scores of held-out pairs are not finite: lower learning_rate")
+        raise UserError("the model's scores of held-out pairs are not finite: lower learning_rate")
     right, predicted = margins > 0, 1 / (1 + np.exp(-np.abs(margins)))
     found = _bins(predicted, right, keys)
     gaps = [each.pairs * abs(each.predicted - each.right.value) for each in found]

@@ -18,7 +18,7 @@ class PreferenceOptions:
     """File of JSONL, JSON, CSV or Parquet with the columns `prompt`, `chosen` and `rejected`, or the folder of one."""
     base: str = MISSING
     """What is trained further. Texts: folder or hub id of any model that transformers can load as a sequence
-    classifier, or of a text policy, such as `tiny/block`. Images: of a CLIPModel."""
+    classifier, or folder of a text policy, such as `tiny/block`. Images: folder or hub id of a CLIPModel."""
     output: str = MISSING
     """Folder that the reward model is written to."""
     modality: Modality = Modality.text
@@ -44,7 +44,7 @@ class PreferenceOptions:
     seed: int = 0
     """Of the split, of the order of the pairs and of a new head's weights. Unit: 1."""
     device: str = "cpu"
-    """Of torch: cpu, or cuda."""
+    """Of torch: cpu, or cuda for the first GPU."""
 
 
 def check(options: PreferenceOptions) -> None:
@@ -61,6 +61,7 @@ def check(options: PreferenceOptions) -> None:
             "above 0, or null",
         ),
         "seed": (options.seed >= 0, "0 or more"),
+        "device": (options.device in ("cpu", "cuda"), "cpu or cuda"),
     }
     for name, (fits, wanted) in ranges.items():
         if not fits:

@@ -48,7 +48,7 @@ class BadRow:
     why: str
 
 
-def pair_file(path: str) -> Path:
+def pair_file(path: str, option: str = "pairs") -> Path:
     """The file itself; of a folder the one that it holds, or the one beside it that `denoiserl pairs` wrote.
 
     Raises:
@@ -58,14 +58,16 @@ def pair_file(path: str) -> Path:
     if given.is_file():
         return given
     if not given.is_dir():
-        raise UserError(f"pairs={path}: there is no such file or folder; name a file of pairs")
+        raise UserError(f"{option}={path}: there is no such file or folder; name a file of pairs")
     found = sorted(file for file in given.iterdir() if file.suffix.lower() in FORMATS)
     beside = given.with_suffix(".jsonl")
     if not found and beside.is_file():  # the folder of pictures
         return beside
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise UserError(f"pairs={path}: the folder must hold one file of pairs ({', '.join(FORMATS)}); it has {names}")
+        raise UserError(
+            f"{option}={path}: the folder must hold one file of pairs ({', '.join(FORMATS)}); it has {names}"
+        )
     return found[0]
 
 

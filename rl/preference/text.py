@@ -50,8 +50,12 @@ def train_text(
     with lent_generators(options.seed):
         model, tokenizer = _classifier(options.base)
     form = Form(tokenizer, _max_tokens(model, tokenizer, options), options.segments)
-    chosen, rejected = zip(*_formed(training, form, files[0]), strict=True)
-    held_chosen, held_rejected = zip(*_formed(held, form, files[1]), strict=True)
+    chosen, rejected, bad = _formed(training, form)
+    held_chosen, held_rejected, held_bad = _formed(held, form)
+    if files[0] == files[1]:
+        refuse(sorted([*bad, *held_bad], key=lambda each: each.row), files[0], len(training) + len(held))
+    refuse(bad, files[0], len(training))
+    refuse(held_bad, files[1], len(held))
     losses = _train(model, chosen, rejected, tokenizer, options)
     model.eval()
 
@@ -103,6 +107,8 @@ def _classifier(base: str) -> tuple[Any, PreTrainedTokenizerBase]:
         if tokenizer.eos_token is None:
             raise UserError(f"base={base}: its tokenizer has no padding token and no stop token; give it one of them")
         tokenizer.pad_token = tokenizer.eos_token
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # a causal network finds the last token by it
+    model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 
@@ -118,8 +124,10 @@ def _max_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, options: Prefere
     return options.max_tokens
 
 
-def _formed(pairs: Sequence[Pair], form: Form, file: Path) -> list[tuple[Ids, Ids]]:
-    found: list[tuple[Ids, Ids]] = []
+def _formed(pairs: Sequence[Pair], form: Form) -> tuple[list[Ids], list[Ids], list[BadRow]]:
+    """Of each pair that can be read the chosen and the rejected sample, and the rows of the others."""
+    chosen: list[Ids] = []
+    rejected: list[Ids] = []
     bad: list[BadRow] = []
     for pair in pairs:
         ids: list[Ids] = []
@@ -129,12 +137,13 @@ def _formed(pairs: Sequence[Pair], form: Form, file: Path) -> list[tuple[Ids, Id
             except TextError as error:
                 bad.append(BadRow(pair.row, column, str(error)))
                 break
-        if len(ids) == 2:
-            if ids[0] == ids[1]:
-                bad.append(BadRow(pair.row, "rejected", "it has the tokens of `chosen`, so neither can be better"))
-            found.append((ids[0], ids[1]))
-    refuse(bad, file, len(pairs))
-    return found
+        if len(ids) < 2:
+            continue
+        if ids[0] == ids[1]:
+            bad.append(BadRow(pair.row, "rejected", "it has the tokens of `chosen`, so neither can be better"))
+        chosen.append(ids[0])
+        rejected.append(ids[1])
+    return chosen, rejected, bad
 
 
 def _train(
@@ -167,6 +176,8 @@ def _train(
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
+        if arguments.n_gpu > 1:
+            arguments._n_gpu = 1  # several would each see a part of the rows, which are not one for each sample
         trainer = _Trainer(
             model=model,
             args=arguments,

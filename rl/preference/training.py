@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from configs.errors import UserError
 from models.files import local_folder
 from models.identity import identity
 from models.options import Modality
@@ -32,23 +34,28 @@ def train_reward(options: PreferenceOptions) -> HeldOut:
         UserError, DataError: options or rows that cannot be used; nothing was written then.
     """
     check(options)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda is not possible: torch finds no GPU here; choose cpu")
+    base, folder = local_folder(options.base), Path(options.output)
+    if base is not None and base.resolve() == folder.resolve():
+        raise UserError(f"output={options.output} is the base, which would be written over: choose another folder")
     file = pair_file(options.pairs)
     pairs = read_pairs(file, options.modality)
     held_file = file
     if options.held_out_pairs is None:
         training, held = split(pairs, options.held_out, options.seed)
     else:
-        held_file = pair_file(options.held_out_pairs)
+        held_file = pair_file(options.held_out_pairs, "held_out_pairs")
         training, held = pairs, read_pairs(held_file, options.modality)
         check_apart(training, held)
+    read = _read(options, base, (file, held_file), len(training))  # now: files may change while it is trained
     trained = _trained(training, held, (file, held_file), options)
     judged = held_out(trained.margins, [pair.key for pair in held])
-    folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # of an earlier model, whose files are written over
     trained.save(folder)
     _draw(judged, folder / PICTURE)
-    about = _about(options, (file, held_file), len(training), trained)
+    about = {"kind": options.modality.value, **trained.about, **read}
     report = {**about, **_numbers(judged, trained)}
     (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     seal(folder, about)
@@ -67,16 +74,11 @@ def _trained(
     return train_text(training, held, files, options)
 
 
-def _about(
-    options: PreferenceOptions, files: tuple[Path, Path], training: int, trained: TrainedModel
-) -> dict[str, Any]:
-    """What the model was made of; no path but the base's, so that equal models have equal records."""
-    base = local_folder(options.base)
+def _read(options: PreferenceOptions, base: Path | None, files: tuple[Path, Path], training: int) -> dict[str, Any]:
+    """What the model is made of; no path but the base's, so that equal models have equal records."""
     given = asdict(replace(options, pairs=files[0].name, output=Path(options.output).name))
     given["held_out_pairs"] = None if options.held_out_pairs is None else files[1].name
     return {
-        "kind": options.modality.value,
-        **trained.about,
         "options": {name: getattr(value, "value", value) for name, value in given.items()},
         "pairs": {"file": files[0].name, "sha256": sha256(files[0]), "trained_on": training},
         "held_out_pairs": {"file": files[1].name, "sha256": sha256(files[1])},

@@ -43,7 +43,7 @@ from rl.preference.options import PreferenceOptions
 from rl.preference.training import REPORT, train_reward
 
 BASE = ["recipe=quickstart", "cluster.threads=1", "reward.timeout_seconds=300", "run.checkpoint_every=0"]
-PAIRS = ["data.train.size=1024", "data.train.seed=500000", "rollout.group_size=8"]
+PAIRS = ["data.train.size=2048", "data.train.seed=500000", "rollout.group_size=8"]
 TERMS = {"proxy": "preference", "truth": "truth"}
 
 
