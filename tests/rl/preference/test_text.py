@@ -46,8 +46,11 @@ def test_the_model_is_a_reward_at_once(root: Path) -> None:
     path = str(root / "model")
     yes, no = preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path)
     centred = preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path, centred=True, batch_size=1)
-    assert yes is not None and no is not None and yes > no
-    assert centred[0] is not None and centred[1] is not None
+    assert yes is not None
+    assert no is not None
+    assert yes > no
+    assert centred[0] is not None
+    assert centred[1] is not None
     assert centred[0] - centred[1] == pytest.approx(yes - no, abs=1e-4)
     assert centred[1] < 0 < centred[0]
 
@@ -85,7 +88,8 @@ def test_segments_are_scored_by_themselves(root: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "model")
     train_reward(text_options(root, segments=Segments.answer, output=path))
     one, two, both = preference_model([PROMPTS[0]] * 3, ["yes.", "no.", "yes. no."], path=path)
-    assert one is not None and two is not None
+    assert one is not None
+    assert two is not None
     assert both == pytest.approx((one + two) / 2, abs=1e-5)
 
 
