@@ -77,7 +77,8 @@ def test_the_model_is_a_reward_with_a_gradient(root: Path) -> None:
     red, blue = text_image_similarity.of_images(pictures, prompts=["as", "as"], path=str(root / "model"))
     assert red > blue
     red.backward()
-    assert pictures.grad is not None and pictures.grad[0].abs().sum() > 0
+    assert pictures.grad is not None
+    assert pictures.grad[0].abs().sum() > 0
 
 
 def test_the_same_again_is_the_same_to_the_bit(root: Path) -> None:
