@@ -1,6 +1,7 @@
 """When does a policy that is trained on a preference model leave what the model was trained to tell?
 
-    nice -n 10 python -m tests.benchmarks.overoptimisation FOLDER --picture docs/pictures/overoptimisation.png
+    OMP_NUM_THREADS=1 nice -n 10 python -m tests.benchmarks.overoptimisation FOLDER \\
+        --picture docs/pictures/overoptimisation.png --figures docs/evidence/overoptimisation.json
 
 1. The embedded policy draws pairs on 4x4 Sudoku, labelled by the verifier: a solved and an unsolved answer of a puzzle.
 2. `denoiserl train-reward` makes a Bradley-Terry model of them: the proxy.
@@ -52,9 +53,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--every", type=int, default=3, help="updates between evaluations")
-    parser.add_argument("--kl", type=float, nargs="+", default=[0.0, 0.1])
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of the policy")
+    parser.add_argument("--kl", type=float, nargs="+", default=[0.0, 0.3])
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of the policy")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     pairs, model = drawn(arguments.folder / "pairs.jsonl"), arguments.folder / "model"
@@ -63,9 +65,11 @@ def main() -> None:
             PreferenceOptions(str(pairs), "tiny/block", str(model), learning_rate=3e-4, epochs=4)  # as of the policy
         )
     curves = {each: run(arguments, model, each) for each in arguments.kl}
-    accuracy = json.loads((model / REPORT).read_text())["held_out"]["accuracy"]
+    held = json.loads((model / REPORT).read_text())["held_out"]
     found = {f"kl={each:g}": {**verdict(curve), "curve": curve} for each, curve in curves.items()}
-    (arguments.folder / "figures.json").write_text(json.dumps({"proxy_accuracy": accuracy, **found}, indent=2))
+    settings = {"rate": arguments.rate, "pairs": len(pairs.read_text().splitlines()), "held_out": held["accuracy"]}
+    figures = json.dumps({**settings, "calibration_error": held["calibration_error"], **found}, indent=2) + "\n"
+    (arguments.figures or arguments.folder / "figures.json").write_text(figures)
     for name, each in found.items():
         print(name, json.dumps({key: value for key, value in each.items() if key != "curve"}))
     if arguments.picture is not None:

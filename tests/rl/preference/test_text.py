@@ -44,15 +44,11 @@ def test_the_report_has_the_numbers_and_the_record_says_of_what(root: Path) -> N
 
 def test_the_model_is_a_reward_at_once(root: Path) -> None:
     path = str(root / "model")
-    yes, no = preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path)
-    centred = preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path, centred=True, batch_size=1)
-    assert yes is not None
-    assert no is not None
+    yes, no = np.array(preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path))
+    good, bad = np.array(preference_model([PROMPTS[0]] * 2, ["yes", "no"], path=path, centred=True, batch_size=1))
     assert yes > no
-    assert centred[0] is not None
-    assert centred[1] is not None
-    assert centred[0] - centred[1] == pytest.approx(yes - no, abs=1e-4)
-    assert centred[1] < 0 < centred[0]
+    assert good - bad == pytest.approx(yes - no, abs=1e-4)
+    assert bad < 0 < good
 
 
 def test_the_same_again_is_the_same_to_the_bit_and_draws_nothing_of_others(root: Path) -> None:
@@ -87,9 +83,7 @@ def test_a_text_policy_is_a_base(root: Path, tmp_path: Path, kind: str) -> None:
 def test_segments_are_scored_by_themselves(root: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "model")
     train_reward(text_options(root, segments=Segments.answer, output=path))
-    one, two, both = preference_model([PROMPTS[0]] * 3, ["yes.", "no.", "yes. no."], path=path)
-    assert one is not None
-    assert two is not None
+    one, two, both = np.array(preference_model([PROMPTS[0]] * 3, ["yes.", "no.", "yes. no."], path=path))
     assert both == pytest.approx((one + two) / 2, abs=1e-5)
 
 
