@@ -6,7 +6,7 @@
 1. The embedded policy draws pairs on 4x4 Sudoku, labelled by the verifier: a solved and an unsolved answer of a puzzle.
 2. `denoiserl train-reward` makes a Bradley-Terry model of them: the proxy.
 3. The policy is trained on the proxy alone; the verifier, the truth, is a measure of weight 0. Once for each KL
-   coefficient. Evaluations are on puzzles that neither was trained on.
+   coefficient. Evaluations are on puzzles that are in no pair.
 
 **Rule.** The peak is the evaluation with the highest truth. Proxy and truth part at the first later evaluation whose
 truth has a 95 % interval that lies wholly below the peak's, while the proxy is at least what it was at the peak. Where

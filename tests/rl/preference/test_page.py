@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import fields
@@ -20,11 +21,12 @@ from rl.data.rows import DataError
 from rl.preference.options import PreferenceOptions, check
 from rl.preference.pairs import LEAST_HELD_OUT, SHOWN, BadRow, refuse
 from rl.preference.training import PICTURE, REPORT
+from tests.benchmarks.overoptimisation import verdict
 from tests.documentation import ROOT, blocks, commands
 
 PAGE = "docs/preference_models.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-COMMANDS = [shlex.split(command)[1:] for command in commands(PAGE)]
+COMMANDS = [shlex.split(command)[1:] for command in commands(PAGE) if command.startswith("denoiserl ")]
 
 
 def test_there_are_commands_of_each_kind() -> None:
@@ -77,3 +79,19 @@ def test_the_reward_is_one() -> None:
     reward = yaml.safe_load(text)["reward"]
     options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RewardOptions), reward))
     assert all(callable(resolve(term.function)) for term in options.terms.values())
+
+
+def test_the_figures_are_those_of_the_evidence() -> None:
+    figures = json.loads((ROOT / "docs/evidence/overoptimisation.json").read_text())
+    section = TEXT.partition("## Where proxy and truth part")[2].partition("\n## ")[0]
+    for coefficient in ("0", "0.3"):
+        found = figures[f"kl={coefficient}"]
+        assert {name: found[name] for name in ("first", "peak", "last", "parts_at")} == verdict(found["curve"])
+        for name in ("first", "peak", "last"):
+            proxy, truth = found[name]["proxy"], found[name]["truth"]
+            shown = " | ".join((coefficient, "[a-z ]+", str(found[name]["update"]), f"{proxy['value']:.2f} .*"))
+            solved = [f"{100 * truth[end]:.1f}" for end in ("value", "low", "high")]
+            row = shown.replace("|", r"\|") + r" \| {} % \({} to {}\) \|".format(*solved)
+            assert re.search(row, section), row
+        parts = found["parts_at"] or f"not within {found['last']['update']} updates"
+        assert f"| {coefficient} | proxy and truth part | {parts} |" in section
