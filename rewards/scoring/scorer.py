@@ -112,8 +112,8 @@ def check(options: RewardOptions) -> None:
         if not isinstance(term, RewardTerm):
             raise RewardError(f"reward.terms.{name} is a {type(term).__name__}; convert the config with to_object")
         _check_numbers(name, term)
-    moving = [term.weight_updates for term in options.terms.values() if term.weight_updates is not None]
-    for update in (None, *range(max(moving, default=0))):  # behind these weights are those of evaluations
+    moving = [term for term in options.terms.values() if term.start_weight is not None]
+    for update in (None, 0, *(update for term in moving for update in _zeros(term))):
         if not any(options.weights(update).values()):
             when = "" if not moving else " in evaluations" if update is None else f" at update {update}"
             raise RewardError(
@@ -128,6 +128,15 @@ def check(options: RewardOptions) -> None:
                 raise RewardError(
                     f"reward.terms.{name}.requires.{gate}: no other term is reported so; the others are: {others}"
                 )
+
+
+def _zeros(term: RewardTerm) -> list[int]:
+    """Updates at which a weight that moves may be 0: where its line meets it, and the end."""
+    assert term.start_weight is not None
+    assert term.weight_updates is not None
+    span = term.start_weight - term.weight
+    meets = round(term.weight_updates * term.start_weight / span) if span else 0
+    return [min(max(meets, 0), term.weight_updates), term.weight_updates]
 
 
 def _check_numbers(name: str, term: RewardTerm) -> None:
