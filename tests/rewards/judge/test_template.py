@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from rewards.judge.rubric import picture_part
 from rewards.judge.template import FOLDER, PAIR, SAMPLE, Template
 
 
@@ -61,3 +66,12 @@ def test_what_a_sample_says_is_never_a_template(tmp_path: Path) -> None:
     file = tmp_path / "mine.jinja"
     file.write_text("{{ completion }}\n")
     assert Template.named(str(file)).render(completion="x") == "x"
+
+
+def test_a_picture_travels_as_a_png_without_loss() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    (part,) = picture_part(image)
+    kind, _, data = part["image_url"]["url"].partition(",")
+    assert (part["type"], kind) == ("image_url", "data:image/png;base64")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as found:
+        assert np.array_equal(np.asarray(found), image)
