@@ -25,3 +25,10 @@ def picture(completion: Any) -> np.ndarray:
         f"this reward scores pictures, arrays (height, width, 3) of uint8, and got a {type(completion).__name__}: use "
         "it with an image policy, or choose a reward of texts"
     )
+
+
+def batches(reward: str, count: int, size: int) -> list[slice]:
+    """Of so many pictures at a time. Raises ValueError where `args.batch` is none."""
+    if size < 1:
+        raise ValueError(f"the reward `{reward}` has batch={size}; it needs at least 1")
+    return [slice(first, first + size) for first in range(0, count, size)]

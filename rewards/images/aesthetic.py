@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.checkpoints import check_preprocessing
 from rewards.differentiable import differentiable
-from rewards.images.dual_encoder import dual_encoder
 from rewards.images.linear_head import Layers, linear_layers, through
-from rewards.images.preferences import CLIP_L
-from rewards.images.preprocessing import Preprocessing, of_folder
+from rewards.images.preferences import CLIP_L, Preset
+from rewards.images.preprocessing import Preprocessing
+from rewards.picture import batches
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
     from torch import Tensor
 
-PUBLISHED = Preprocessing(nearest=True)
+AESTHETIC = Preset("aesthetic", CLIP_L, Preprocessing(nearest=True))
 HEAD = "sac+logos+ava1-l14-linearMSE.pth"
 REVISION = "fe88a163f4661b4ddabba0751ff645e2e620746e"
 """Commit of the repository christophschuhmann/improved-aesthetic-predictor on GitHub."""
@@ -51,20 +51,16 @@ def aesthetic(
     import torch
 
     check_preprocessing("aesthetic", preprocessing)
-    if batch < 1:
-        raise ValueError(f"the reward `aesthetic` has batch={batch}; it needs at least 1")
+    parts = batches("aesthetic", len(images), batch)
     if head is None or not Path(head).is_file():
         raise ValueError(
             f"the reward `aesthetic` needs args.head, the file {HEAD} (3.7 MB, licence: Apache-2.0), and has {head}: "
             f"download it from christophschuhmann/improved-aesthetic-predictor on GitHub at {REVISION}"
         )
-    folder, place = CLIP_L.folder("aesthetic", path), device or str(images.device)
-    if preprocessing == "published":
-        PUBLISHED.check(folder)
-    encoder = dual_encoder(str(folder), place, PUBLISHED if preprocessing == "published" else of_folder(folder))
+    place = device or str(images.device)
+    encoder = AESTHETIC.encoder(path, preprocessing, place)
     layers = _head(head, encoder.model.config.projection_dim, place)
-    parts = [images[first : first + batch].to(place) for first in range(0, len(images), batch)]
-    return torch.cat([through(layers, encoder.pictures(part)) for part in parts]).to(images.device)
+    return torch.cat([through(layers, encoder.pictures(images[part].to(place))) for part in parts]).to(images.device)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from rewards.differentiable import differentiable
 from rewards.images.blip import SIZE, networks, to_transformers
 from rewards.images.linear_head import linear_layers, through
 from rewards.images.preprocessing import Preprocessing
+from rewards.picture import batches
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
     from torch import Tensor
@@ -62,16 +63,12 @@ def image_reward(
     """
     import torch
 
-    if batch < 1:
-        raise ValueError(f"the reward `image_reward` has batch={batch}; it needs at least 1")
+    parts = batches("image_reward", len(images), batch)
     folder = IMAGE_REWARD.folder("image_reward", path)
     words = BERT.folder("image_reward", tokenizer, argument="tokenizer")
     place = device or str(images.device)
     network = _network(str(folder), str(words), place)
-    starts = range(0, len(images), batch)
-    return torch.cat([network(images[at : at + batch].to(place), prompts[at : at + batch]) for at in starts]).to(
-        images.device
-    )
+    return torch.cat([network(images[part].to(place), prompts[part]) for part in parts]).to(images.device)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from rewards.checkpoints import Checkpoint, check_preprocessing
 from rewards.differentiable import differentiable
 from rewards.images.dual_encoder import DualEncoder, dual_encoder
 from rewards.images.preprocessing import Preprocessing, of_folder
+from rewards.picture import batches
 
 if TYPE_CHECKING:  # torch is imported where it is needed, which is not in most reward processes
     from torch import Tensor
@@ -63,14 +64,13 @@ class Preset:
         """(B,) cosines of pictures and their prompts, on the device of the pictures; and the encoder."""
         import torch
 
-        if batch < 1:
-            raise ValueError(f"the reward `{self.reward}` has batch={batch}; it needs at least 1")
+        parts = batches(self.reward, len(images), batch)
         place = device or str(images.device)
         encoder = self.encoder(path, preprocessing, place)
         found = []
-        for first in range(0, len(images), batch):
-            pictures = encoder.pictures(images[first : first + batch].to(place))
-            found.append((encoder.beginnings(prompts[first : first + batch]) * pictures).sum(1))
+        for part in parts:
+            pictures = encoder.pictures(images[part].to(place))
+            found.append((encoder.beginnings(prompts[part]) * pictures).sum(1))
         return torch.cat(found).to(images.device), encoder
 
 

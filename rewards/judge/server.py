@@ -23,6 +23,7 @@ from pathlib import Path
 
 import httpx
 
+from rewards.judge.terms import JudgeError
 from rewards.options import JudgeOptions
 from rewards.scoring import keeper
 from rewards.scoring.printed import Printed
@@ -37,10 +38,6 @@ END_SECONDS = 15.0
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY")
 """What of the environment is nothing to a server."""
 OF_ANOTHER_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-
-
-class JudgeError(RuntimeError):
-    """The judge cannot be served; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from rewards.options import JudgeOptions, Per, RewardOptions, RewardTerm
 
+
+class JudgeError(RuntimeError):
+    """The judge cannot be served; the message says why."""
+
+
 SAMPLES, GROUPS = "rewards.judge.rubric.judge", "rewards.judge.win_rate.judge_win_rate"
 JUDGES = {"judge": SAMPLES, "judge_win_rate": GROUPS, SAMPLES: SAMPLES, GROUPS: GROUPS}
 REMOTE = ("remote_reward_model", "rewards.remote.reward_model.remote_reward_model")

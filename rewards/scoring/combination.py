@@ -34,7 +34,7 @@ def combine(found: TermScores, options: RewardOptions, completion: Callable[[int
     whose = costly(options, update)
     failed = np.zeros(count, bool)
     failed[[f.index for f in found.failures if f.term in whose and f.kind != MALFORMED]] = True
-    names = ", ".join(name for name, weight in options.weights(update).items() if weight != 0)
+    names = ", ".join(weights)
     failures = list(found.failures)
     for index in np.flatnonzero(~applies & ~failed):
         message = "every rewarded term returned None for this sample"

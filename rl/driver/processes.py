@@ -21,7 +21,7 @@ from configs.errors import UserError
 from configs.schema import Config
 from models.parts import PartError
 from models.text.families import CheckpointError
-from rewards.judge.server import JudgeError
+from rewards.judge.terms import JudgeError
 from rewards.options import PoolOptions
 from rewards.registry import RewardError
 from rl.data.rows import DataError

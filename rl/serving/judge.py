@@ -22,6 +22,7 @@ from ray.util import get_node_ip_address
 from cluster.joining import ClusterError
 from models.files import local_folder
 from models.identity import identity
+from rewards.judge.terms import JudgeError
 from rewards.options import JudgeOptions
 
 if TYPE_CHECKING:  # with what it imports, which only runs with a judge need
@@ -86,8 +87,6 @@ class Whereabouts:
             return
         while (served := self._look()) is None or served.url is None:
             if served is not None and served.gave_up:
-                from rewards.judge.server import JudgeError
-
                 raise JudgeError(served.gave_up)
             time.sleep(LOOK_SECONDS)
         self._thread = threading.Thread(target=self._follow, daemon=True, name="whereabouts")
